@@ -1,0 +1,40 @@
+//! A coordinator's wiring: its listener, its store, and who may manage. Fixed for the life of the process.
+
+use picket_shared::secret::Secret;
+use picket_shared::token::IssuerConfig;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct CoordinatorConfig {
+    /// management API and dashboard
+    #[schemars(with = "String")]
+    pub listen: SocketAddr,
+    /// `sqlite:PATH`
+    pub audit_store: String,
+    pub admin: AdminConfig,
+    /// whose tokens open the management API; never an application's issuer
+    pub tokens: Option<IssuerConfig>,
+}
+
+impl Default for CoordinatorConfig {
+    fn default() -> Self {
+        CoordinatorConfig {
+            listen: ([127, 0, 0, 1], 9090).into(),
+            audit_store: "sqlite:./picket.db".into(),
+            admin: AdminConfig::default(),
+            tokens: None,
+        }
+    }
+}
+
+/// the management credential
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct AdminConfig {
+    pub username: Option<String>,
+    /// Argon2 hash in PHC string format
+    pub password_hash: Option<Secret>,
+}

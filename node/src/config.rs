@@ -1,0 +1,320 @@
+//! A node's wiring: listeners, bounds, routes, and how tokens are found and judged. Fixed for the life of the process.
+
+use ipnet::IpNet;
+use picket_shared::policy::Mistake;
+use picket_shared::secret::Secret;
+use picket_shared::token::IssuerConfig;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct NodeConfig {
+    /// default: host name and a random part
+    pub id: Option<String>,
+    /// the gateway
+    #[schemars(with = "String")]
+    pub listen: SocketAddr,
+    /// /livez, /readyz and /metrics
+    #[schemars(with = "String")]
+    pub ops_listen: SocketAddr,
+    #[schemars(with = "Option<String>")]
+    pub check_listen: Option<SocketAddr>,
+    pub check_token: Option<Secret>,
+    /// prefixes whose X-Forwarded-For counts
+    #[schemars(with = "Vec<String>")]
+    pub trusted_proxies: Vec<IpNet>,
+    pub proxy_protocol: ProxyProtocol,
+    pub tls: Option<serde_json::Value>,
+    pub on_outage: serde_json::Value,
+    pub start_without_state: bool,
+    pub drain: Drain,
+    pub limits: Limits,
+    pub upstream_assertion: Option<serde_json::Value>,
+    /// the longest path prefix wins
+    pub routes: Vec<RouteConfig>,
+}
+
+impl Default for NodeConfig {
+    fn default() -> Self {
+        NodeConfig {
+            id: None,
+            listen: ([0, 0, 0, 0], 8080).into(),
+            ops_listen: ([127, 0, 0, 1], 8081).into(),
+            check_listen: None,
+            check_token: None,
+            trusted_proxies: Vec::new(),
+            proxy_protocol: ProxyProtocol::Off,
+            tls: None,
+            on_outage: "share".into(),
+            start_without_state: false,
+            drain: Drain::default(),
+            limits: Limits::default(),
+            upstream_assertion: None,
+            routes: Vec::new(),
+        }
+    }
+}
+
+impl NodeConfig {
+    /// settings of the contract that this version does not carry out: refused rather than ignored
+    pub fn unavailable(&self) -> Vec<Mistake> {
+        let default = NodeConfig::default();
+        let settings = [
+            ("node.checkListen", self.check_listen == default.check_listen),
+            ("node.checkToken", self.check_token == default.check_token),
+            ("node.proxyProtocol", self.proxy_protocol == default.proxy_protocol),
+            ("node.tls", self.tls == default.tls),
+            ("node.onOutage", self.on_outage == default.on_outage),
+            ("node.startWithoutState", self.start_without_state == default.start_without_state),
+            ("node.upstreamAssertion", self.upstream_assertion == default.upstream_assertion),
+        ];
+        let refused = settings.into_iter().filter(|(_, is_default)| !is_default);
+        refused.map(|(path, _)| Mistake::new(path, "is not available in this version; leave it at its default")).collect()
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ProxyProtocol {
+    #[default]
+    Off,
+    Optional,
+    Required,
+}
+
+/// how a node leaves: unready at once, accepting a little longer, then closing its sockets spread over time
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct Drain {
+    pub grace_ms: u64,
+    pub spread_ms: u64,
+}
+
+impl Default for Drain {
+    fn default() -> Self {
+        Drain { grace_ms: 5000, spread_ms: 30_000 }
+    }
+}
+
+/// every bound of the data path
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct Limits {
+    /// sockets that a node serves at once
+    #[schemars(range(min = 1))]
+    pub connections_max: usize,
+    /// bytes of a request's head
+    #[schemars(range(min = 8192, max = 1_048_576))]
+    pub header_bytes_max: usize,
+    #[schemars(range(min = 1, max = 1000))]
+    pub headers_max: usize,
+    /// for a whole request head
+    #[schemars(range(min = 1))]
+    pub header_timeout_ms: u64,
+    /// addresses whose handshakes are counted at once
+    #[schemars(range(min = 1))]
+    pub handshake_addresses_max: usize,
+    /// until a Socket.IO CONNECT after the upgrade
+    #[schemars(range(min = 1))]
+    pub connect_timeout_ms: u64,
+    /// sockets that wait for their Socket.IO CONNECT, on this node
+    #[schemars(range(min = 1))]
+    pub pending_max: usize,
+    #[schemars(range(min = 1))]
+    pub pending_per_address: usize,
+    /// keys in one payload
+    #[schemars(range(min = 1))]
+    pub keys_max: usize,
+    /// binary attachments of one Socket.IO packet
+    #[schemars(range(max = 1000))]
+    pub attachments_max: usize,
+    /// namespaces of one Socket.IO connection
+    #[schemars(range(min = 1, max = 1000))]
+    pub namespaces_max: usize,
+    /// bytes of a token
+    #[schemars(range(min = 1, max = 8192))]
+    pub token_bytes_max: usize,
+    /// bytes of an event's name
+    #[schemars(range(min = 1, max = 65_536))]
+    pub identifier_bytes_max: usize,
+    /// bytes that wait for a slow reader
+    #[schemars(range(min = 1))]
+    pub queued_bytes_max: usize,
+    /// for one blocked write
+    #[schemars(range(min = 1))]
+    pub write_timeout_ms: u64,
+    /// silence after which a ping is sent
+    #[schemars(range(min = 1))]
+    pub ping_interval_ms: u64,
+    /// silence after a ping that ends the connection
+    #[schemars(range(min = 1))]
+    pub pong_timeout_ms: u64,
+    #[schemars(range(min = 1))]
+    pub upstream_connect_timeout_ms: u64,
+    /// until the upstream has answered the upgrade
+    #[schemars(range(min = 1))]
+    pub upstream_header_timeout_ms: u64,
+    /// bytes of the read buffer of one socket
+    #[schemars(range(min = 256, max = 1_048_576))]
+    pub read_buffer_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            connections_max: 100_000,
+            header_bytes_max: 16_384,
+            headers_max: 100,
+            header_timeout_ms: 5000,
+            handshake_addresses_max: 100_000,
+            connect_timeout_ms: 10_000,
+            pending_max: 10_000,
+            pending_per_address: 100,
+            keys_max: 10_000,
+            attachments_max: 10,
+            namespaces_max: 16,
+            token_bytes_max: picket_shared::token::TOKEN_BYTES_MAX,
+            identifier_bytes_max: picket_shared::audit::IDENTIFIER_BYTES_MAX,
+            queued_bytes_max: 1_048_576,
+            write_timeout_ms: 10_000,
+            ping_interval_ms: 25_000,
+            pong_timeout_ms: 20_000,
+            upstream_connect_timeout_ms: 3000,
+            upstream_header_timeout_ms: 10_000,
+            read_buffer_bytes: 4096,
+        }
+    }
+}
+
+impl Limits {
+    pub fn write_timeout(&self) -> Duration {
+        Duration::from_millis(self.write_timeout_ms)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct RouteConfig {
+    /// prefix of the request's path
+    pub path: String,
+    /// host names that this route serves; empty: any
+    #[serde(default)]
+    pub hosts: Vec<String>,
+    /// `http://` or `ws://`; with a path it replaces the prefix, without one the request's path is kept
+    pub upstream: String,
+    pub protocol: Protocol,
+    #[serde(default)]
+    pub deny_mode: DenyMode,
+    /// `json`: top-level name or JSON pointer of the event's name
+    #[serde(default = "default_event_field")]
+    pub event_field: String,
+}
+
+fn default_event_field() -> String {
+    "type".into()
+}
+
+/// how the bytes of a route are understood
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// Engine.IO 4 and Socket.IO 5
+    SocketIo,
+    /// one JSON value per text message
+    Json,
+    MsgPack,
+    /// free text
+    Text,
+    /// not looked into: size and rate only
+    Opaque,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum DenyMode {
+    #[default]
+    Http,
+    AcceptThenClose,
+}
+
+/// how tokens are found and judged
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct AuthConfig {
+    /// where a token may stand, first found wins: socketio-auth, authorization, subprotocol, `query:NAME`, `cookie:NAME`
+    pub token_sources: Vec<String>,
+    pub invalid_token: InvalidToken,
+    pub jwt: JwtConfig,
+    pub sessions: SessionsConfig,
+}
+
+impl Default for AuthConfig {
+    fn default() -> Self {
+        AuthConfig {
+            token_sources: vec!["socketio-auth".into(), "authorization".into()],
+            invalid_token: InvalidToken::Refuse,
+            jwt: JwtConfig::default(),
+            sessions: SessionsConfig::default(),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum InvalidToken {
+    #[default]
+    Refuse,
+    Anonymous,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct JwtConfig {
+    pub issuers: Vec<IssuerConfig>,
+    pub user_claim: String,
+    pub role_claim: String,
+}
+
+impl Default for JwtConfig {
+    fn default() -> Self {
+        JwtConfig { issuers: Vec::new(), user_claim: "sub".into(), role_claim: "role".into() }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct SessionsConfig {
+    pub mode: SessionsMode,
+    /// asked with `GET` and the bearer token; 200 with a JSON object is valid, 401, 403 or `null` is not
+    pub introspect_url: Option<String>,
+    /// JSON pointer to the user's id in the answer
+    pub user_pointer: String,
+    pub role_pointer: String,
+    /// how long an answer holds
+    #[schemars(range(max = 3_600_000))]
+    pub cache_ms: u64,
+}
+
+impl Default for SessionsConfig {
+    fn default() -> Self {
+        SessionsConfig {
+            mode: SessionsMode::Off,
+            introspect_url: None,
+            user_pointer: "/user/id".into(),
+            role_pointer: "/user/role".into(),
+            cache_ms: 30_000,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum SessionsMode {
+    #[default]
+    Off,
+    Introspect,
+    Redis,
+}

@@ -1,0 +1,73 @@
+//! Client addresses: one canonical form, and the prefix that counts as one subject.
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use std::net::IpAddr;
+
+/// the IPv6 prefix that one subscriber holds at the least; counting single addresses would let one host be 2^64 clients
+pub const IPV6_SUBJECT_PREFIX: u8 = 64;
+
+/// folds IPv4-mapped IPv6 addresses (`::ffff:192.0.2.1`, RFC 4291 section 2.5.5.2) to IPv4
+pub fn canonical(address: IpAddr) -> IpAddr {
+    address.to_canonical()
+}
+
+/// what counts as one client: an IPv4 address, or the /64 of an IPv6 address
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AddressKey(IpNet);
+
+impl AddressKey {
+    pub fn of(address: IpAddr) -> Self {
+        AddressKey(match canonical(address) {
+            IpAddr::V4(v4) => IpNet::V4(Ipv4Net::from(v4)),
+            IpAddr::V6(v6) => IpNet::V6(Ipv6Net::new_assert(v6, IPV6_SUBJECT_PREFIX).trunc()),
+        })
+    }
+
+    pub fn network(self) -> IpNet {
+        self.0
+    }
+}
+
+impl std::fmt::Display for AddressKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write_network(self.0, f)
+    }
+}
+
+/// an address as itself, a prefix with its length
+pub fn write_network(network: IpNet, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+    if network.prefix_len() == network.max_prefix_len() {
+        write!(f, "{}", network.addr())
+    } else {
+        write!(f, "{network}")
+    }
+}
+
+/// reads an address or a prefix, in canonical form
+pub fn parse_network(text: &str) -> Option<IpNet> {
+    if let Ok(address) = text.parse::<IpAddr>() {
+        return Some(IpNet::from(canonical(address)));
+    }
+    text.parse::<IpNet>().ok().map(|network| network.trunc())
+}
+
+/// whether `network` holds `address`, either in canonical form
+pub fn contains_any(networks: &[IpNet], address: IpAddr) -> bool {
+    let address = canonical(address);
+    networks.iter().any(|network| network.contains(&address))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn h23_one_subscriber_is_one_subject() {
+        let key = |text: &str| AddressKey::of(text.parse().unwrap());
+        assert_eq!(key("2001:db8:1:2::1"), key("2001:db8:1:2:ffff::9"));
+        assert_ne!(key("2001:db8:1:2::1"), key("2001:db8:1:3::1"));
+        assert_eq!(key("::ffff:192.0.2.7"), key("192.0.2.7"));
+        assert_eq!(key("192.0.2.7").to_string(), "192.0.2.7");
+        assert_eq!(key("2001:db8::1").to_string(), "2001:db8::/64");
+    }
+}

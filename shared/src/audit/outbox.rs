@@ -1,0 +1,178 @@
+//! The way of a record out of the data path: a bounded queue that never makes its caller wait.
+//!
+//! When it is full the lowest severity goes first, and what was dropped is counted exactly and recorded itself.
+
+use parking_lot::Mutex;
+use std::collections::VecDeque;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Notify;
+
+use super::{AuditRecord, EventType, Severity};
+use crate::clock::Clock;
+use crate::state::AuditLog;
+
+/// how many records may wait for the audit log; 64 s at 1,000 records a second
+pub const OUTBOX_RECORDS_MAX: usize = 65_536;
+/// how many records go to the audit log in one step
+const BATCH_RECORDS_MAX: usize = 512;
+const RETRY_DELAY: Duration = Duration::from_millis(100);
+
+/// a bounded queue of audit records, one per process, in front of the audit log
+#[derive(Clone)]
+pub struct Outbox {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    queues: Mutex<Queues>,
+    wake: Notify,
+    capacity: usize,
+}
+
+#[derive(Default)]
+struct Queues {
+    /// one queue per severity, lowest first
+    by_severity: [VecDeque<AuditRecord>; Severity::ALL.len()],
+    dropped: u64,
+    dropped_total: u64,
+}
+
+impl Default for Outbox {
+    fn default() -> Self {
+        Self::with_capacity(OUTBOX_RECORDS_MAX)
+    }
+}
+
+impl Outbox {
+    pub fn with_capacity(capacity: usize) -> Self {
+        Outbox { shared: Arc::new(Shared { queues: Mutex::default(), wake: Notify::new(), capacity }) }
+    }
+
+    /// takes a record and returns at once
+    pub fn record(&self, record: AuditRecord) {
+        self.shared.queues.lock().push(record, self.shared.capacity);
+        self.shared.wake.notify_one();
+    }
+
+    /// how many records were dropped since the start
+    pub fn dropped_total(&self) -> u64 {
+        self.shared.queues.lock().dropped_total
+    }
+
+    /// moves records to the audit log until `stop` resolves, then flushes what is left
+    pub async fn deliver(self, log: Arc<dyn AuditLog>, clock: Arc<dyn Clock>, stop: impl Future<Output = ()>) {
+        tokio::pin!(stop);
+        loop {
+            let stopping = tokio::select! {
+                () = self.shared.wake.notified() => false,
+                () = &mut stop => true,
+            };
+            self.flush(&*log, &*clock).await;
+            if stopping {
+                return;
+            }
+        }
+    }
+
+    /// appends until the queue is empty or the log fails; then the records wait for the next try
+    async fn flush(&self, log: &dyn AuditLog, clock: &dyn Clock) {
+        loop {
+            let batch = self.next_batch(clock);
+            if batch.is_empty() {
+                return;
+            }
+            if let Err(error) = log.append(&batch).await {
+                tracing::warn!(%error, records = batch.len(), "audit log not reachable, records wait");
+                self.put_back(batch);
+                tokio::time::sleep(RETRY_DELAY).await;
+                self.shared.wake.notify_one();
+                return;
+            }
+        }
+    }
+
+    fn next_batch(&self, clock: &dyn Clock) -> Vec<AuditRecord> {
+        let mut queues = self.shared.queues.lock();
+        let mut batch = Vec::new();
+        for queue in queues.by_severity.iter_mut().rev() {
+            let take = queue.len().min(BATCH_RECORDS_MAX - batch.len());
+            batch.extend(queue.drain(..take));
+        }
+        let dropped = std::mem::take(&mut queues.dropped);
+        if dropped > 0 {
+            batch.push(drop_notice(dropped, clock));
+        }
+        batch
+    }
+
+    fn put_back(&self, batch: Vec<AuditRecord>) {
+        let mut queues = self.shared.queues.lock();
+        for record in batch {
+            queues.push(record, self.shared.capacity);
+        }
+    }
+}
+
+fn drop_notice(dropped: u64, clock: &dyn Clock) -> AuditRecord {
+    let nobody = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+    let message = format!("{dropped} audit records were dropped");
+    AuditRecord::new(EventType::AuditDropped, Severity::Critical, nobody, message, clock.now()).with("dropped", dropped)
+}
+
+impl Queues {
+    fn push(&mut self, record: AuditRecord, capacity: usize) {
+        let severity = record.severity as usize;
+        if self.by_severity.iter().map(VecDeque::len).sum::<usize>() >= capacity && !self.make_room(severity) {
+            self.count_drop();
+            return;
+        }
+        self.by_severity[severity].push_back(record);
+    }
+
+    /// drops the oldest record of the lowest severity that is not above `severity`
+    fn make_room(&mut self, severity: usize) -> bool {
+        let Some(lowest) = self.by_severity[..=severity].iter_mut().find(|queue| !queue.is_empty()) else {
+            return false;
+        };
+        lowest.pop_front();
+        self.count_drop();
+        true
+    }
+
+    fn count_drop(&mut self) {
+        self.dropped += 1;
+        self.dropped_total += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::{ManualClock, Timestamp};
+
+    fn record(severity: Severity) -> AuditRecord {
+        AuditRecord::new(EventType::ValidationError, severity, IpAddr::V4(Ipv4Addr::LOCALHOST), "x", Timestamp::from_millis(1))
+    }
+
+    #[test]
+    fn x22_on_overflow_the_lowest_severity_goes_first_and_the_count_is_exact() {
+        let outbox = Outbox::with_capacity(3);
+        for severity in [Severity::Low, Severity::Critical, Severity::Low, Severity::High, Severity::High, Severity::Low] {
+            outbox.record(record(severity));
+        }
+        let batch = outbox.next_batch(&ManualClock::at(Timestamp::from_millis(5)));
+        let kept: Vec<_> = batch.iter().map(|r| (r.event_type, r.severity)).collect();
+        assert_eq!(
+            kept,
+            [
+                (EventType::ValidationError, Severity::Critical),
+                (EventType::ValidationError, Severity::High),
+                (EventType::ValidationError, Severity::High),
+                (EventType::AuditDropped, Severity::Critical),
+            ]
+        );
+        assert_eq!(batch[3].metadata["dropped"], 3);
+    }
+}

@@ -1,0 +1,14 @@
+//! What every part of Picket speaks: the vocabulary, the policy, the contracts of the state with their backends, telemetry.
+
+pub mod address;
+pub mod audit;
+pub mod clock;
+pub mod policy;
+pub mod random;
+pub mod reason;
+pub mod secret;
+pub mod state;
+pub mod tasks;
+pub mod telemetry;
+pub mod token;
+pub mod window;

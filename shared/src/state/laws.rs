@@ -1,0 +1,217 @@
+//! The laws of the state's contracts. Every backend runs them all: `suite!(expression that makes an empty State)`.
+
+use ipnet::IpNet;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::{Block, BlockLog, BlockOrigin, BlockView, Charge, Claim, CounterKey, Lease, LeaseKey, LimitName, Published, State, Subject};
+use crate::address::AddressKey;
+use crate::audit::{AuditRecord, EventType, Severity};
+use crate::clock::Timestamp;
+use crate::policy::Policy;
+use crate::window::Quota;
+
+/// makes one test per law, each on a state of its own
+#[macro_export]
+macro_rules! state_laws {
+    ($state:expr) => {
+        $crate::state_laws!(@tests $state,
+            no_trailing_window_holds_more_than_the_limit,
+            subjects_and_limits_are_counted_apart,
+            a_refund_makes_room_for_one,
+            a_lease_is_all_or_nothing_and_comes_back_when_dropped,
+            a_cap_holds_under_a_race,
+            a_block_is_found_by_every_address_in_it_until_it_ends,
+            the_block_log_leads_to_the_same_list_as_the_set,
+            a_policy_is_replaced_only_by_who_saw_it,
+            audit_records_are_held_until_acknowledged,
+            a_silent_node_is_forgotten,
+        );
+    };
+    (@tests $state:expr, $($law:ident),+ $(,)?) => {
+        $(
+            #[tokio::test]
+            async fn $law() {
+                $crate::state::laws::$law(&$state).await;
+            }
+        )+
+    };
+}
+pub use state_laws as suite;
+
+fn at(millis: u64) -> Timestamp {
+    Timestamp::from_millis(1_000_000_000_000 + millis)
+}
+
+fn address(text: &str) -> AddressKey {
+    AddressKey::of(text.parse::<IpAddr>().unwrap())
+}
+
+fn messages_of(user: &str) -> CounterKey {
+    CounterKey { subject: Subject::User(user.into()), limit: LimitName::Messages }
+}
+
+async fn granted(state: &State, key: CounterKey, quota: Quota, now: Timestamp) -> bool {
+    matches!(state.counters.charge(key, quota, now).await.unwrap(), Charge::Granted(_))
+}
+
+pub async fn no_trailing_window_holds_more_than_the_limit(state: &State) {
+    let quota = Quota::new(10, 10_000);
+    let mut admitted = Vec::new();
+    for now in (0..60_000).step_by(97) {
+        if granted(state, messages_of("alice"), quota, at(now)).await {
+            admitted.push(now);
+        }
+    }
+    for (last, end) in admitted.iter().enumerate() {
+        let held = admitted[..=last].iter().filter(|&&t| t + 10_000 > *end).count();
+        assert!(held <= 10, "{held} in the window that ends at {end} ms");
+    }
+    assert!(admitted.len() >= 55, "only {} of 60 were admitted", admitted.len());
+}
+
+pub async fn subjects_and_limits_are_counted_apart(state: &State) {
+    let quota = Quota::new(1, 10_000);
+    let typing = CounterKey { limit: LimitName::Event("typing".into()), ..messages_of("alice") };
+    let same_text = CounterKey { subject: Subject::Address(address("192.0.2.1")), ..messages_of("192.0.2.1") };
+    for key in [messages_of("alice"), messages_of("bob"), messages_of("192.0.2.1"), typing, same_text] {
+        assert!(granted(state, key.clone(), quota, at(0)).await, "{key:?} starts empty");
+        assert!(!granted(state, key.clone(), quota, at(1)).await, "{key:?} is full");
+    }
+}
+
+pub async fn a_refund_makes_room_for_one(state: &State) {
+    let quota = Quota::new(1, 10_000);
+    let Charge::Granted(permit) = state.counters.charge(messages_of("alice"), quota, at(0)).await.unwrap() else {
+        panic!("an empty counter refused");
+    };
+    let Charge::Exhausted { retry_after } = state.counters.charge(messages_of("alice"), quota, at(5)).await.unwrap() else {
+        panic!("a full counter admitted");
+    };
+    assert!(retry_after > Duration::from_secs(9) && retry_after < Duration::from_secs(11), "{retry_after:?}");
+    state.counters.refund(permit).await.unwrap();
+    assert!(granted(state, messages_of("alice"), quota, at(6)).await);
+}
+
+pub async fn a_lease_is_all_or_nothing_and_comes_back_when_dropped(state: &State) {
+    let everyone = Claim { key: LeaseKey::Anonymous, cap: 2 };
+    let one = |text| Claim { key: LeaseKey::AnonymousOf(address(text)), cap: 1 };
+    let first = Lease::acquire(&state.leases, &[everyone.clone(), one("192.0.2.1")], at(0)).await.unwrap().unwrap();
+    let full = Lease::acquire(&state.leases, &[everyone.clone(), one("192.0.2.1")], at(1)).await.unwrap();
+    assert_eq!(full.unwrap_err(), 1, "the second claim was full");
+    assert_eq!(state.leases.held(&LeaseKey::Anonymous).await.unwrap(), 1, "nothing was taken");
+    let _second = Lease::acquire(&state.leases, &[everyone.clone(), one("192.0.2.2")], at(2)).await.unwrap().unwrap();
+    let full = Lease::acquire(&state.leases, &[everyone.clone(), one("192.0.2.3")], at(3)).await.unwrap();
+    assert_eq!(full.unwrap_err(), 0, "the first claim was full");
+    drop(first);
+    assert!(Lease::acquire(&state.leases, &[everyone, one("192.0.2.1")], at(4)).await.unwrap().is_ok());
+}
+
+pub async fn a_cap_holds_under_a_race(state: &State) {
+    let claim = [Claim { key: LeaseKey::User("alice".into()), cap: 7 }];
+    let attempts = (0..50).map(|n| Lease::acquire(&state.leases, &claim, at(n)));
+    let outcomes = futures_util::future::join_all(attempts).await;
+    let held: Vec<_> = outcomes.into_iter().filter_map(|outcome| outcome.unwrap().ok()).collect();
+    assert_eq!(held.len(), 7);
+}
+
+fn block(network: &str, until: Option<Timestamp>) -> Block {
+    Block {
+        network: crate::address::parse_network(network).unwrap(),
+        reason: "law".into(),
+        origin: BlockOrigin::Manual,
+        by: "law".into(),
+        since: at(0),
+        until,
+    }
+}
+
+async fn view_of(state: &State, from: &BlockView, now: Timestamp) {
+    match state.blocks.since(from.version()).await.unwrap() {
+        BlockLog::Changes(changes) => from.apply(changes),
+        BlockLog::Gap => from.replace(state.blocks.load(now).await.unwrap()),
+    }
+}
+
+pub async fn a_block_is_found_by_every_address_in_it_until_it_ends(state: &State) {
+    state.blocks.put(block("198.51.100.0/24", None)).await.unwrap();
+    state.blocks.put(block("198.51.100.7", Some(at(1000)))).await.unwrap();
+    state.blocks.put(block("2001:db8:1::/48", Some(at(1000)))).await.unwrap();
+    let view = BlockView::default();
+    view_of(state, &view, at(1)).await;
+    let found = |text: &str, now| view.find(text.parse().unwrap(), at(now)).map(|block| block.network.to_string());
+    assert_eq!(found("198.51.100.7", 1).as_deref(), Some("198.51.100.7/32"), "the longest prefix");
+    assert_eq!(found("198.51.100.7", 1000).as_deref(), Some("198.51.100.0/24"), "the wider one after it has ended");
+    assert_eq!(found("::ffff:198.51.100.9", 1).as_deref(), Some("198.51.100.0/24"));
+    assert_eq!(found("198.51.101.9", 1), None);
+    assert_eq!(found("2001:db8:1:9::1", 999).as_deref(), Some("2001:db8:1::/48"));
+    assert_eq!(found("2001:db8:1:9::1", 1000), None);
+    let wide: IpNet = "198.51.100.0/24".parse().unwrap();
+    assert!(state.blocks.lift(wide, at(2)).await.unwrap());
+    assert!(!state.blocks.lift(wide, at(3)).await.unwrap(), "it is lifted already");
+    view_of(state, &view, at(4)).await;
+    assert!(view.find("198.51.100.9".parse().unwrap(), at(4)).is_none());
+}
+
+pub async fn the_block_log_leads_to_the_same_list_as_the_set(state: &State) {
+    let (follower, late) = (BlockView::default(), BlockView::default());
+    for n in 0..200u32 {
+        let network = format!("203.0.113.{}", n % 50);
+        if n % 3 == 2 {
+            state.blocks.lift(crate::address::parse_network(&network).unwrap(), at(1)).await.unwrap();
+        } else {
+            state.blocks.put(block(&network, None)).await.unwrap();
+        }
+        view_of(state, &follower, at(1)).await;
+    }
+    late.replace(state.blocks.load(at(1)).await.unwrap());
+    assert_eq!(follower.version(), late.version());
+    for n in 0..50 {
+        let address = format!("203.0.113.{n}").parse().unwrap();
+        assert_eq!(follower.find(address, at(1)), late.find(address, at(1)), "{address}");
+    }
+}
+
+pub async fn a_policy_is_replaced_only_by_who_saw_it(state: &State) {
+    let policies = &state.policies;
+    assert_eq!(policies.current().await.unwrap(), None);
+    assert_eq!(policies.publish(Policy::default(), None, "file", at(0)).await.unwrap(), Published::Version(1));
+    assert_eq!(policies.publish(Policy::default(), None, "other", at(1)).await.unwrap(), Published::Conflict { current: 1 });
+    let mut next = Policy::default();
+    next.security.allow_anonymous = false;
+    assert_eq!(policies.publish(next.clone(), Some(1), "admin", at(2)).await.unwrap(), Published::Version(2));
+    assert_eq!(policies.publish(Policy::default(), Some(1), "late", at(3)).await.unwrap(), Published::Conflict { current: 2 });
+    let history = policies.history(10).await.unwrap();
+    assert_eq!(history.iter().map(|version| (version.version, version.by.as_str())).collect::<Vec<_>>(), [(2, "admin"), (1, "file")]);
+    assert_eq!(policies.current().await.unwrap().unwrap().policy, next);
+}
+
+pub async fn audit_records_are_held_until_acknowledged(state: &State) {
+    let record = |n: u64| AuditRecord::new(EventType::ConnectionAttempt, Severity::Low, [192, 0, 2, 1].into(), n.to_string(), at(n));
+    let records: Vec<_> = (0..5).map(record).collect();
+    state.audit.append(&records).await.unwrap();
+    let first = state.audit.read(3, Duration::ZERO).await.unwrap();
+    assert_eq!(first.iter().map(|(_, record)| record.clone()).collect::<Vec<_>>(), records[..3]);
+    assert_eq!(state.audit.read(3, Duration::ZERO).await.unwrap(), first, "what is not acknowledged comes again");
+    state.audit.acknowledge(first[2].0).await.unwrap();
+    let rest = state.audit.read(10, Duration::ZERO).await.unwrap();
+    assert_eq!(rest.iter().map(|(_, record)| record.clone()).collect::<Vec<_>>(), records[3..]);
+    assert_eq!(state.audit.lag().await.unwrap(), 2);
+}
+
+pub async fn a_silent_node_is_forgotten(state: &State) {
+    let status = |id: &str, last_seen| super::NodeStatus {
+        id: id.into(),
+        version: "1".into(),
+        mode: super::Mode::Normal,
+        policy_version: 1,
+        connections: 0,
+        last_seen,
+        traffic: super::TrafficSnapshot::default(),
+    };
+    state.nodes.node_alive(status("a", at(0))).await.unwrap();
+    state.nodes.node_alive(status("b", at(9000))).await.unwrap();
+    let ids = |nodes: Vec<super::NodeStatus>| nodes.into_iter().map(|node| node.id).collect::<Vec<_>>();
+    assert_eq!(ids(state.nodes.nodes(at(9000)).await.unwrap()), ["a", "b"]);
+    assert_eq!(ids(state.nodes.nodes(at(11_000)).await.unwrap()), ["b"]);
+}

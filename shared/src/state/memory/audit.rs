@@ -1,0 +1,69 @@
+//! The audit stream as a bounded queue between the node and the coordinator of one process.
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use std::collections::VecDeque;
+use std::time::Duration;
+use tokio::sync::Notify;
+
+use super::Memory;
+use crate::audit::AuditRecord;
+use crate::state::{AuditLog, EntryId, StateError};
+
+/// records that are held for the reader; when full the writer's outbox waits, and drops what it cannot hold
+const RECORDS_MAX: usize = 65_536;
+
+#[derive(Default)]
+pub(super) struct Stream {
+    records: Mutex<Records>,
+    arrived: Notify,
+}
+
+#[derive(Default)]
+struct Records {
+    last: u64,
+    held: VecDeque<(EntryId, AuditRecord)>,
+}
+
+impl Stream {
+    fn peek(&self, max: usize) -> Vec<(EntryId, AuditRecord)> {
+        self.records.lock().held.iter().take(max).cloned().collect()
+    }
+}
+
+#[async_trait]
+impl AuditLog for Memory {
+    async fn append(&self, records: &[AuditRecord]) -> Result<(), StateError> {
+        let mut stream = self.audit.records.lock();
+        if stream.held.len() + records.len() > RECORDS_MAX {
+            return Err(StateError(format!("the audit stream holds {} records and is full", stream.held.len())));
+        }
+        for record in records {
+            stream.last += 1;
+            let id = EntryId(stream.last);
+            stream.held.push_back((id, record.clone()));
+        }
+        self.audit.arrived.notify_one();
+        Ok(())
+    }
+
+    async fn read(&self, max: usize, wait: Duration) -> Result<Vec<(EntryId, AuditRecord)>, StateError> {
+        let found = self.audit.peek(max);
+        if !found.is_empty() || tokio::time::timeout(wait, self.audit.arrived.notified()).await.is_err() {
+            return Ok(found);
+        }
+        Ok(self.audit.peek(max))
+    }
+
+    async fn acknowledge(&self, last: EntryId) -> Result<(), StateError> {
+        let mut stream = self.audit.records.lock();
+        while stream.held.front().is_some_and(|(id, _)| *id <= last) {
+            stream.held.pop_front();
+        }
+        Ok(())
+    }
+
+    async fn lag(&self) -> Result<u64, StateError> {
+        Ok(self.audit.records.lock().held.len() as u64)
+    }
+}

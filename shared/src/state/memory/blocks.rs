@@ -1,0 +1,101 @@
+//! The block list as a map, with the last changes as its log.
+
+use async_trait::async_trait;
+use ipnet::IpNet;
+use parking_lot::Mutex;
+use std::collections::{BTreeMap, VecDeque};
+use tokio::sync::watch;
+
+use super::Memory;
+use crate::clock::Timestamp;
+use crate::state::{Block, BlockChange, BlockLog, BlockOrigin, BlockSet, Blocks, LoggedChange, StateError};
+
+/// changes that the log keeps; whoever is further behind loads the set
+const LOG_CHANGES_MAX: usize = 4096;
+/// blocks that the list holds; beyond it the soonest-ending automatic one goes
+const BLOCKS_MAX: usize = 1_000_000;
+
+pub(super) struct List {
+    blocks: Mutex<Entries>,
+    hint: watch::Sender<u64>,
+}
+
+#[derive(Default)]
+struct Entries {
+    version: u64,
+    blocks: BTreeMap<IpNet, Block>,
+    log: VecDeque<LoggedChange>,
+}
+
+impl Default for List {
+    fn default() -> Self {
+        List { blocks: Mutex::default(), hint: watch::Sender::new(0) }
+    }
+}
+
+impl Entries {
+    fn log(&mut self, change: BlockChange) -> u64 {
+        self.version += 1;
+        self.log.push_back(LoggedChange { version: self.version, change });
+        if self.log.len() > LOG_CHANGES_MAX {
+            self.log.pop_front();
+        }
+        self.version
+    }
+
+    fn make_room(&mut self) {
+        let automatic = self.blocks.values().filter(|block| block.origin == BlockOrigin::Automatic);
+        let soonest = automatic.min_by_key(|block| block.until.map_or(u64::MAX, Timestamp::as_millis));
+        if let Some(network) = soonest.map(|block| block.network) {
+            self.blocks.remove(&network);
+            self.log(BlockChange::Lifted(network));
+        }
+    }
+}
+
+#[async_trait]
+impl Blocks for Memory {
+    async fn put(&self, block: Block) -> Result<u64, StateError> {
+        let mut entries = self.blocks.blocks.lock();
+        if entries.blocks.len() >= BLOCKS_MAX && !entries.blocks.contains_key(&block.network) {
+            entries.make_room();
+        }
+        entries.blocks.insert(block.network, block.clone());
+        let version = entries.log(BlockChange::Put(block));
+        self.blocks.hint.send_replace(version);
+        Ok(version)
+    }
+
+    async fn lift(&self, network: IpNet, now: Timestamp) -> Result<bool, StateError> {
+        let mut entries = self.blocks.blocks.lock();
+        let Some(block) = entries.blocks.remove(&network) else {
+            return Ok(false);
+        };
+        let version = entries.log(BlockChange::Lifted(network));
+        self.blocks.hint.send_replace(version);
+        Ok(block.in_force(now))
+    }
+
+    async fn load(&self, now: Timestamp) -> Result<BlockSet, StateError> {
+        let mut entries = self.blocks.blocks.lock();
+        let ended: Vec<_> = entries.blocks.values().filter(|block| !block.in_force(now)).map(|block| block.network).collect();
+        for network in ended {
+            entries.blocks.remove(&network);
+            entries.log(BlockChange::Lifted(network));
+        }
+        Ok(BlockSet { version: entries.version, blocks: entries.blocks.values().cloned().collect() })
+    }
+
+    async fn since(&self, version: u64) -> Result<BlockLog, StateError> {
+        let entries = self.blocks.blocks.lock();
+        let reaches_back = entries.log.front().is_none_or(|oldest| oldest.version <= version + 1);
+        if version > entries.version || !reaches_back {
+            return Ok(BlockLog::Gap);
+        }
+        Ok(BlockLog::Changes(entries.log.iter().filter(|logged| logged.version > version).cloned().collect()))
+    }
+
+    fn hints(&self) -> watch::Receiver<u64> {
+        self.blocks.hint.subscribe()
+    }
+}

@@ -1,0 +1,24 @@
+//! The embedded backend: the state of a single process, and the reference model for every other backend.
+
+mod audit;
+mod blocks;
+mod counters;
+mod leases;
+mod nodes;
+mod policies;
+
+/// all contracts over one process's memory
+#[derive(Default)]
+pub struct Memory {
+    audit: audit::Stream,
+    blocks: blocks::List,
+    counters: counters::Table,
+    leases: leases::Table,
+    nodes: nodes::Roster,
+    policies: policies::Versions,
+}
+
+#[cfg(test)]
+mod tests {
+    crate::state::laws::suite!(crate::state::State::memory());
+}

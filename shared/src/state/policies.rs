@@ -1,0 +1,118 @@
+//! The policy document in the state: compare-and-set by version, with history; and each process's live compiled view.
+
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use serde::Serialize;
+use std::sync::Arc;
+use tokio::sync::watch;
+
+use super::StateError;
+use crate::clock::Timestamp;
+use crate::policy::{Environment, Mistake, Policy, Rules};
+
+/// a policy that was in force, who put it there and when
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicyVersion {
+    pub version: u64,
+    pub policy: Policy,
+    pub by: String,
+    pub at: Timestamp,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Published {
+    Version(u64),
+    /// another version is in force than the one that was expected
+    Conflict { current: u64 },
+}
+
+#[async_trait]
+pub trait Policies: Send + Sync {
+    async fn current(&self) -> Result<Option<PolicyVersion>, StateError>;
+
+    /// puts a policy in force if the version in force is `expected` (`None`: if there is no policy yet)
+    async fn publish(&self, policy: Policy, expected: Option<u64>, by: &str, now: Timestamp) -> Result<Published, StateError>;
+
+    /// the newest versions, newest first
+    async fn history(&self, max: usize) -> Result<Vec<PolicyVersion>, StateError>;
+
+    /// changes when the policy may have changed; a hint, never the truth
+    fn hints(&self) -> watch::Receiver<u64>;
+}
+
+/// the policy in force in this process; reading it is one atomic load
+#[derive(Clone)]
+pub struct LivePolicy {
+    shared: Arc<Live>,
+}
+
+struct Live {
+    rules: ArcSwap<Rules>,
+    environment: Environment,
+    version: watch::Sender<u64>,
+}
+
+impl LivePolicy {
+    /// the policy of the file, in force until the state answers; or every mistake in it
+    pub fn starting_with(policy: Policy, environment: Environment) -> Result<Self, Vec<Mistake>> {
+        let rules = ArcSwap::from_pointee(Rules::compile(policy, environment)?);
+        Ok(LivePolicy { shared: Arc::new(Live { rules, environment, version: watch::Sender::new(0) }) })
+    }
+
+    pub fn current(&self) -> Arc<Rules> {
+        self.shared.rules.load_full()
+    }
+
+    pub fn version(&self) -> u64 {
+        *self.shared.version.borrow()
+    }
+
+    pub fn environment(&self) -> Environment {
+        self.shared.environment
+    }
+
+    /// changes whenever another policy came into force
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.shared.version.subscribe()
+    }
+
+    fn put_in_force(&self, version: PolicyVersion) {
+        if version.version <= self.version() {
+            return;
+        }
+        match Rules::compile(version.policy, self.shared.environment) {
+            Ok(rules) => {
+                self.shared.rules.store(Arc::new(rules));
+                self.shared.version.send_replace(version.version);
+                tracing::info!(version = version.version, "policy in force");
+            }
+            Err(mistakes) => {
+                let mistakes: Vec<_> = mistakes.iter().map(Mistake::to_string).collect();
+                tracing::error!(version = version.version, ?mistakes, "policy refused, the last good one stays in force");
+            }
+        }
+    }
+}
+
+/// seeds the state with this process's policy if it has none, then follows the state's until `stop` resolves
+pub async fn follow_policy(live: LivePolicy, policies: Arc<dyn Policies>, now: Timestamp, stop: impl Future<Output = ()>) {
+    tokio::pin!(stop);
+    let seed = live.current().document.clone();
+    if let Err(error) = policies.publish(seed, None, "configuration file", now).await {
+        tracing::warn!(%error, "policy not seeded, the file's policy is in force");
+    }
+    let mut hints = policies.hints();
+    hints.mark_changed();
+    loop {
+        tokio::select! {
+            changed = hints.changed() => if changed.is_err() { return },
+            () = &mut stop => return,
+        }
+        match policies.current().await {
+            Ok(Some(version)) => live.put_in_force(version),
+            Ok(None) => {}
+            Err(error) => tracing::warn!(%error, "policy not refreshed, the last good one stays in force"),
+        }
+    }
+}

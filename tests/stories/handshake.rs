@@ -1,0 +1,249 @@
+//! The upgrade request and what becomes of it on the way to the upstream.
+
+use std::net::SocketAddr;
+
+use serde_json::json;
+
+use crate::harness::{Frame, HOME, HostileUpstream, Picket, Upstream, Wire};
+
+/// A sound upgrade from an address of its own; the table's rows spoil it.
+fn upgrade(gateway: SocketAddr) -> Vec<String> {
+    vec![
+        "GET /ws HTTP/1.1".to_owned(),
+        format!("Host: {gateway}"),
+        "Upgrade: websocket".to_owned(),
+        "Connection: Upgrade".to_owned(),
+        "Sec-WebSocket-Version: 13".to_owned(),
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==".to_owned(),
+        format!("Origin: {HOME}"),
+        "X-Forwarded-For: 198.51.100.7".to_owned(),
+    ]
+}
+
+fn request(lines: &[String]) -> String {
+    lines.join("\r\n") + "\r\n\r\n"
+}
+
+#[tokio::test]
+async fn h04_two_of_a_header_that_must_be_single_is_400() {
+    let upstream = Upstream::echo().await;
+    let picket = Picket::guarding(&upstream).start().await;
+    let gateway = picket.gateway();
+
+    for second in [
+        format!("Origin: {HOME}"),
+        "Origin: https://evil.example".to_owned(),
+        format!("Host: {gateway}"),
+        "Host: evil.example".to_owned(),
+        "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==".to_owned(),
+        "Sec-WebSocket-Version: 8".to_owned(),
+        "Sec-WebSocket-Version: 13".to_owned(),
+    ] {
+        let mut lines = upgrade(gateway);
+        lines.push(second.clone());
+        let mut wire = Wire::to(gateway).await;
+        wire.writes(request(&lines)).await;
+        assert_eq!(wire.response().await.head.status(), 400, "a second {second:?}");
+    }
+    upstream.saw_no_request();
+}
+
+#[tokio::test]
+async fn h05_wrong_version_is_426_and_nothing_reaches_the_upstream() {
+    let upstream = Upstream::echo().await;
+    let picket = Picket::guarding(&upstream).start().await;
+    let gateway = picket.gateway();
+
+    for version in ["12", "7777", "0", "", "x"] {
+        let lines: Vec<_> = upgrade(gateway)
+            .into_iter()
+            .map(|line| if line.starts_with("Sec-WebSocket-Version") { format!("Sec-WebSocket-Version: {version}") } else { line })
+            .collect();
+        let smuggled = format!("GET /admin HTTP/1.1\r\nHost: {gateway}\r\n\r\n");
+        let mut wire = Wire::to(gateway).await;
+        wire.writes(request(&lines) + &smuggled).await;
+
+        let head = wire.response().await.head;
+        assert_eq!(head.status(), 426, "version {version:?}: {head:?}");
+        assert_eq!(head.first("sec-websocket-version"), Some("13"), "{head:?}");
+        assert!(head.first("connection").is_some_and(|value| value.eq_ignore_ascii_case("close")), "{head:?}");
+        let rest = wire.rest().await;
+        assert!(rest.is_empty(), "answered after the refusal: {:?}", String::from_utf8_lossy(&rest));
+    }
+    upstream.saw_no_request();
+}
+
+#[tokio::test]
+async fn h06_only_a_get_is_ever_an_upgrade() {
+    let upstream = Upstream::echo().await;
+    let picket = Picket::guarding(&upstream).start().await;
+    let gateway = picket.gateway();
+
+    for method in ["POST", "PUT", "DELETE", "OPTIONS", "PATCH", "get", "FOO"] {
+        let mut lines = upgrade(gateway);
+        lines[0] = format!("{method} /ws HTTP/1.1");
+        lines.push("Content-Length: 0".to_owned());
+        let mut wire = Wire::to(gateway).await;
+        wire.writes(request(&lines)).await;
+        assert_ne!(wire.response().await.head.status(), 101, "{method}");
+    }
+    assert!(upstream.requests().iter().all(|head| !head.is_upgrade()), "{:?}", upstream.requests());
+    upstream.saw_no_message();
+}
+
+#[tokio::test]
+async fn a_request_that_is_no_sound_upgrade_is_a_client_error() {
+    let upstream = Upstream::echo().await;
+    let picket = Picket::guarding(&upstream).start().await;
+    let gateway = picket.gateway();
+
+    for (spoiled, instead) in [
+        ("Sec-WebSocket-Key", "X-Nothing: here"),
+        ("Sec-WebSocket-Key", "Sec-WebSocket-Key: short"),
+        ("Sec-WebSocket-Key", "Sec-WebSocket-Key: not base64 at all!!!!!!"),
+        ("Connection", "Connection: keep-alive"),
+        ("Host", "X-Nothing: here"),
+    ] {
+        let lines: Vec<_> = upgrade(gateway).into_iter().map(|line| if line.starts_with(spoiled) { instead.to_owned() } else { line }).collect();
+        let mut wire = Wire::to(gateway).await;
+        wire.writes(request(&lines)).await;
+        let head = wire.response().await.head;
+        assert!((400..500).contains(&head.status()), "{instead:?} for {spoiled}: {head:?}");
+    }
+    upstream.saw_no_request();
+}
+
+#[tokio::test]
+async fn h07_h11_an_upstream_whose_answer_is_no_sound_101_is_502() {
+    for (fault, answer) in [
+        ("a wrong Accept", "101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: AAAAAAAAAAAAAAAAAAAAAAAAAAA=\r\n"),
+        ("no Accept", "101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"),
+        (
+            "an unoffered extension",
+            "101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\nSec-WebSocket-Extensions: permessage-deflate\r\n",
+        ),
+        (
+            "an unoffered subprotocol",
+            "101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\nSec-WebSocket-Protocol: admin\r\n",
+        ),
+        ("no Upgrade", "101 Switching Protocols\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n"),
+        ("another Upgrade", "101 Switching Protocols\r\nUpgrade: h2c\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n"),
+        ("200 with Upgrade", "200 OK\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\nContent-Length: 0\r\n"),
+        ("no HTTP", "is this a teapot\r\n"),
+    ] {
+        let upstream = HostileUpstream::answering(move |accept| format!("HTTP/1.1 {}\r\n", answer.replace("{accept}", accept))).await;
+        let picket = Picket::guarding_hostile(&upstream).start().await;
+
+        let refusal = picket.caller("198.51.100.7").connects().await.refused();
+        assert_eq!(refusal.head.status(), 502, "{fault}: {refusal:?}");
+        assert!(refusal.body.contains("upstream_protocol"), "{fault}: {refusal:?}");
+        picket.admin().audited("text=upstream_protocol", 1).await;
+    }
+}
+
+#[tokio::test]
+async fn h12_compression_is_declined_on_both_sides_and_a_compressed_frame_is_1002() {
+    let upstream = Upstream::echo().await;
+    let picket = Picket::guarding(&upstream).start().await;
+
+    let offer = "permessage-deflate; client_max_window_bits";
+    let mut alice = picket.caller("198.51.100.7").header("Sec-WebSocket-Extensions", offer).comes_in().await;
+    assert_eq!(alice.answer.first("sec-websocket-extensions"), None, "{:?}", alice.answer);
+    assert_eq!(upstream.requests()[0].first("sec-websocket-extensions"), None, "{:?}", upstream.requests());
+    alice.is_still_served().await;
+
+    let mut wire = picket.wire("198.51.100.8").await;
+    wire.sends(Frame::text(r#"{"type":"compressed"}"#).reserving(0x40)).await;
+    wire.closes_with(1002).await;
+    assert!(!upstream.texts().iter().any(|text| text.contains("compressed")), "{:?}", upstream.texts());
+}
+
+#[tokio::test]
+async fn h19_the_address_is_the_right_most_untrusted_hop_of_trusted_proxies_only() {
+    for (trusted, forwarded, address) in [
+        (json!([]), &["6.6.6.6"][..], "127.0.0.1"),
+        (json!(["10.0.0.0/8"]), &["6.6.6.6"], "127.0.0.1"),
+        (json!(["127.0.0.1/32"]), &["6.6.6.6, 198.51.100.7"], "198.51.100.7"),
+        (json!(["127.0.0.1/32"]), &["198.51.100.7, 10.0.0.5"], "10.0.0.5"),
+        (json!(["127.0.0.1/32", "10.0.0.0/8"]), &["6.6.6.6, 198.51.100.7, 10.0.0.5, 10.1.0.9"], "198.51.100.7"),
+        (json!(["127.0.0.1/32"]), &["6.6.6.6", "198.51.100.7"], "198.51.100.7"),
+    ] {
+        let upstream = Upstream::echo().await;
+        let picket = Picket::guarding(&upstream).node(json!({ "trustedProxies": trusted })).start().await;
+        let mut lines: Vec<_> = upgrade(picket.gateway()).into_iter().filter(|line| !line.starts_with("X-Forwarded-For") && !line.starts_with("Origin")).collect();
+        lines.push("Origin: https://evil.example".to_owned());
+        lines.extend(forwarded.iter().map(|hops| format!("X-Forwarded-For: {hops}")));
+
+        let mut wire = Wire::to(picket.gateway()).await;
+        wire.writes(request(&lines)).await;
+        assert_eq!(wire.response().await.head.status(), 403);
+
+        let record = picket.admin().audited("eventType=INVALID_ORIGIN", 1).await.remove(0);
+        assert_eq!(record["ip"], address, "trusting {trusted}, {forwarded:?}: {record}");
+    }
+}
+
+#[tokio::test]
+async fn h19_the_upstream_is_told_the_verified_address_not_the_claimed_one() {
+    let upstream = Upstream::echo().await;
+    let picket = Picket::guarding(&upstream).node(json!({ "trustedProxies": [] })).start().await;
+
+    picket.caller("6.6.6.6").comes_in().await;
+
+    let told = upstream.requests()[0].all("x-forwarded-for").join(",");
+    assert!(!told.contains("6.6.6.6") && told.contains("127.0.0.1"), "{:?}", upstream.requests());
+}
+
+#[tokio::test]
+async fn h21_h22_a_clients_own_copies_of_pickets_headers_are_removed_whatever_their_spelling() {
+    let upstream = Upstream::echo().await;
+    let picket = Picket::guarding(&upstream).start().await;
+
+    let forger = ["X-Picket-User", "x-picket-roles", "X-PICKET-CONNECTION", "X-Picket-Client", "X_Picket_User", "X-Picket_Roles", "x_forwarded_for", "X-Picket-Anything"]
+        .iter()
+        .fold(picket.caller("198.51.100.7").header("X-Honest", "kept"), |caller, name| caller.header(name, "forged"));
+    forger.comes_in().await;
+
+    let request = upstream.requests().remove(0);
+    assert!(request.headers.iter().all(|(_, value)| !value.contains("forged")), "{request:?}");
+    assert_eq!(request.all("x-picket-connection").len(), 1, "{request:?}");
+    assert!(request.all("x-picket-user").is_empty(), "{request:?}");
+    assert_eq!(request.first("x-honest"), Some("kept"), "{request:?}");
+}
+
+#[tokio::test]
+async fn the_subprotocol_that_the_upstream_chooses_reaches_the_client() {
+    let upstream = Upstream::echo().await;
+    let picket = Picket::guarding(&upstream).start().await;
+
+    let alice = picket.caller("198.51.100.7").header("Sec-WebSocket-Protocol", "chat.v2, chat.v1").comes_in().await;
+
+    assert_eq!(upstream.requests()[0].first("sec-websocket-protocol"), Some("chat.v2, chat.v1"));
+    assert_eq!(alice.answer.first("sec-websocket-protocol"), Some("chat.v2"));
+}
+
+#[tokio::test]
+async fn the_longest_path_prefix_wins_and_a_path_without_a_route_is_404() {
+    let (chat, admin) = (Upstream::echo().await, Upstream::echo().await);
+    let picket = Picket::guarding(&chat)
+        .route(json!({ "path": "/ws/admin", "upstream": format!("ws://{}", admin.address()), "protocol": "json", "eventField": "type" }))
+        .start()
+        .await;
+
+    picket.caller("198.51.100.7").path("/ws/admin?tab=1").comes_in().await.is_still_served().await;
+    assert_eq!(admin.requests()[0].start_line, "GET /ws/admin?tab=1 HTTP/1.1");
+    chat.saw_no_request();
+
+    let refusal = picket.caller("198.51.100.7").path("/elsewhere").connects().await.refused();
+    assert_eq!(refusal.head.status(), 404, "{refusal:?}");
+}
+
+#[tokio::test]
+async fn an_upstream_that_is_not_there_is_502() {
+    let upstream = Upstream::echo().await;
+    let builder = Picket::guarding(&upstream);
+    drop(upstream);
+    let picket = builder.start().await;
+
+    picket.caller("198.51.100.7").connects().await.refused_with(502, "upstream_unavailable");
+}

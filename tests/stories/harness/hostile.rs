@@ -1,0 +1,49 @@
+//! An upstream that answers every upgrade with bytes of the story's own making.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+
+use super::http::read_head;
+
+pub struct HostileUpstream {
+    address: SocketAddr,
+    server: JoinHandle<()>,
+}
+
+impl HostileUpstream {
+    /// `answer` gets the right `Sec-WebSocket-Accept` for the request, to use or not.
+    pub async fn answering(answer: impl Fn(&str) -> String + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let answer = Arc::new(answer);
+        let server = tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let answer = answer.clone();
+                tokio::spawn(async move {
+                    let mut buffer = Vec::new();
+                    let Ok(Some(head)) = read_head(&mut stream, &mut buffer).await else { return };
+                    let accept = derive_accept_key(head.first("sec-websocket-key").unwrap_or_default().as_bytes());
+                    if stream.write_all(answer(&accept).as_bytes()).await.is_ok() {
+                        while stream.read_buf(&mut buffer).await.is_ok_and(|read| read > 0) {}
+                    }
+                });
+            }
+        });
+        Self { address, server }
+    }
+
+    pub fn websocket_url(&self, path: &str) -> String {
+        format!("ws://{}{path}", self.address)
+    }
+}
+
+impl Drop for HostileUpstream {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}

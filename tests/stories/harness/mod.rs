@@ -1,0 +1,32 @@
+//! The actors of the stories: the gateway under test, the application behind it, callers, and the administrator.
+
+mod admin;
+mod caller;
+mod client;
+mod engine_io;
+mod hostile;
+mod http;
+mod patience;
+mod picket;
+mod program;
+mod sessions;
+mod tokens;
+mod upstream;
+mod wire;
+
+pub use admin::{Admin, Reply};
+pub use caller::{Caller, Outcome, Refusal};
+pub use client::Client;
+pub use engine_io::SocketIo;
+pub use hostile::HostileUpstream;
+pub use http::Head;
+pub use patience::{eventually, within};
+pub use picket::{Picket, PicketBuilder};
+pub use program::Program;
+pub use sessions::SessionServer;
+pub use tokens::{PUBLIC_KEY, SECRET, Token, issuer, rsa_issuer, seconds_from_now};
+pub use upstream::{Seen, Upstream};
+pub use wire::{Frame, Wire, legal_close_codes};
+
+/// The one origin that the harness's policy allows, and that every caller claims unless the story says otherwise.
+pub const HOME: &str = "https://app.example.com";

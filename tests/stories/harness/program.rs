@@ -1,0 +1,103 @@
+//! The executable as a command that runs to its end: `check-config`, `schema`, `token`, or a start that must fail.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+pub struct Program {
+    directory: TempDir,
+    environment: Vec<(String, String)>,
+}
+
+pub struct Ended {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+const ENDS_WITHIN: Duration = Duration::from_secs(10);
+
+impl Program {
+    pub fn new() -> Self {
+        Self { directory: TempDir::new().unwrap(), environment: Vec::new() }
+    }
+
+    pub fn environment(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    pub fn with_admin(self) -> Self {
+        self.environment("SOCKET_ADMIN_USERNAME", "warden").environment("SOCKET_ADMIN_PASSWORD", "a-long-password-of-the-stories")
+    }
+
+    pub fn writes(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.directory.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    pub fn writes_config(&self, config: &Value) -> PathBuf {
+        self.writes("picket.yaml", &serde_json::to_string_pretty(config).unwrap())
+    }
+
+    pub fn runs(&self, arguments: &[&str]) -> Ended {
+        let mut child = command(self.directory.path(), &self.environment)
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the picket executable starts");
+        let deadline = Instant::now() + ENDS_WITHIN;
+        while child.try_wait().unwrap().is_none() {
+            if Instant::now() > deadline {
+                child.kill().unwrap();
+                let Output { stdout, stderr, .. } = child.wait_with_output().unwrap();
+                panic!("{arguments:?} did not end: {}{}", String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let output = child.wait_with_output().unwrap();
+        Ended {
+            code: output.status.code(),
+            stdout: String::from_utf8(output.stdout).expect("stdout in UTF-8"),
+            stderr: String::from_utf8(output.stderr).expect("stderr in UTF-8"),
+        }
+    }
+}
+
+impl Ended {
+    pub fn everything(&self) -> String {
+        format!("{}{}", self.stdout, self.stderr)
+    }
+
+    pub fn succeeds(self) -> String {
+        assert_eq!(self.code, Some(0), "{}", self.everything());
+        self.stdout
+    }
+
+    /// A configuration that cannot be used: exit 64.
+    pub fn refuses_the_configuration(self) -> String {
+        assert_eq!(self.code, Some(64), "{}", self.everything());
+        self.everything()
+    }
+}
+
+/// The executable in a directory of its own, without what the tester's environment would tell it.
+pub fn command(directory: &Path, environment: &[(String, String)]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_picket"));
+    command.current_dir(directory).stdin(Stdio::null());
+    for (name, _) in std::env::vars() {
+        if name.starts_with("PICKET_") || name.starts_with("SOCKET_ADMIN_") || name.starts_with("OTEL_") {
+            command.env_remove(name);
+        }
+    }
+    for name in ["WHITE_LIST_URLS", "REDIS_URL", "RUST_LOG"] {
+        command.env_remove(name);
+    }
+    command.envs(environment.iter().map(|(name, value)| (name, value)));
+    command
+}

@@ -1,0 +1,22 @@
+//! What Picket promises, told from outside: real processes, real sockets, the contract's words.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says what it expects and fails loudly")]
+#![expect(clippy::print_stderr, reason = "a failing story shows what the gateway said")]
+#![expect(clippy::disallowed_methods, reason = "the stories run in real time and their actors end with the test's runtime")]
+
+mod harness;
+
+mod admission;
+mod blocks;
+mod command_line;
+mod content;
+mod frames;
+mod handshake;
+mod identity;
+mod inspection;
+mod limits;
+mod management;
+mod operation;
+mod policy_changes;
+mod secrecy;
+mod socketio;
