@@ -20,18 +20,25 @@ pub struct NodeConfig {
     /// /livez, /readyz and /metrics
     #[schemars(with = "String")]
     pub ops_listen: SocketAddr,
+    /// the check API; not available in this version
     #[schemars(with = "Option<String>")]
     pub check_listen: Option<SocketAddr>,
+    /// the bearer of the check API; not available in this version
     pub check_token: Option<Secret>,
     /// prefixes whose X-Forwarded-For counts
     #[schemars(with = "Vec<String>")]
     pub trusted_proxies: Vec<IpNet>,
+    /// whether a PROXY header names the client; not available in this version
     pub proxy_protocol: ProxyProtocol,
+    /// not available in this version: let a load balancer end TLS
     pub tls: Option<serde_json::Value>,
+    /// how limits decide without the shared state; not available in this version
     pub on_outage: serde_json::Value,
+    /// not available in this version
     pub start_without_state: bool,
     pub drain: Drain,
     pub limits: Limits,
+    /// not available in this version
     pub upstream_assertion: Option<serde_json::Value>,
     /// the longest path prefix wins
     pub routes: Vec<RouteConfig>,
@@ -89,7 +96,9 @@ pub enum ProxyProtocol {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Drain {
+    /// how long new connections are still accepted
     pub grace_ms: u64,
+    /// over which time the open ones are closed
     pub spread_ms: u64,
 }
 
@@ -109,6 +118,7 @@ pub struct Limits {
     /// bytes of a request's head
     #[schemars(range(min = 8192, max = 1_048_576))]
     pub header_bytes_max: usize,
+    /// headers of a request
     #[schemars(range(min = 1, max = 1000))]
     pub headers_max: usize,
     /// for a whole request head
@@ -123,6 +133,7 @@ pub struct Limits {
     /// sockets that wait for their Socket.IO CONNECT, on this node
     #[schemars(range(min = 1))]
     pub pending_max: usize,
+    /// the same, of one address
     #[schemars(range(min = 1))]
     pub pending_per_address: usize,
     /// keys in one payload
@@ -152,6 +163,7 @@ pub struct Limits {
     /// silence after a ping that ends the connection
     #[schemars(range(min = 1))]
     pub pong_timeout_ms: u64,
+    /// until the upstream has accepted the connection
     #[schemars(range(min = 1))]
     pub upstream_connect_timeout_ms: u64,
     /// until the upstream has answered the upgrade
@@ -206,6 +218,7 @@ pub struct RouteConfig {
     /// `http://` or `ws://`; with a path it replaces the prefix, without one the request's path is kept
     pub upstream: String,
     pub protocol: Protocol,
+    /// how a refused upgrade is answered; accept-then-close is not available in this version
     #[serde(default)]
     pub deny_mode: DenyMode,
     /// `json`: top-level name or JSON pointer of the event's name
@@ -246,8 +259,11 @@ pub enum DenyMode {
 pub struct AuthConfig {
     /// where a token may stand, first found wins: socketio-auth, authorization, subprotocol, `query:NAME`, `cookie:NAME`
     pub token_sources: Vec<String>,
+    /// what becomes of a token that is not valid: the connection is refused, or anonymous
     pub invalid_token: InvalidToken,
+    /// JSON Web Tokens (RFC 7519)
     pub jwt: JwtConfig,
+    /// opaque tokens that an endpoint of the application vouches for
     pub sessions: SessionsConfig,
 }
 
@@ -273,8 +289,11 @@ pub enum InvalidToken {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct JwtConfig {
+    /// whose tokens are believed
     pub issuers: Vec<IssuerConfig>,
+    /// the claim with the user's id
     pub user_claim: String,
+    /// the claim with a role or a list of roles
     pub role_claim: String,
 }
 
@@ -287,11 +306,13 @@ impl Default for JwtConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct SessionsConfig {
+    /// redis is not available in this version
     pub mode: SessionsMode,
     /// asked with `GET` and the bearer token; 200 with a JSON object is valid, 401, 403 or `null` is not
     pub introspect_url: Option<String>,
     /// JSON pointer to the user's id in the answer
     pub user_pointer: String,
+    /// JSON pointer to a role or a list of roles
     pub role_pointer: String,
     /// how long an answer holds
     #[schemars(range(max = 3_600_000))]

@@ -1,4 +1,30 @@
 //! The edge: accepts connections, admits them, inspects every event, and passes on what is cleared.
+//!
+//! Read [`admission`] and [`inspection`] first: the two pipelines are the heart, and all else serves them.
 
+pub mod admission;
+mod answer;
+pub mod attempt;
+pub mod checks;
 pub mod config;
 pub mod content;
+mod decide;
+mod door;
+mod forwarded;
+pub mod gate;
+mod handshake;
+pub mod identity;
+pub mod inspection;
+mod listener;
+mod membership;
+mod metrics;
+mod ops;
+mod pending;
+pub mod protocol;
+pub mod refusal;
+pub mod route;
+mod session;
+mod start;
+mod upstream;
+
+pub use start::{Parts, Running, StartError, start};

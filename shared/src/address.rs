@@ -48,7 +48,16 @@ pub fn parse_network(text: &str) -> Option<IpNet> {
     if let Ok(address) = text.parse::<IpAddr>() {
         return Some(IpNet::from(canonical(address)));
     }
-    text.parse::<IpNet>().ok().map(|network| network.trunc())
+    text.parse::<IpNet>().ok().map(|network| fold_mapped(network.trunc()))
+}
+
+/// a prefix of IPv4-mapped addresses as the IPv4 prefix that it means
+fn fold_mapped(network: IpNet) -> IpNet {
+    const MAPPED_PREFIX: u8 = 96;
+    match (canonical(network.addr()), network.prefix_len().checked_sub(MAPPED_PREFIX)) {
+        (IpAddr::V4(v4), Some(length)) if matches!(network, IpNet::V6(_)) => Ipv4Net::new(v4, length).map_or(network, IpNet::V4),
+        _ => network,
+    }
 }
 
 /// whether `network` holds `address`, either in canonical form
@@ -69,5 +78,21 @@ mod tests {
         assert_eq!(key("::ffff:192.0.2.7"), key("192.0.2.7"));
         assert_eq!(key("192.0.2.7").to_string(), "192.0.2.7");
         assert_eq!(key("2001:db8::1").to_string(), "2001:db8::/64");
+    }
+
+    #[test]
+    fn prefixes_are_read_in_canonical_form() {
+        for (text, expected) in [
+            ("192.0.2.7", "192.0.2.7/32"),
+            ("192.0.2.7/24", "192.0.2.0/24"),
+            ("::ffff:192.0.2.7", "192.0.2.7/32"),
+            ("::ffff:127.0.0.0/104", "127.0.0.0/8"),
+            ("::ffff:0:0/96", "0.0.0.0/0"),
+            ("::/0", "::/0"),
+            ("2001:db8::1/32", "2001:db8::/32"),
+        ] {
+            assert_eq!(parse_network(text).unwrap().to_string(), expected, "{text}");
+        }
+        assert_eq!(parse_network("192.0.2.0/33"), None);
     }
 }

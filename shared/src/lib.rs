@@ -6,6 +6,7 @@ pub mod clock;
 pub mod policy;
 pub mod random;
 pub mod reason;
+pub mod schema;
 pub mod secret;
 pub mod state;
 pub mod tasks;

@@ -33,6 +33,9 @@ pub enum Reason {
     UnknownEvent,
     RoleRequired,
     HostileContent,
+    ActiveContent,
+    SuspiciousContent,
+    TypeNotAllowed,
     ProtocolError,
     BadUtf8,
     Slow,
@@ -76,21 +79,24 @@ pub struct Points {
 
 const NONE: Points = Points { points: 0.0, at_most_every: None };
 const ONE: Points = Points { points: 1.0, at_most_every: None };
+const HALF: Points = Points { points: 0.5, at_most_every: None };
+const A_FIFTH_A_MINUTE: Points = Points { points: 0.2, at_most_every: Some(Duration::from_secs(60)) };
 const ONE_A_MINUTE: Points = Points { points: 1.0, at_most_every: Some(Duration::from_secs(60)) };
 const ONE_AN_HOUR: Points = Points { points: 1.0, at_most_every: Some(Duration::from_secs(3600)) };
 
 impl Reason {
-    pub const ALL: [Reason; 34] = {
+    pub const ALL: [Reason; 37] = {
         use Reason::*;
         [
             AddressBlocked, OriginNotAllowed, TooManyHandshakes, ConnectionRate, TokenInvalid, LoginRequired,
             EventLoginRequired, TokenExpired, TokenRevoked, TooManyConnections, AnonymousLimit, EventRate, Burst,
             MessageRate, PayloadTooLarge, TextTooLong, TooDeep, Malformed, Schema, UnknownEvent, RoleRequired,
-            HostileContent, ProtocolError, BadUtf8, Slow, Idle, Flood, Overload, Draining, UpstreamUnavailable,
-            UpstreamSlow, UpstreamProtocol, StateUnavailable, InternalError,
+            HostileContent, ActiveContent, SuspiciousContent, TypeNotAllowed, ProtocolError, BadUtf8, Slow, Idle,
+            Flood, Overload, Draining, UpstreamUnavailable, UpstreamSlow, UpstreamProtocol, StateUnavailable, InternalError,
         ]
     };
 
+    #[rustfmt::skip] // a table is read by its columns
     pub fn consequence(self) -> Consequence {
         use EventType::*;
         use Severity::*;
@@ -121,6 +127,10 @@ impl Reason {
             Reason::UnknownEvent => row("unknown_event", "this event is not known", 403, 1008, Some(UnauthorizedEvent), High, ONE, false),
             Reason::RoleRequired => row("role_required", "this event requires another role", 403, 1008, Some(UnauthorizedEvent), High, ONE, false),
             Reason::HostileContent => row("hostile_content", "the message contains hostile content", 403, 1008, Some(SuspiciousActivity), High, ONE, false),
+            // Recorded and scored, not refused: what was sanitised or detected, and text that looks like an attack on a back end.
+            Reason::ActiveContent => row("active_content", "the message contained active markup", 403, 1008, Some(SuspiciousActivity), Medium, HALF, false),
+            Reason::SuspiciousContent => row("suspicious_content", "the message looks like an attack on a back end", 403, 1008, Some(SuspiciousActivity), Low, A_FIFTH_A_MINUTE, false),
+            Reason::TypeNotAllowed => row("type_not_allowed", "this type of message is not allowed here", 400, 1003, Some(SuspiciousActivity), Medium, ONE, false),
             Reason::ProtocolError => row("protocol_error", "the request or frame breaks the protocol", 400, 1002, Some(SuspiciousActivity), Medium, ONE, false),
             Reason::BadUtf8 => row("bad_utf8", "a text is not valid UTF-8", 400, 1007, Some(SuspiciousActivity), Medium, ONE, false),
             Reason::Slow => row("slow", "the peer is too slow", 408, 1008, Some(SuspiciousActivity), Medium, ONE, false),
@@ -173,6 +183,40 @@ impl<'de> Deserialize<'de> for Reason {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// docs/reasons.md as the table says it should be
+    fn documentation() -> String {
+        let mut text = String::from(
+            "# Reasons\n\nWhy something was refused, and what follows. Generated from `shared/src/reason.rs`; after a change run\n\
+             `UPDATE_DOCS=1 cargo test -p picket-shared reasons_are_documented`.\n\n\
+             *Status* answers before the upgrade, *close* is the WebSocket close code after it. *Points* go to the reputation of the\n\
+             client's address. A refused event leaves the connection open until `security.violationsBeforeClose`.\n\n\
+             | reason | says | status | close | audit record | severity | points | waiting helps |\n|---|---|---|---|---|---|---|---|\n",
+        );
+        for reason in Reason::ALL {
+            let c = reason.consequence();
+            let points = match (c.points.points, c.points.at_most_every) {
+                (points, None) => points.to_string(),
+                (points, Some(every)) => format!("{points}, at most once in {} s", every.as_secs()),
+            };
+            let helps = if c.retryable { "yes" } else { "no" };
+            let (kind, severity) = (reason.audit_kind().as_str(), c.severity.as_str());
+            text.push_str(&format!(
+                "| `{}` | {} | {} | {} | `{kind}` | {severity} | {points} | {helps} |\n",
+                c.token, c.message, c.status, c.close_code
+            ));
+        }
+        text
+    }
+
+    #[test]
+    fn reasons_are_documented() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reasons.md");
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(path, documentation()).unwrap();
+        }
+        assert_eq!(std::fs::read_to_string(path).unwrap(), documentation(), "docs/reasons.md is stale");
+    }
 
     #[test]
     fn every_reason_is_listed_once_and_has_legal_codes() {

@@ -49,6 +49,11 @@ impl Principal {
         }
     }
 
+    /// whether both speak for the same user, or for nobody; roles may differ
+    pub fn is_same(&self, other: &Principal) -> bool {
+        self.user().map(|user| &user.id) == other.user().map(|user| &user.id)
+    }
+
     /// the roles for limits and permissions; an anonymous principal has the role `anonymous`
     pub fn roles(&self) -> impl Iterator<Item = &str> {
         let anonymous = self.user().is_none().then_some("anonymous");

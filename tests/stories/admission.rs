@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::harness::{HOME, Picket, Token, Upstream, eventually, issuer};
+use crate::harness::{HOME, Picket, Token, Upstream, issuer};
 
 #[tokio::test]
 async fn an_allowed_origin_comes_in_and_a_foreign_one_does_not() {
@@ -158,11 +158,7 @@ async fn h29_a_place_is_given_back_when_its_holder_leaves() {
     picket.caller("198.51.100.7").connects().await.refused_with(429, "too_many_connections");
 
     first.leaves().await;
-    eventually("a free place", async || match picket.caller("198.51.100.7").connects().await {
-        crate::harness::Outcome::Admitted(client) => Some(client),
-        crate::harness::Outcome::Refused(_) => None,
-    })
-    .await;
+    picket.caller("198.51.100.7").comes_in_eventually().await;
 }
 
 #[tokio::test]
@@ -206,11 +202,7 @@ async fn the_anonymous_past_their_cap_get_503_and_a_user_still_comes_in() {
     picket.caller("198.51.100.9").bearing(&Token::of("alice").signed()).comes_in().await;
 
     second.leaves().await;
-    eventually("a free anonymous place", async || match picket.caller("198.51.100.10").connects().await {
-        crate::harness::Outcome::Admitted(client) => Some(client),
-        crate::harness::Outcome::Refused(_) => None,
-    })
-    .await;
+    picket.caller("198.51.100.10").comes_in_eventually().await;
 }
 
 #[tokio::test]

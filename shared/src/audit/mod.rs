@@ -37,16 +37,15 @@ pub enum EventType {
     AdminLogin,
     AdminAction,
     AuditDropped,
-    ContentSanitized,
 }
 
 impl EventType {
-    pub const ALL: [EventType; 18] = {
+    pub const ALL: [EventType; 17] = {
         use EventType::*;
         [
             ConnectionAttempt, ConnectionBlocked, AuthenticationSuccess, AuthenticationFailure, RateLimitExceeded,
             PayloadTooLarge, InvalidOrigin, SuspiciousActivity, IpBlocked, IpUnblocked, UnauthorizedEvent,
-            ValidationError, ConnectionClosed, PolicyChanged, AdminLogin, AdminAction, AuditDropped, ContentSanitized,
+            ValidationError, ConnectionClosed, PolicyChanged, AdminLogin, AdminAction, AuditDropped,
         ]
     };
 
@@ -69,7 +68,6 @@ impl EventType {
             EventType::AdminLogin => "ADMIN_LOGIN",
             EventType::AdminAction => "ADMIN_ACTION",
             EventType::AuditDropped => "AUDIT_DROPPED",
-            EventType::ContentSanitized => "CONTENT_SANITIZED",
         }
     }
 

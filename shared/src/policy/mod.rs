@@ -4,11 +4,13 @@ mod document;
 mod glob;
 mod origin;
 mod rules;
+mod validate;
 
 pub use document::*;
 pub use glob::Glob;
 pub use origin::{Origin, OriginPattern};
 pub use rules::{CorsRules, EventLimit, Limits, Rules, SecurityRules, ValidationRules};
+pub use validate::{not_carried_out, read};
 
 use serde::Serialize;
 

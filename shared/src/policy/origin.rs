@@ -25,8 +25,8 @@ impl Origin {
             host: url.host()?.to_owned(),
             port: url.port_or_known_default()?,
         };
-        // The serialisation must be the text itself: that leaves no second reading of it.
-        let same = origin.to_string() == text || origin.with_default_port() == text;
+        // The serialisation (RFC 6454 section 6.2) must be the text itself: that leaves no second reading of it.
+        let same = [origin.to_string(), origin.with_default_port()].iter().any(|own| own.eq_ignore_ascii_case(text));
         (matches!(url.scheme(), "http" | "https") && same).then_some(origin)
     }
 
@@ -111,6 +111,7 @@ mod tests {
         let allowed = |text: &str| Origin::parse(text).is_some_and(|origin| pattern.matches(&origin));
         assert!(allowed("https://app.example.com"));
         assert!(allowed("https://app.example.com:443"));
+        assert!(allowed("https://APP.example.com"));
         for other in [
             "https://app.example.com.evil.test",
             "https://evilapp.example.com",
@@ -123,7 +124,6 @@ mod tests {
             "https://app.example.com/",
             "https://app.example.com https://evil.test",
             "https://app.example.com, https://evil.test",
-            "https://APP.example.com",
             "https://app.ехample.com",
             "https://app.example.com\\.evil.test",
             "null",

@@ -115,7 +115,7 @@ pub struct SecurityRules {
 impl Rules {
     /// compiles the document, or says every mistake in it
     pub fn compile(document: Policy, environment: Environment) -> Result<Rules, Vec<Mistake>> {
-        let mut mistakes = Vec::new();
+        let mut mistakes = super::not_carried_out(&document);
         let rules = Rules {
             cors: cors(&document, environment, &mut mistakes),
             limits: limits(&document, &mut mistakes),

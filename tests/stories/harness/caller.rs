@@ -8,6 +8,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use super::HOME;
 use super::client::Client;
 use super::http::Head;
+use super::patience::eventually;
 use super::wire::Wire;
 
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
@@ -73,6 +74,24 @@ impl Caller {
 
     pub async fn comes_in(self) -> Client {
         self.connects().await.admitted()
+    }
+
+    /// Asks again until it comes in: for places and blocks that end a moment after what ended them.
+    pub async fn comes_in_eventually(self) -> Client {
+        eventually("a caller who comes in", async || match self.clone().connects().await {
+            Outcome::Admitted(client) => Some(*client),
+            Outcome::Refused(_) => None,
+        })
+        .await
+    }
+
+    /// Asks again until it is refused.
+    pub async fn gets_refused_eventually(self) -> Refusal {
+        eventually("a caller who is refused", async || match self.clone().connects().await {
+            Outcome::Admitted(_) => None,
+            Outcome::Refused(refusal) => Some(refusal),
+        })
+        .await
     }
 
     fn request(&self) -> String {

@@ -67,6 +67,16 @@ impl Client {
         .await
     }
 
+    /// The next text that begins so, or `None` when the connection is closed first.
+    pub async fn receives_or_is_closed(&mut self, beginning: &str) -> Option<String> {
+        self.receives_matching(beginning, |received| match received {
+            Received::Text(text) if text.starts_with(beginning) => Some(Some(text.clone())),
+            Received::Closed(..) => Some(None),
+            _ => None,
+        })
+        .await
+    }
+
     pub async fn receives_binary(&mut self, bytes: &[u8]) {
         self.receives_matching("a binary message", |received| matches!(received, Received::Binary(found) if found == bytes).then_some(())).await;
     }
@@ -122,12 +132,18 @@ impl Client {
                 return found;
             }
             passed = self.inbox.len();
-            if let Some(end @ (Received::Closed(..) | Received::Lost(_))) = self.inbox.last() {
-                panic!("waiting for {what}, the connection ended: {end:?}; before that: {}", excerpt(&self.inbox));
+            match self.inbox.last() {
+                Some(Received::Closed(code, reason)) => panic!("{what}: closed with {code} {reason:?} instead; before that: {}", excerpt(&self.inbox)),
+                Some(Received::Lost(why)) => panic!("{what}: lost the connection instead: {why}; before that: {}", excerpt(&self.inbox)),
+                _ => {}
             }
             let next = tokio::time::timeout(std::time::Duration::from_secs(10), self.socket.next()).await;
             let Ok(next) = next else { panic!("{what} did not come; instead: {}", excerpt(&self.inbox)) };
             self.inbox.extend(received(next));
+            if let Some(Received::Closed(..)) = self.inbox.last() {
+                // The answer to the close leaves now; where the server did not wait for it, that is its right.
+                self.socket.flush().await.ok();
+            }
         }
     }
 }

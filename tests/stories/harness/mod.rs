@@ -14,12 +14,11 @@ mod tokens;
 mod upstream;
 mod wire;
 
-pub use admin::{Admin, Reply};
-pub use caller::{Caller, Outcome, Refusal};
+pub use admin::Reply;
+pub use caller::Caller;
 pub use client::Client;
 pub use engine_io::SocketIo;
 pub use hostile::HostileUpstream;
-pub use http::Head;
 pub use patience::{eventually, within};
 pub use picket::{Picket, PicketBuilder};
 pub use program::Program;

@@ -15,11 +15,7 @@ pub async fn within<F: Future>(what: &str, future: F) -> F::Output {
 }
 
 /// Asks again until the answer is there.
-pub async fn eventually<T, F, A>(what: &str, mut ask: A) -> T
-where
-    F: Future<Output = Option<T>>,
-    A: FnMut() -> F,
-{
+pub async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
         if let Some(answer) = ask().await {

@@ -1,0 +1,78 @@
+//! Admission, the connection pipeline: the order of its checks and nothing else.
+//!
+//! A plain WebSocket runs both steps at its upgrade. Socket.IO names its user later, in CONNECT: there the upgrade runs
+//! [`screen`], and each namespace's CONNECT runs [`complete`].
+
+use picket_shared::clock::Timestamp;
+use picket_shared::secret::Secret;
+use picket_shared::state::Lease;
+use picket_shared::token::Principal;
+use std::sync::Arc;
+
+use crate::attempt::Attempt;
+use crate::checks;
+use crate::gate::Gate;
+use crate::refusal::{Denial, Refusal};
+
+/// a connection, or one namespace of it, that may speak; gives its slots back when dropped
+#[derive(Clone, Debug)]
+pub struct Admitted {
+    pub principal: Principal,
+    /// shared by the namespaces of one connection that speak for the same principal
+    pub lease: Arc<Lease>,
+}
+
+/// an attempt that passed the checks that need no identity
+#[derive(Debug)]
+pub struct Screened(());
+
+/// all checks of a connection that brings its token with the upgrade
+pub async fn admit(gate: &Gate, attempt: &Attempt, now: Timestamp) -> Result<Admitted, Refusal> {
+    let screened = screen(gate, attempt, now).await?;
+    complete(gate, &screened, attempt, attempt.token.as_ref(), &[], now).await
+}
+
+/// the checks that need no identity
+pub async fn screen(gate: &Gate, attempt: &Attempt, now: Timestamp) -> Result<Screened, Refusal> {
+    let policy = gate.policy.current();
+
+    checks::reputation::check(&gate.blocks, attempt.address, now)?;
+    checks::origin::check(&policy.cors, &attempt.origin)?;
+    checks::connection_rate::check(&*gate.counters, policy.limits.connections, attempt.address, now).await?;
+
+    Ok(Screened(()))
+}
+
+/// the checks that need an identity; a connection that already holds a slot for this principal needs no second one
+pub async fn complete(
+    gate: &Gate,
+    _screened: &Screened,
+    attempt: &Attempt,
+    token: Option<&Secret>,
+    held: &[Admitted],
+    now: Timestamp,
+) -> Result<Admitted, Refusal> {
+    let policy = gate.policy.current();
+
+    let principal = checks::identity::check(&gate.keys, token, policy.security.allow_anonymous, now).await?;
+    let lease = match held.iter().find(|one| one.principal.is_same(&principal)) {
+        Some(same) => same.lease.clone(),
+        None => checks::concurrency::check(&gate.leases, &policy, &principal, attempt.address, now).await?.into(),
+    };
+
+    Ok(Admitted { principal, lease })
+}
+
+/// what an open session must still meet after the block list or the policy changed
+pub fn still_admissible<'a>(
+    gate: &Gate,
+    attempt: &Attempt,
+    principals: impl IntoIterator<Item = &'a Principal>,
+    now: Timestamp,
+) -> Result<(), Denial> {
+    let policy = gate.policy.current();
+
+    checks::reputation::check(&gate.blocks, attempt.address, now)?;
+    checks::origin::check(&policy.cors, &attempt.origin)?;
+    principals.into_iter().try_for_each(|principal| checks::identity::check_anonymous(principal, policy.security.allow_anonymous))
+}

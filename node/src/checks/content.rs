@@ -1,0 +1,100 @@
+//! Inspection 5: would a text run or load something where it is shown? Only texts that could are parsed.
+
+use picket_shared::policy::{ContentMode, ValidationRules};
+use picket_shared::reason::Reason;
+use serde_json::Value;
+use std::borrow::Cow;
+
+use crate::checks::payload::Checked;
+use crate::content;
+use crate::inspection::{Body, Event, Payload};
+use crate::refusal::Denial;
+
+/// what the content check leaves behind
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Finding {
+    /// the payload without what could run or load, where that differs
+    pub rewritten: Option<String>,
+    /// what is recorded and scored, although the event passes
+    pub observed: Option<Observation>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub struct Observation {
+    pub reason: Reason,
+    pub detail: String,
+}
+
+pub fn check(rules: &ValidationRules, event: &Event<'_>, checked: Checked) -> Result<Finding, Denial> {
+    if let (Some(name), Body::Json { text, payload, .. }) = (event.name, &event.body) {
+        schema(rules, name, text, *payload)?;
+    }
+    if rules.content == ContentMode::Off {
+        return Ok(Finding::default());
+    }
+    let finding = if checked.suspect { active(rules.content, event)? } else { Finding::default() };
+    Ok(match finding.observed {
+        Some(_) => finding,
+        None => Finding { observed: signals(event), ..finding },
+    })
+}
+
+fn schema(rules: &ValidationRules, event: &str, json: &str, payload: Payload) -> Result<(), Denial> {
+    let Some(schema) = rules.schema_of(event) else {
+        return Ok(());
+    };
+    let value = payload_of(json, payload).ok_or_else(|| Denial::from(Reason::Malformed))?;
+    schema.validate(&value).map_err(|error| {
+        let place = error.instance_path().to_string();
+        Denial::from(Reason::Schema).because(format!("validation.schemas.{event} at `{place}`"))
+    })
+}
+
+fn payload_of(json: &str, payload: Payload) -> Option<Value> {
+    match (serde_json::from_str(json).ok()?, payload) {
+        (whole, Payload::Whole) => Some(whole),
+        (Value::Array(mut items), Payload::Arguments) => match items.len() {
+            2 => items.pop(),
+            _ => Some(Value::Array(items.split_off(1))),
+        },
+        (_, Payload::Arguments) => None,
+    }
+}
+
+/// text with active markup: rewritten, refused or only recorded, all three by the same judgement
+fn active(mode: ContentMode, event: &Event<'_>) -> Result<Finding, Denial> {
+    let (is_active, rewritten) = match (&event.body, mode) {
+        (Body::Json { text, name_at, .. }, ContentMode::Sanitize) => rewritten(content::sanitize_json(text, name_at.clone())),
+        (Body::Json { text, name_at, .. }, _) => (content::any_active(text, name_at.clone()), None),
+        (Body::Text(text), ContentMode::Sanitize) => rewritten(content::sanitize_text(text)),
+        (Body::Text(text), _) => (content::is_active(text), None),
+        (Body::Opaque, _) => (false, None),
+    };
+    match (is_active, mode) {
+        (false, _) => Ok(Finding::default()),
+        (true, ContentMode::Reject) => Err(Denial::from(Reason::HostileContent).because("active markup")),
+        (true, _) => {
+            let detail = if rewritten.is_some() { "active markup removed" } else { "active markup passed on" };
+            let observed = Observation { reason: Reason::ActiveContent, detail: detail.into() };
+            Ok(Finding { rewritten, observed: Some(observed) })
+        }
+    }
+}
+
+fn rewritten(outcome: Cow<'_, str>) -> (bool, Option<String>) {
+    match outcome {
+        Cow::Borrowed(_) => (false, None),
+        Cow::Owned(text) => (true, Some(text)),
+    }
+}
+
+/// chat about SQL is normal: such text is recorded and scored a little, never refused
+fn signals(event: &Event<'_>) -> Option<Observation> {
+    let found = match &event.body {
+        Body::Json { text, name_at, .. } => content::signals(text, name_at.clone()),
+        Body::Text(text) => content::text_signals(text),
+        Body::Opaque => return None,
+    };
+    let names: Vec<_> = found.iter().map(content::Signal::as_str).collect();
+    (!names.is_empty()).then(|| Observation { reason: Reason::SuspiciousContent, detail: names.join(", ") })
+}

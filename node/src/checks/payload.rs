@@ -1,0 +1,52 @@
+//! Inspection 3: size, form, depth, length of texts, known event. Pure, on the bytes at hand.
+
+use picket_shared::policy::ValidationRules;
+use picket_shared::reason::Reason;
+
+use crate::content::{Bounds, Flaw, scan};
+use crate::inspection::{Body, Event};
+use crate::refusal::Denial;
+
+/// whether any text of the payload needs a look by the content check
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Checked {
+    pub suspect: bool,
+}
+
+pub fn check(rules: &ValidationRules, keys_max: usize, event: &Event<'_>) -> Result<Checked, Denial> {
+    let checked = check_form(rules, keys_max, event)?;
+    match event.name {
+        Some(name) if !rules.knows(name) => Err(Reason::UnknownEvent.into()),
+        None if event.is_named_protocol && !rules.knows("") => Err(Denial::from(Reason::UnknownEvent).because("the event has no name")),
+        _ => Ok(checked),
+    }
+}
+
+/// everything but the name
+pub fn check_form(rules: &ValidationRules, keys_max: usize, event: &Event<'_>) -> Result<Checked, Denial> {
+    if event.size > rules.payload_bytes_max {
+        let detail = format!("{} bytes, validation.maxPayloadSize is {}", event.size, rules.payload_bytes_max);
+        return Err(Denial::from(Reason::PayloadTooLarge).because(detail));
+    }
+    if let Some(flaw) = event.flaw {
+        return Err(Denial::from(Reason::Malformed).because(flaw));
+    }
+    match event.body {
+        Body::Json { text, .. } => {
+            let bounds = Bounds { max_depth: rules.depth_max, max_keys: keys_max, max_text_chars: rules.text_chars_max };
+            scan(text, &bounds).map(|scan| Checked { suspect: scan.suspect }).map_err(denial)
+        }
+        Body::Text(text) if text.chars().count() > rules.text_chars_max => Err(Reason::TextTooLong.into()),
+        Body::Text(_) => Ok(Checked { suspect: true }),
+        Body::Opaque => Ok(Checked { suspect: false }),
+    }
+}
+
+fn denial(flaw: Flaw) -> Denial {
+    match flaw {
+        Flaw::TextTooLong => Reason::TextTooLong.into(),
+        Flaw::TooDeep => Reason::TooDeep.into(),
+        Flaw::Malformed(rule) => Denial::from(Reason::Malformed).because(rule),
+        Flaw::Hostile(rule) => Denial::from(Reason::HostileContent).because(rule),
+    }
+}

@@ -1,0 +1,19 @@
+//! Admission 1: is the address blocked? One lookup in memory.
+
+use picket_shared::clock::Timestamp;
+use picket_shared::reason::Reason;
+use picket_shared::state::BlockView;
+use std::net::IpAddr;
+
+use crate::refusal::Denial;
+
+pub fn check(blocks: &BlockView, address: IpAddr, now: Timestamp) -> Result<(), Denial> {
+    let Some(block) = blocks.find(address, now) else {
+        return Ok(());
+    };
+    let denial = Denial::from(Reason::AddressBlocked).because(format!("block of {} by {}: {}", block.network, block.by, block.reason));
+    Err(match block.until {
+        Some(until) => denial.retry_after(until.since(now)),
+        None => denial,
+    })
+}

@@ -1,0 +1,68 @@
+//! The one form in which texts are compared with attack patterns: decoded, folded, lower case, `/` for `\`, comments and white
+//! space as single blanks.
+
+use crate::content::forms;
+
+/// The pre-filter: no pattern matches without a digit or one of these.
+pub(super) fn may_matter(text: &str) -> bool {
+    text.bytes().any(|byte| MATTERS[usize::from(byte)])
+}
+
+const MATTERS: [bool; 256] = {
+    let mut matters = [false; 256];
+    let bytes = b"0123456789='\"();|&$`\\/%{[<#*@_\n";
+    let mut next = 0;
+    while next < bytes.len() {
+        matters[bytes[next] as usize] = true;
+        next += 1;
+    }
+    matters[0xEF] = true;
+    matters
+};
+
+pub(super) fn form(text: &str) -> String {
+    let decoded = forms::of(text).pop();
+    let text = decoded.as_deref().unwrap_or(text);
+    let mut form = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(first) = rest.chars().next() {
+        let length = match comment_length(rest) {
+            Some(length) => {
+                blank(&mut form);
+                length
+            }
+            None => {
+                push(&mut form, first);
+                first.len_utf8()
+            }
+        };
+        rest = rest.get(length..).unwrap_or_default();
+    }
+    form
+}
+
+/// `/* … */` is a blank to SQL, and `/*! … */` is what it holds.
+fn comment_length(rest: &str) -> Option<usize> {
+    let body = rest.strip_prefix("/*")?;
+    if let Some(conditional) = body.strip_prefix('!') {
+        return Some(3 + conditional.bytes().take_while(u8::is_ascii_digit).count());
+    }
+    body.find("*/").map(|end| end + 4)
+}
+
+fn push(form: &mut String, character: char) {
+    match character {
+        '\n' => form.push('\n'),
+        '\\' => form.push('/'),
+        '‘' | '’' | '′' | '´' => form.push('\''),
+        '“' | '”' => form.push('"'),
+        blank_like if blank_like.is_whitespace() || blank_like.is_control() => blank(form),
+        other => form.push(other.to_ascii_lowercase()),
+    }
+}
+
+fn blank(form: &mut String) {
+    if !form.ends_with(' ') {
+        form.push(' ');
+    }
+}

@@ -1,0 +1,116 @@
+//! The one place where outcomes are recorded: once each, as audit record, metric and count.
+//!
+//! Checks decide and say nothing; whoever runs a pipeline comes here with what it answered.
+
+use picket_shared::audit::{AuditRecord, EXCERPT_BYTES_MAX, EventType, IDENTIFIER_BYTES_MAX, Severity, printable};
+use picket_shared::reason::Reason;
+use picket_shared::token::Principal;
+use sha2::{Digest, Sha256};
+use std::sync::atomic::Ordering;
+use tokio_tungstenite::tungstenite::Message;
+
+use crate::attempt::Attempt;
+use crate::checks::content::Observation;
+use crate::gate::Gate;
+use crate::refusal::{Denial, Refusal};
+
+/// where in a connection's life an outcome belongs
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    Handshake,
+    Admission,
+    Inspection,
+    /// an open session, at no event of its own
+    Session,
+}
+
+impl Stage {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Stage::Handshake => "handshake",
+            Stage::Admission => "admission",
+            Stage::Inspection => "inspection",
+            Stage::Session => "session",
+        }
+    }
+}
+
+/// whom and what an outcome is about
+#[derive(Clone, Copy)]
+pub struct Case<'a> {
+    pub stage: Stage,
+    pub attempt: &'a Attempt,
+    pub principal: Option<&'a Principal>,
+    pub event: Option<&'a str>,
+    pub message: Option<&'a Message>,
+}
+
+impl<'a> Case<'a> {
+    pub fn of(attempt: &'a Attempt, stage: Stage) -> Self {
+        Case { stage, attempt, principal: None, event: None, message: None }
+    }
+}
+
+/// applies the stance for outages, records the refusal once, and gives the decision to carry out
+pub fn refuse(gate: &Gate, case: Case<'_>, refusal: impl Into<Refusal>) -> Denial {
+    let denial = match refusal.into() {
+        Refusal::Denied(denial) => denial,
+        Refusal::Outage(error) => Denial::from(Reason::StateUnavailable).because(error.to_string()),
+    };
+    gate.traffic.count_refusal(denial.reason, matches!(case.stage, Stage::Handshake | Stage::Admission));
+    gate.instruments.refused(case.stage, denial.reason);
+    let record = AuditRecord::refusal(denial.reason, case.attempt.address, gate.clock.now());
+    gate.outbox.record(describe(gate, case, record, denial.detail.as_deref()));
+    denial
+}
+
+/// records who came in
+pub fn admitted(gate: &Gate, attempt: &Attempt, principal: &Principal) {
+    gate.instruments.allowed(Stage::Admission);
+    let (kind, message) = match principal {
+        Principal::Anonymous => (EventType::ConnectionAttempt, "anonymous connection admitted"),
+        Principal::User(_) => (EventType::AuthenticationSuccess, "authenticated connection admitted"),
+    };
+    let record = AuditRecord::new(kind, Severity::Low, attempt.address, message, gate.clock.now());
+    let case = Case { principal: Some(principal), ..Case::of(attempt, Stage::Admission) };
+    gate.outbox.record(describe(gate, case, record, None));
+}
+
+/// records what was noticed of an event that passed
+pub fn observed(gate: &Gate, case: Case<'_>, observation: &Observation) {
+    gate.instruments.observed(observation.reason);
+    let record = AuditRecord::refusal(observation.reason, case.attempt.address, gate.clock.now()).with("passed", true);
+    gate.outbox.record(describe(gate, case, record, Some(&observation.detail)));
+}
+
+/// counts an event that passed
+pub fn cleared(gate: &Gate) {
+    gate.traffic.events.fetch_add(1, Ordering::Relaxed);
+}
+
+fn describe(gate: &Gate, case: Case<'_>, mut record: AuditRecord, detail: Option<&str>) -> AuditRecord {
+    record.socket_id = Some(case.attempt.id.to_string());
+    record.user_id = case.principal.and_then(Principal::user).map(|user| printable(&user.id, IDENTIFIER_BYTES_MAX));
+    record.event_name = case.event.map(|name| printable(name, IDENTIFIER_BYTES_MAX));
+    record.route = Some(case.attempt.route.to_string());
+    record.node = Some(gate.node.to_string());
+    if let Some(detail) = detail {
+        record = record.with("detail", detail);
+    }
+    if let Some(message) = case.message {
+        record = with_excerpt(record, message);
+    }
+    record.with("stage", case.stage.as_str()).with("policyVersion", gate.policy.version())
+}
+
+/// what a record keeps of a message: its size, its hash, and the first few bytes, escaped
+fn with_excerpt(record: AuditRecord, message: &Message) -> AuditRecord {
+    let bytes = match message {
+        Message::Text(text) => text.as_bytes(),
+        Message::Binary(bytes) => bytes,
+        Message::Ping(_) | Message::Pong(_) | Message::Close(_) | Message::Frame(_) => return record,
+    };
+    let hash: String = Sha256::digest(bytes).iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    let head = String::from_utf8_lossy(&bytes[..bytes.len().min(4 * EXCERPT_BYTES_MAX)]);
+    record.with("bytes", bytes.len()).with("sha256", hash).with("excerpt", printable(&head, EXCERPT_BYTES_MAX))
+}

@@ -1,0 +1,172 @@
+//! The proxy's door: a request comes in; a session, or an answer that says why not, comes out.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header, request};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use ipnet::IpNet;
+use picket_shared::clock::Timestamp;
+use picket_shared::random;
+use picket_shared::tasks::Tasks;
+use picket_shared::token::Principal;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::Role;
+
+use crate::admission::{admit, screen};
+use crate::answer::Answer;
+use crate::attempt::Attempt;
+use crate::checks::handshake_rate;
+use crate::config::Protocol;
+use crate::decide::{self, Case, Stage};
+use crate::forwarded;
+use crate::gate::Gate;
+use crate::handshake::{self, Wish};
+use crate::refusal::Refusal;
+use crate::route::{Route, Routes};
+use crate::session::{Attention, Conversation, Plain, Presence, Relay, SocketIo, Sockets, websocket};
+use crate::upstream::{self, Opened};
+
+pub struct Door {
+    pub gate: Arc<Gate>,
+    pub routes: Routes,
+    pub trusted_proxies: Vec<IpNet>,
+    pub tasks: Tasks,
+    pub attention: Attention,
+}
+
+/// who asks, by what was settled before any check
+struct Caller {
+    address: IpAddr,
+    scheme: &'static str,
+    host: Option<HeaderValue>,
+}
+
+impl Door {
+    pub async fn enter(&self, peer: SocketAddr, request: Request<Incoming>, place: Arc<OwnedSemaphorePermit>) -> Response<Full<Bytes>> {
+        let address = forwarded::client_address(peer.ip(), request.headers(), &self.trusted_proxies);
+        let caller = self.caller(peer.ip(), address, request.headers());
+        match self.upgrade(&caller, request, place).await {
+            Ok(response) => response,
+            Err(answer) => answer.into_response(),
+        }
+    }
+
+    fn caller(&self, peer: IpAddr, address: IpAddr, headers: &HeaderMap) -> Caller {
+        let trusted = picket_shared::address::contains_any(&self.trusted_proxies, peer);
+        let claimed = |name: &str| headers.get(name).filter(|_| trusted);
+        let scheme = match claimed("x-forwarded-proto").map(HeaderValue::as_bytes) {
+            Some(b"https" | b"wss") => "https",
+            _ => "http",
+        };
+        let host = claimed("x-forwarded-host").or_else(|| headers.get(header::HOST)).cloned();
+        Caller { address, scheme, host }
+    }
+
+    async fn upgrade(&self, caller: &Caller, mut request: Request<Incoming>, place: Arc<OwnedSemaphorePermit>) -> Result<Response<Full<Bytes>>, Answer> {
+        let gate = &self.gate;
+        let now = gate.clock.now();
+        let on_upgrade = hyper::upgrade::on(&mut request);
+        let (head, _) = request.into_parts();
+        let attempt = first_look(caller.address, &head);
+        handshake_rate::check(&gate.handshakes, gate.policy.current().limits.handshakes, caller.address, now)
+            .map_err(|denial| self.refuse(&attempt, Stage::Handshake, denial))?;
+        let wish = handshake::judge(&head).map_err(|answer| self.record(&attempt, answer))?;
+        let route = self.routes.find(handshake::host(&head).as_deref(), head.uri.path()).ok_or_else(Answer::not_found)?;
+        let Wish::WebSocket { key } = wish else {
+            return Err(handshake::plain(route.protocol, &head));
+        };
+        if route.protocol == Protocol::SocketIo {
+            handshake::engine_io(&head).map_err(|answer| self.record(&attempt, answer))?;
+        }
+        let token = gate.keys.sources.in_request(&head.headers, head.uri.query());
+        let attempt = Attempt { token, route: route.path.clone(), ..attempt };
+        let conversation = self.admit(&attempt, route, now).await?;
+        let (tunnel, answered) = match self.open(caller, &attempt, route, &head, &conversation).await? {
+            Opened::Tunnel(tunnel, answered) => (tunnel, answered),
+            Opened::Refused(response) => return Ok(response),
+        };
+        let response = switching(&key, &answered);
+        let (gate, tasks, attention) = (gate.clone(), self.tasks.clone(), self.attention.listen());
+        self.tasks.spawn("session", async move {
+            let Ok(client) = on_upgrade.await else {
+                return;
+            };
+            let message_bytes_max = gate.policy.current().validation.payload_bytes_max;
+            let client = websocket(client, Role::Server, &gate.limits, message_bytes_max).await;
+            let upstream = websocket(tunnel, Role::Client, &gate.limits, message_bytes_max).await;
+            Relay::new(gate, tasks, attempt, conversation, Sockets { client, upstream }, attention).run().await;
+            drop(place);
+        });
+        Ok(response)
+    }
+
+    /// the checks that the upgrade can be held to; the slots that they take live in the conversation
+    async fn admit(&self, attempt: &Attempt, route: &Arc<Route>, now: Timestamp) -> Result<Conversation, Answer> {
+        let gate = &self.gate;
+        let refused = |refusal: Refusal| self.refuse(attempt, Stage::Admission, refusal);
+        if route.protocol != Protocol::SocketIo {
+            let admitted = admit(gate, attempt, now).await.map_err(refused)?;
+            decide::admitted(gate, attempt, &admitted.principal);
+            let mut presence = Presence::new(gate.traffic.clone());
+            presence.shows(&admitted.principal);
+            return Ok(Conversation::Plain(Plain::new(admitted, presence, route.clone())));
+        }
+        let screened = screen(gate, attempt, now).await.map_err(refused)?;
+        let per_address = gate.policy.current().limits.per_address;
+        let waiting = gate.pending.enter(attempt.address, per_address).map_err(|denial| refused(denial.into()))?;
+        let due = now.plus(Duration::from_millis(gate.limits.connect_timeout_ms));
+        let presence = Presence::new(gate.traffic.clone());
+        Ok(Conversation::SocketIo(Box::new(SocketIo::new(screened, presence, waiting, due))))
+    }
+
+    /// asks the upstream for the same upgrade, with what the client may not say removed and what Picket knows added
+    async fn open(&self, caller: &Caller, attempt: &Attempt, route: &Route, head: &request::Parts, conversation: &Conversation) -> Result<Opened, Answer> {
+        let mut headers = head.headers.clone();
+        forwarded::remove_hop_by_hop(&mut headers);
+        forwarded::remove_claims(&mut headers);
+        headers.remove(header::SEC_WEBSOCKET_EXTENSIONS);
+        let principal: Option<&Principal> = conversation.principals().into_iter().next();
+        forwarded::add_claims(&mut headers, attempt, caller.host.as_ref(), caller.scheme, principal);
+        headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        let target = head.uri.path_and_query().map_or_else(|| "/".to_owned(), |request| route.upstream_target(request));
+        let opened = upstream::open(&self.tasks, &self.gate.limits, &route.upstream, &target, headers).await;
+        opened.map_err(|denial| self.refuse(attempt, Stage::Admission, denial))
+    }
+
+    fn refuse(&self, attempt: &Attempt, stage: Stage, refusal: impl Into<Refusal>) -> Answer {
+        decide::refuse(&self.gate, Case::of(attempt, stage), refusal).into()
+    }
+
+    fn record(&self, attempt: &Attempt, answer: Answer) -> Answer {
+        if let Some(denial) = &answer.denial {
+            decide::refuse(&self.gate, Case::of(attempt, Stage::Handshake), denial.clone());
+        }
+        answer
+    }
+}
+
+/// what is known before a route is found
+fn first_look(address: IpAddr, head: &request::Parts) -> Attempt {
+    Attempt { id: random::hex(16).into(), address, origin: handshake::origin(&head.headers), token: None, route: "-".into() }
+}
+
+/// the 101, with the upstream's own end-to-end headers (a sticky cookie, say)
+fn switching(key: &HeaderValue, answered: &HeaderMap) -> Response<Full<Bytes>> {
+    let mut headers = answered.clone();
+    forwarded::remove_hop_by_hop(&mut headers);
+    headers.remove(header::SEC_WEBSOCKET_EXTENSIONS);
+    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    if let Ok(accept) = HeaderValue::from_str(&derive_accept_key(key.as_bytes())) {
+        headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
+    }
+    let mut response = Response::new(Full::new(Bytes::new()));
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    *response.headers_mut() = headers;
+    response
+}

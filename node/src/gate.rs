@@ -1,0 +1,30 @@
+//! What the two pipelines decide with. One per node.
+
+use picket_shared::audit::Outbox;
+use picket_shared::clock::Clock;
+use picket_shared::state::{BlockView, Counters, Leases, LivePolicy, Traffic};
+use std::sync::Arc;
+
+use crate::checks::handshake_rate::Handshakes;
+use crate::config::Limits;
+use crate::identity::Keys;
+use crate::metrics::Instruments;
+use crate::pending::Pending;
+
+pub struct Gate {
+    pub node: Arc<str>,
+    pub clock: Arc<dyn Clock>,
+    pub policy: LivePolicy,
+    pub blocks: BlockView,
+    pub counters: Arc<dyn Counters>,
+    pub leases: Arc<dyn Leases>,
+    pub keys: Keys,
+    pub handshakes: Handshakes,
+    pub pending: Arc<Pending>,
+    pub limits: Limits,
+    pub outbox: Outbox,
+    pub traffic: Arc<Traffic>,
+    pub instruments: Instruments,
+    /// an event of this name panics, to show that a panic ends one connection; debug builds only
+    pub panic_event: Option<String>,
+}

@@ -1,0 +1,88 @@
+//! Every metric of this crate. Label values come from enums, never from clients.
+
+use opentelemetry::KeyValue;
+use opentelemetry::metrics::{Counter, Meter};
+use picket_shared::audit::Outbox;
+use picket_shared::reason::Reason;
+use picket_shared::state::Traffic;
+use picket_shared::tasks::Tasks;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::decide::Stage;
+
+pub struct Instruments {
+    decisions: Counter<u64>,
+    observations: Counter<u64>,
+}
+
+impl Instruments {
+    pub fn new(meter: &Meter, traffic: &Arc<Traffic>, outbox: &Outbox, tasks: &Tasks) -> Self {
+        observe(meter, traffic, outbox, tasks);
+        Instruments {
+            decisions: meter
+                .u64_counter("picket.decisions")
+                .with_description("Connections admitted and refused, and events refused, by stage and reason.")
+                .with_unit("{decision}")
+                .build(),
+            observations: meter
+                .u64_counter("picket.observations")
+                .with_description("Events that passed and were recorded all the same: sanitised or suspicious content.")
+                .with_unit("{event}")
+                .build(),
+        }
+    }
+
+    pub fn allowed(&self, stage: Stage) {
+        self.decisions.add(1, &[KeyValue::new("picket.stage", stage.as_str()), KeyValue::new("picket.outcome", "allowed")]);
+    }
+
+    pub fn refused(&self, stage: Stage, reason: Reason) {
+        let labels = [
+            KeyValue::new("picket.stage", stage.as_str()),
+            KeyValue::new("picket.outcome", "refused"),
+            KeyValue::new("picket.reason", reason.token()),
+        ];
+        self.decisions.add(1, &labels);
+    }
+
+    pub fn observed(&self, reason: Reason) {
+        self.observations.add(1, &[KeyValue::new("picket.reason", reason.token())]);
+    }
+}
+
+/// numbers that are counted elsewhere without locks, and read when they are asked for
+fn observe(meter: &Meter, traffic: &Arc<Traffic>, outbox: &Outbox, tasks: &Tasks) {
+    let seen = traffic.clone();
+    meter
+        .u64_observable_counter("picket.events")
+        .with_description("Events that passed inspection.")
+        .with_unit("{event}")
+        .with_callback(move |observer| observer.observe(seen.events.load(Ordering::Relaxed), &[]))
+        .build();
+    let seen = traffic.clone();
+    meter
+        .u64_observable_gauge("picket.connections.active")
+        .with_description("Open client connections.")
+        .with_unit("{connection}")
+        .with_callback(move |observer| {
+            let open = seen.snapshot();
+            observer.observe(open.anonymous_connections, &[KeyValue::new("picket.identity", "anonymous")]);
+            observer.observe(open.authenticated_connections, &[KeyValue::new("picket.identity", "authenticated")]);
+        })
+        .build();
+    let queue = outbox.clone();
+    meter
+        .u64_observable_counter("picket.audit.dropped")
+        .with_description("Audit records that were dropped because the queue was full.")
+        .with_unit("{record}")
+        .with_callback(move |observer| observer.observe(queue.dropped_total(), &[]))
+        .build();
+    let all = tasks.clone();
+    meter
+        .u64_observable_counter("picket.panics")
+        .with_description("Panics that were caught; each ended one task.")
+        .with_unit("{panic}")
+        .with_callback(move |observer| observer.observe(all.panics(), &[]))
+        .build();
+}

@@ -1,0 +1,49 @@
+//! The ops listener: liveness, readiness and metrics, apart from the data port.
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use picket_shared::telemetry::{METRICS_CONTENT_TYPE, Metrics};
+use serde_json::json;
+use std::sync::Arc;
+
+use crate::gate::Gate;
+use crate::membership::Membership;
+
+#[derive(Clone)]
+pub struct Ops {
+    pub gate: Arc<Gate>,
+    pub membership: Arc<Membership>,
+    pub metrics: Metrics,
+}
+
+pub fn router(ops: Ops) -> Router {
+    Router::new().route("/livez", get(livez)).route("/readyz", get(readyz)).route("/metrics", get(metrics)).with_state(ops)
+}
+
+/// the process runs
+async fn livez() -> Json<serde_json::Value> {
+    Json(json!({ "status": "alive" }))
+}
+
+/// whether a load balancer should send connections here
+async fn readyz(State(ops): State<Ops>) -> Response {
+    let mode = ops.membership.mode();
+    let status = if ops.membership.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(json!({ "mode": mode, "policyVersion": ops.gate.policy.version() }))).into_response()
+}
+
+async fn metrics(State(ops): State<Ops>) -> Response {
+    if !ops.gate.policy.current().document.monitoring.enable_metrics {
+        return StatusCode::NOT_FOUND.into_response();
+    }
+    match ops.metrics.render() {
+        Ok(text) => ([(header::CONTENT_TYPE, METRICS_CONTENT_TYPE)], text).into_response(),
+        Err(error) => {
+            tracing::error!(%error, "metrics cannot be rendered");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! Codecs: what the bytes of a message mean. No IO, no clock, no policy.
+
+mod event_name;
+pub mod socketio;
+
+pub use event_name::{EventField, NamedAt, locate, locate_first};

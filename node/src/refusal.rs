@@ -1,0 +1,59 @@
+//! What a check answers when it does not let in: a decision, or an outage of what it needed to decide.
+
+use picket_shared::reason::Reason;
+use picket_shared::state::StateError;
+use std::time::Duration;
+
+/// a decision against a connection or an event; not an error
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Denial {
+    pub reason: Reason,
+    pub retry_after: Option<Duration>,
+    /// the exact rule, for the operator; never shown to the client
+    pub detail: Option<String>,
+}
+
+impl Denial {
+    pub fn retry_after(self, wait: Duration) -> Self {
+        Denial { retry_after: Some(wait), ..self }
+    }
+
+    pub fn because(self, detail: impl Into<String>) -> Self {
+        Denial { detail: Some(detail.into()), ..self }
+    }
+
+    pub fn retry_after_ms(&self) -> Option<u64> {
+        self.retry_after.map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+impl From<Reason> for Denial {
+    fn from(reason: Reason) -> Self {
+        Denial { reason, retry_after: None, detail: None }
+    }
+}
+
+/// what a check returns instead of letting in
+#[derive(Clone, Debug)]
+pub enum Refusal {
+    Denied(Denial),
+    Outage(StateError),
+}
+
+impl From<Denial> for Refusal {
+    fn from(denial: Denial) -> Self {
+        Refusal::Denied(denial)
+    }
+}
+
+impl From<Reason> for Refusal {
+    fn from(reason: Reason) -> Self {
+        Refusal::Denied(reason.into())
+    }
+}
+
+impl From<StateError> for Refusal {
+    fn from(error: StateError) -> Self {
+        Refusal::Outage(error)
+    }
+}

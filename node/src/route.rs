@@ -1,0 +1,165 @@
+//! Routes: which path of which host goes to which upstream, and how its bytes are understood.
+
+use http::Uri;
+use http::uri::{Authority, PathAndQuery};
+use std::sync::Arc;
+
+use crate::config::{Protocol, RouteConfig};
+use crate::protocol::EventField;
+
+/// a route that works
+#[derive(Debug)]
+pub struct Route {
+    pub path: Arc<str>,
+    hosts: Vec<String>,
+    pub protocol: Protocol,
+    pub event_field: EventField,
+    pub upstream: Upstream,
+}
+
+/// where a route's connections go
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Upstream {
+    pub authority: Authority,
+    /// replaces the route's prefix; `None` keeps the request's path
+    path: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RouteError {
+    #[error("`{0}` is not a URL such as http://127.0.0.1:3000 or ws://127.0.0.1:4000/ws")]
+    NotAUrl(String),
+    #[error("`{0}`: https and wss upstreams are not available in this version")]
+    Encrypted(String),
+}
+
+impl Upstream {
+    pub fn parse(text: &str) -> Result<Self, RouteError> {
+        let not_a_url = || RouteError::NotAUrl(text.to_owned());
+        let uri: Uri = text.parse().map_err(|_| not_a_url())?;
+        match uri.scheme_str() {
+            Some("http" | "ws") => {}
+            Some("https" | "wss") => return Err(RouteError::Encrypted(text.to_owned())),
+            _ => return Err(not_a_url()),
+        }
+        let authority = uri.authority().filter(|authority| !authority.as_str().contains('@')).ok_or_else(not_a_url)?;
+        let has_path = text.trim_start_matches(|c| c != ':').trim_start_matches("://").contains('/');
+        Ok(Upstream { authority: authority.clone(), path: has_path.then(|| uri.path().to_owned()) })
+    }
+
+    /// host and port to connect to
+    pub fn address(&self) -> (String, u16) {
+        let host = self.authority.host().trim_start_matches('[').trim_end_matches(']');
+        (host.to_owned(), self.authority.port_u16().unwrap_or(80))
+    }
+}
+
+impl Route {
+    pub fn new(config: &RouteConfig) -> Result<Self, RouteError> {
+        Ok(Route {
+            path: config.path.as_str().into(),
+            hosts: config.hosts.iter().map(|host| host.to_ascii_lowercase()).collect(),
+            protocol: config.protocol,
+            event_field: EventField::parse(&config.event_field),
+            upstream: Upstream::parse(&config.upstream)?,
+        })
+    }
+
+    fn serves(&self, host: Option<&str>, path: &str) -> bool {
+        let host_fits = self.hosts.is_empty() || host.is_some_and(|host| self.hosts.iter().any(|own| own == host));
+        host_fits && self.rest(path).is_some()
+    }
+
+    /// what follows the route's prefix, which ends at a segment
+    fn rest<'a>(&self, path: &'a str) -> Option<&'a str> {
+        let rest = path.strip_prefix(&*self.path)?;
+        (self.path.ends_with('/') || rest.is_empty() || rest.starts_with('/')).then_some(rest)
+    }
+
+    /// the path and query that the upstream is asked for
+    pub fn upstream_target(&self, request: &PathAndQuery) -> String {
+        let path = match (&self.upstream.path, self.rest(request.path())) {
+            (Some(replacement), Some(rest)) if rest.is_empty() => replacement.clone(),
+            (Some(replacement), Some(rest)) => format!("{}/{}", replacement.trim_end_matches('/'), rest.trim_start_matches('/')),
+            _ => request.path().to_owned(),
+        };
+        match request.query() {
+            Some(query) => format!("{path}?{query}"),
+            None => path,
+        }
+    }
+}
+
+/// all routes; the longest path prefix wins, and a route that names hosts goes before one that takes any
+#[derive(Debug)]
+pub struct Routes(Vec<Arc<Route>>);
+
+impl Routes {
+    pub fn new(mut routes: Vec<Route>) -> Self {
+        routes.sort_by_key(|route| (std::cmp::Reverse(route.path.len()), route.hosts.is_empty()));
+        Routes(routes.into_iter().map(Arc::new).collect())
+    }
+
+    pub fn find(&self, host: Option<&str>, path: &str) -> Option<&Arc<Route>> {
+        self.0.iter().find(|route| route.serves(host, path))
+    }
+}
+
+/// whether two servers could read this path differently: such a path is refused, so that rule and upstream mean the same
+pub fn is_ambiguous(path: &str) -> bool {
+    let lower = path.to_ascii_lowercase();
+    !path.starts_with('/')
+        || path.contains("//")
+        || path.contains('\\')
+        || ["%2f", "%5c", "%2e", "%00"].iter().any(|escape| lower.contains(escape))
+        || path.split('/').any(|segment| matches!(segment, "." | ".."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn route(path: &str, hosts: &[&str], upstream: &str) -> Route {
+        Route::new(&RouteConfig {
+            path: path.into(),
+            hosts: hosts.iter().map(|&host| host.into()).collect(),
+            upstream: upstream.into(),
+            protocol: Protocol::Json,
+            deny_mode: crate::config::DenyMode::Http,
+            event_field: "type".into(),
+        })
+        .unwrap()
+    }
+
+    #[test]
+    fn the_longest_prefix_wins_and_ends_at_a_segment() {
+        let routes = Routes::new(vec![
+            route("/", &[], "http://a"),
+            route("/ws", &[], "http://b"),
+            route("/ws/admin", &[], "http://c"),
+            route("/ws", &["shop.test"], "http://d"),
+        ]);
+        let goes_to = |host, path| routes.find(host, path).map(|route| route.upstream.authority.to_string());
+        assert_eq!(goes_to(None, "/ws/admin/x").as_deref(), Some("c"));
+        assert_eq!(goes_to(None, "/ws/x").as_deref(), Some("b"));
+        assert_eq!(goes_to(None, "/wsx").as_deref(), Some("a"));
+        assert_eq!(goes_to(Some("shop.test"), "/ws").as_deref(), Some("d"));
+    }
+
+    #[test]
+    fn an_upstream_path_replaces_the_prefix() {
+        let target = |path: &str, upstream: &str, request: &str| route(path, &[], upstream).upstream_target(&request.parse().unwrap());
+        assert_eq!(target("/ws", "ws://u:4000/app", "/ws?x=1"), "/app?x=1");
+        assert_eq!(target("/ws", "ws://u:4000/app/", "/ws/room"), "/app/room");
+        assert_eq!(target("/ws", "ws://u:4000", "/ws/room"), "/ws/room");
+        assert_eq!(target("/chat", "ws://u:4000/", "/chat"), "/");
+    }
+
+    #[test]
+    fn h26_paths_with_two_readings_are_seen() {
+        for path in ["/a/../b", "/a//b", "/a%2fb", "/a%2Eb", "/a\\b", "/./a", "a", "/a%00"] {
+            assert!(is_ambiguous(path), "{path}");
+        }
+        assert!(!is_ambiguous("/socket.io/") && !is_ambiguous("/a/b..c/%20d"));
+    }
+}

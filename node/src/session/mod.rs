@@ -1,0 +1,15 @@
+//! An open session: who holds it, what is said on it, and how it ends. The relay moves the bytes; conversations decide.
+
+mod attention;
+mod plain;
+mod presence;
+mod relay;
+mod socketio;
+mod step;
+
+pub use attention::{Attention, ring_on_changes};
+pub use plain::Plain;
+pub use presence::Presence;
+pub use relay::{Relay, Sockets, websocket};
+pub use socketio::SocketIo;
+pub use step::Conversation;

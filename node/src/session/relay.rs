@@ -1,0 +1,406 @@
+//! The relay: one task per connection moves messages between client and upstream, and carries out how it ends.
+//!
+//! Writes are fed and flushed only when neither side has more to say, so that a burst costs one system call. A slow reader
+//! stops the other side from being read (backpressure), for a bounded time.
+
+use futures_util::{FutureExt, SinkExt, StreamExt};
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use picket_shared::clock::Timestamp;
+use picket_shared::reason::Reason;
+use picket_shared::tasks::Tasks;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::{Sleep, sleep, timeout};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::error::ProtocolError;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
+
+use super::attention::Notice;
+use super::step::{Conversation, Step};
+use crate::admission::still_admissible;
+use crate::attempt::Attempt;
+use crate::config::Limits;
+use crate::decide::{self, Case, Stage};
+use crate::gate::Gate;
+use crate::refusal::Denial;
+
+type Socket = WebSocketStream<TokioIo<Upgraded>>;
+
+/// how long a client may take to answer a close frame
+const LINGER: Duration = Duration::from_secs(2);
+/// the longest message of an upstream
+const UPSTREAM_MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// a session's longest sleep; every deadline that appears meanwhile arms the timer anew
+const SLEEP_MAX: Duration = Duration::from_secs(3600);
+
+/// both ends of a session
+pub struct Sockets {
+    pub client: Socket,
+    pub upstream: Socket,
+}
+
+/// a WebSocket over an upgraded connection, with its bounds
+pub async fn websocket(io: Upgraded, role: Role, limits: &Limits, message_bytes_max: usize) -> Socket {
+    let message_bytes_max = if role == Role::Client { UPSTREAM_MESSAGE_BYTES_MAX } else { message_bytes_max };
+    let config = WebSocketConfig::default()
+        .read_buffer_size(limits.read_buffer_bytes)
+        .write_buffer_size(limits.read_buffer_bytes)
+        .max_write_buffer_size(limits.queued_bytes_max.saturating_add(UPSTREAM_MESSAGE_BYTES_MAX))
+        .max_message_size(Some(message_bytes_max))
+        .max_frame_size(Some(message_bytes_max));
+    WebSocketStream::from_raw_socket(TokioIo::new(io), role, Some(config)).await
+}
+
+pub struct Relay {
+    gate: Arc<Gate>,
+    tasks: Tasks,
+    attempt: Attempt,
+    conversation: Conversation,
+    sockets: Sockets,
+    attention: watch::Receiver<Notice>,
+    clock: Alarms,
+    unflushed: bool,
+}
+
+/// the moments at which something is due
+struct Alarms {
+    last_heard: Timestamp,
+    pinged: Option<Timestamp>,
+    leave: Option<Timestamp>,
+    armed_for: Option<Timestamp>,
+    timer: Pin<Box<Sleep>>,
+}
+
+/// what wakes a session
+enum Input {
+    Client(Option<Result<Message, Error>>),
+    Upstream(Option<Result<Message, Error>>),
+    Attention,
+    Alarm,
+}
+
+/// how a session ends
+enum End {
+    /// by Picket's decision, recorded already
+    Denied(Denial),
+    ClientClosed(Option<CloseFrame>),
+    ClientGone,
+    UpstreamClosed(Option<CloseFrame>),
+}
+
+impl Relay {
+    pub fn new(gate: Arc<Gate>, tasks: Tasks, attempt: Attempt, conversation: Conversation, sockets: Sockets, attention: watch::Receiver<Notice>) -> Self {
+        let now = gate.clock.now();
+        let clock = Alarms { last_heard: now, pinged: None, leave: None, armed_for: None, timer: Box::pin(sleep(SLEEP_MAX)) };
+        Relay { gate, tasks, attempt, conversation, sockets, attention, clock, unflushed: false }
+    }
+
+    pub async fn run(mut self) {
+        // What changed between admission and here is not missed.
+        self.attention.mark_changed();
+        let end = loop {
+            self.arm();
+            let input = match self.next().now_or_never() {
+                Some(input) => input,
+                None => match self.flush().await {
+                    Ok(()) => self.next().await,
+                    Err(end) => break end,
+                },
+            };
+            if let Err(end) = self.handle(input).await {
+                break end;
+            }
+        };
+        self.finish(end).await;
+    }
+
+    /// cancel-safe: nothing is lost when it is dropped before it is ready
+    async fn next(&mut self) -> Input {
+        tokio::select! {
+            message = self.sockets.client.next() => Input::Client(message),
+            message = self.sockets.upstream.next() => Input::Upstream(message),
+            // The sender lives as long as the gate, so an error cannot come.
+            _ = self.attention.changed() => Input::Attention,
+            () = &mut self.clock.timer => Input::Alarm,
+        }
+    }
+
+    async fn handle(&mut self, input: Input) -> Result<(), End> {
+        match input {
+            Input::Client(Some(Ok(message))) => self.from_client(message).await,
+            Input::Client(Some(Err(error))) => Err(self.client_failed(&error)),
+            Input::Client(None) => Err(End::ClientGone),
+            Input::Upstream(Some(Ok(message))) => self.from_upstream(message).await,
+            Input::Upstream(Some(Err(error))) => Err(self.upstream_failed(&error)),
+            Input::Upstream(None) => Err(self.deny(Reason::UpstreamUnavailable)),
+            Input::Attention => self.look_around(),
+            Input::Alarm => self.alarm().await,
+        }
+    }
+
+    async fn from_client(&mut self, message: Message) -> Result<(), End> {
+        let now = self.gate.clock.now();
+        self.clock.last_heard = now;
+        self.clock.pinged = None;
+        match message {
+            Message::Close(frame) => return Err(self.client_closed(frame)),
+            Message::Ping(_) | Message::Pong(_) => {
+                self.unflushed = true;
+                return Ok(());
+            }
+            Message::Text(_) | Message::Binary(_) | Message::Frame(_) => {}
+        }
+        let step = self.conversation.from_client(&self.gate, &self.attempt, message, now);
+        let Some(step) = self.tasks.isolate("event", step).await else {
+            return Err(self.deny(Reason::InternalError));
+        };
+        match step {
+            Step::Forward(cleared) => self.to_upstream(cleared.into_message()).await,
+            Step::ForwardAll(all) => {
+                for cleared in all {
+                    self.to_upstream(cleared.into_message()).await?;
+                }
+                Ok(())
+            }
+            Step::Answer(answers) => self.answer(answers).await,
+            Step::Nothing => Ok(()),
+            Step::End(answers, denial) => {
+                self.answer(answers).await?;
+                Err(End::Denied(denial))
+            }
+        }
+    }
+
+    async fn answer(&mut self, answers: Vec<Message>) -> Result<(), End> {
+        for answer in answers {
+            self.to_client(answer).await?;
+        }
+        Ok(())
+    }
+
+    async fn from_upstream(&mut self, message: Message) -> Result<(), End> {
+        match message {
+            Message::Close(frame) => Err(End::UpstreamClosed(frame)),
+            Message::Ping(_) | Message::Pong(_) => {
+                self.unflushed = true;
+                Ok(())
+            }
+            Message::Text(_) | Message::Binary(_) | Message::Frame(_) => {
+                self.conversation.from_upstream(&message);
+                self.to_client(message).await
+            }
+        }
+    }
+
+    async fn to_client(&mut self, message: Message) -> Result<(), End> {
+        self.unflushed = true;
+        let write = self.sockets.client.feed(message);
+        let written = patiently(write, self.gate.limits.write_timeout(), &mut self.attention, || {
+            still_admissible(&self.gate, &self.attempt, self.conversation.principals(), self.gate.clock.now())
+        });
+        match written.await {
+            Ok(()) => Ok(()),
+            Err(Stuck::Failed(_)) => Err(End::ClientGone),
+            Err(Stuck::Denied(denial)) => Err(self.deny(denial)),
+        }
+    }
+
+    async fn to_upstream(&mut self, message: Message) -> Result<(), End> {
+        self.unflushed = true;
+        let write = self.sockets.upstream.feed(message);
+        let written = patiently(write, self.gate.limits.write_timeout(), &mut self.attention, || {
+            still_admissible(&self.gate, &self.attempt, self.conversation.principals(), self.gate.clock.now())
+        });
+        match written.await {
+            Ok(()) => Ok(()),
+            Err(Stuck::Failed(_)) => Err(self.deny(Reason::UpstreamUnavailable)),
+            Err(Stuck::Denied(denial)) if denial.reason == Reason::Slow => Err(self.deny(Reason::UpstreamSlow)),
+            Err(Stuck::Denied(denial)) => Err(self.deny(denial)),
+        }
+    }
+
+    async fn flush(&mut self) -> Result<(), End> {
+        if !std::mem::take(&mut self.unflushed) {
+            return Ok(());
+        }
+        let Sockets { client, upstream } = &mut self.sockets;
+        // Both at once: a client that does not read must not keep its last words from the upstream.
+        let flush = async {
+            let (client, upstream) = tokio::join!(client.flush(), upstream.flush());
+            client.and(upstream)
+        };
+        let flushed = patiently(flush, self.gate.limits.write_timeout(), &mut self.attention, || {
+            still_admissible(&self.gate, &self.attempt, self.conversation.principals(), self.gate.clock.now())
+        });
+        match flushed.await {
+            Ok(()) => Ok(()),
+            // Whichever side failed says so at its next read, with its own words.
+            Err(Stuck::Failed(error)) => {
+                tracing::debug!(%error, "flush failed");
+                Ok(())
+            }
+            Err(Stuck::Denied(denial)) => Err(self.deny(denial)),
+        }
+    }
+
+    /// the block list, the policy or the node's fate changed
+    fn look_around(&mut self) -> Result<(), End> {
+        let notice = *self.attention.borrow_and_update();
+        let now = self.gate.clock.now();
+        if let (Some(spread), None) = (notice.drain, self.clock.leave) {
+            self.clock.leave = Some(now.plus(random_part(spread)));
+        }
+        let admissible = still_admissible(&self.gate, &self.attempt, self.conversation.principals(), now);
+        admissible.map_err(|denial| self.deny(denial))
+    }
+
+    async fn alarm(&mut self) -> Result<(), End> {
+        let now = self.gate.clock.now();
+        self.clock.armed_for = None;
+        if self.clock.leave.is_some_and(|leave| leave <= now) {
+            return Err(self.deny(Reason::Draining));
+        }
+        if let Some((due, reason)) = self.conversation.deadline()
+            && due <= now
+        {
+            return Err(self.deny(reason));
+        }
+        let limits = self.gate.limits;
+        match self.clock.pinged {
+            Some(pinged) if pinged.plus(Duration::from_millis(limits.pong_timeout_ms)) <= now => Err(self.deny(Reason::Idle)),
+            None if self.clock.last_heard.plus(Duration::from_millis(limits.ping_interval_ms)) <= now => {
+                self.clock.pinged = Some(now);
+                self.to_client(Message::Ping(bytes::Bytes::new())).await
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// sets the timer if something is due earlier than it is set for
+    fn arm(&mut self) {
+        let limits = &self.gate.limits;
+        let silence = match self.clock.pinged {
+            Some(pinged) => pinged.plus(Duration::from_millis(limits.pong_timeout_ms)),
+            None => self.clock.last_heard.plus(Duration::from_millis(limits.ping_interval_ms)),
+        };
+        let own = self.conversation.deadline().map(|(due, _)| due);
+        let due = [own, self.clock.leave].into_iter().flatten().fold(silence, Timestamp::min);
+        if self.clock.armed_for.is_none_or(|armed| due < armed) {
+            let wait = due.since(self.gate.clock.now()).min(SLEEP_MAX);
+            // Never a moment too early by rounding, which would arm it again for nothing.
+            self.clock.timer = Box::pin(sleep(wait + Duration::from_millis(1)));
+            self.clock.armed_for = Some(due);
+        }
+    }
+
+    fn deny(&self, denial: impl Into<Denial>) -> End {
+        let principals = self.conversation.principals();
+        let case = Case { principal: principals.first().copied(), ..Case::of(&self.attempt, Stage::Session) };
+        End::Denied(decide::refuse(&self.gate, case, denial.into()))
+    }
+
+    fn client_closed(&self, frame: Option<CloseFrame>) -> End {
+        match frame {
+            // tungstenite's own words for a close code that no peer may send
+            Some(frame) if frame.code == CloseCode::Protocol && frame.reason == "Protocol violation" => {
+                self.deny(Denial::from(Reason::ProtocolError).because("illegal close code"))
+            }
+            frame => End::ClientClosed(frame),
+        }
+    }
+
+    fn client_failed(&self, error: &Error) -> End {
+        match error {
+            Error::Capacity(_) => self.deny(Denial::from(Reason::PayloadTooLarge).because(error.to_string())),
+            Error::Utf8(_) => self.deny(Reason::BadUtf8),
+            Error::Protocol(ProtocolError::ResetWithoutClosingHandshake | ProtocolError::ReceivedAfterClosing) => End::ClientGone,
+            Error::Protocol(_) => self.deny(Denial::from(Reason::ProtocolError).because(error.to_string())),
+            _ => End::ClientGone,
+        }
+    }
+
+    fn upstream_failed(&self, error: &Error) -> End {
+        match error {
+            Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) | Error::Io(_) => self.deny(Reason::UpstreamUnavailable),
+            Error::ConnectionClosed | Error::AlreadyClosed => End::UpstreamClosed(None),
+            _ => self.deny(Denial::from(Reason::UpstreamProtocol).because(error.to_string())),
+        }
+    }
+
+    /// says goodbye to both sides, each in its own terms, within a bounded time
+    async fn finish(self, end: End) {
+        let Relay { sockets: Sockets { mut client, mut upstream }, gate, .. } = self;
+        let (to_client, to_upstream) = match end {
+            End::Denied(denial) => {
+                let consequence = denial.reason.consequence();
+                let frame = CloseFrame { code: consequence.close_code.into(), reason: Utf8Bytes::from_static(consequence.token) };
+                (Some(Some(frame)), Some(Some(going_away())))
+            }
+            End::ClientClosed(frame) => (None, Some(frame)),
+            End::ClientGone => (None, Some(Some(going_away()))),
+            End::UpstreamClosed(frame) => (Some(frame), None),
+        };
+        let patience = gate.limits.write_timeout().min(LINGER);
+        tokio::join!(say_goodbye(&mut client, to_client, patience), say_goodbye(&mut upstream, to_upstream, patience));
+    }
+}
+
+fn going_away() -> CloseFrame {
+    CloseFrame { code: CloseCode::Away, reason: Utf8Bytes::from_static("") }
+}
+
+/// sends a close frame (or the answer to the peer's), then reads on until the peer has closed too, so that no reset destroys it
+async fn say_goodbye(socket: &mut Socket, close: Option<Option<CloseFrame>>, patience: Duration) {
+    let goodbye = async {
+        let sent = match close {
+            Some(frame) => socket.send(Message::Close(frame)).await,
+            None => socket.flush().await,
+        };
+        if sent.is_ok() {
+            while let Some(Ok(_)) = socket.next().await {}
+        }
+    };
+    // Whoever does not answer in time is dropped.
+    if timeout(patience, goodbye).await.is_err() {
+        tracing::debug!("peer did not answer the close in time");
+    }
+}
+
+enum Stuck {
+    Failed(Error),
+    Denied(Denial),
+}
+
+/// waits for a peer that reads slowly: not for ever, and not past a block
+async fn patiently(
+    write: impl Future<Output = Result<(), Error>>,
+    patience: Duration,
+    attention: &mut watch::Receiver<Notice>,
+    still_admissible: impl Fn() -> Result<(), Denial>,
+) -> Result<(), Stuck> {
+    tokio::pin!(write);
+    // The usual case: the kernel takes it at once, and no timer is made.
+    if let Some(written) = (&mut write).now_or_never() {
+        return written.map_err(Stuck::Failed);
+    }
+    let deadline = sleep(patience);
+    tokio::pin!(deadline);
+    loop {
+        tokio::select! {
+            written = &mut write => return written.map_err(Stuck::Failed),
+            () = &mut deadline => return Err(Stuck::Denied(Denial::from(Reason::Slow).because("a write was blocked"))),
+            _ = attention.changed() => still_admissible().map_err(Stuck::Denied)?,
+        }
+    }
+}
+
+/// a random part of a time, so that what ends together does not come back together
+fn random_part(of: Duration) -> Duration {
+    let parts = u32::from_str_radix(&picket_shared::random::hex(2), 16).unwrap_or(0);
+    of * parts / 0xffff
+}

@@ -1,0 +1,103 @@
+//! What a conversation answers to a message, and the two kinds of conversation.
+
+use picket_shared::clock::Timestamp;
+use picket_shared::reason::Reason;
+use picket_shared::token::{LEEWAY, Principal};
+use tokio_tungstenite::tungstenite::Message;
+
+use super::{Plain, SocketIo};
+use crate::attempt::Attempt;
+use crate::decide::{self, Case};
+use crate::gate::Gate;
+use crate::inspection::{Cleared, Inspected};
+use crate::refusal::{Denial, Refusal};
+
+/// what follows from a message of the client
+#[derive(Debug)]
+pub enum Step {
+    /// write to the upstream
+    Forward(Cleared),
+    /// write all to the upstream, in order
+    ForwardAll(Vec<Cleared>),
+    /// write to the client
+    Answer(Vec<Message>),
+    Nothing,
+    /// write to the client, then end the session; the denial is recorded already
+    End(Vec<Message>, Denial),
+}
+
+/// a moment at which the session ends by itself, and why
+pub type Deadline = Option<(Timestamp, Reason)>;
+
+pub enum Conversation {
+    Plain(Plain),
+    SocketIo(Box<SocketIo>),
+}
+
+impl Conversation {
+    pub async fn from_client(&mut self, gate: &Gate, attempt: &Attempt, message: Message, now: Timestamp) -> Step {
+        match self {
+            Conversation::Plain(plain) => plain.from_client(gate, attempt, &message, now).await,
+            Conversation::SocketIo(socketio) => socketio.from_client(gate, attempt, message, now).await,
+        }
+    }
+
+    /// takes note of what the upstream says; it is passed on in any case
+    pub fn from_upstream(&mut self, message: &Message) {
+        match self {
+            Conversation::Plain(_) => {}
+            Conversation::SocketIo(socketio) => socketio.from_upstream(message),
+        }
+    }
+
+    pub fn principals(&self) -> Vec<&Principal> {
+        match self {
+            Conversation::Plain(plain) => vec![&plain.admitted.principal],
+            Conversation::SocketIo(socketio) => socketio.principals().collect(),
+        }
+    }
+
+    pub fn deadline(&self) -> Deadline {
+        let connect = match self {
+            Conversation::Plain(_) => None,
+            Conversation::SocketIo(socketio) => socketio.connect_deadline(),
+        };
+        let expiry = self.principals().into_iter().filter_map(|principal| principal.user()?.expires).min();
+        let expiry = expiry.map(|expires| (expires.plus(LEEWAY), Reason::TokenExpired));
+        connect.into_iter().chain(expiry).min_by_key(|(moment, _)| *moment)
+    }
+}
+
+/// refused events of one connection, up to the one that closes it
+#[derive(Debug, Default)]
+pub struct Violations(u32);
+
+impl Violations {
+    /// the step after a refusal that was recorded: the answers, and the end when it was one too many
+    pub fn refused(&mut self, gate: &Gate, denial: Denial, answers: Vec<Message>) -> Step {
+        self.0 += 1;
+        let too_many = self.0 >= gate.policy.current().security.violations_before_close;
+        match too_many || ends_at_once(denial.reason) {
+            true => Step::End(answers, denial),
+            false => Step::Answer(answers),
+        }
+    }
+}
+
+fn ends_at_once(reason: Reason) -> bool {
+    matches!(reason, Reason::PayloadTooLarge | Reason::TypeNotAllowed | Reason::StateUnavailable)
+}
+
+/// records the outcome of an inspection once
+pub fn record(gate: &Gate, case: Case<'_>, outcome: Result<Inspected, Refusal>) -> Result<Cleared, Denial> {
+    match outcome {
+        Ok(inspected) => {
+            if let Some(observation) = &inspected.observed {
+                decide::observed(gate, case, observation);
+            }
+            decide::cleared(gate);
+            Ok(inspected.cleared)
+        }
+        Err(refusal) => Err(decide::refuse(gate, case, refusal)),
+    }
+}

@@ -1,0 +1,186 @@
+//! A node's life: from its parts to open listeners, and through the drain to its end.
+
+use picket_shared::audit::Outbox;
+use picket_shared::clock::Clock;
+use picket_shared::state::{BlockView, LivePolicy, State, Traffic};
+use picket_shared::tasks::Tasks;
+use picket_shared::telemetry::Metrics;
+use picket_shared::token::{ClaimNames, KeyError, TokenVerifier};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use crate::checks::handshake_rate::Handshakes;
+use crate::config::{AuthConfig, Drain, NodeConfig, SessionsMode};
+use crate::door::Door;
+use crate::gate::Gate;
+use crate::identity::{IntrospectionError, Introspector, Keys, TokenSource, TokenSources};
+use crate::listener;
+use crate::membership::Membership;
+use crate::metrics::Instruments;
+use crate::ops::{self, Ops};
+use crate::pending::Pending;
+use crate::route::{Route, RouteError, Routes};
+use crate::session::{Attention, ring_on_changes};
+
+/// how often a drain looks whether all sessions have left
+const DRAIN_POLL: Duration = Duration::from_millis(50);
+/// how long sessions may take to leave after their moment has come
+const DRAIN_PATIENCE: Duration = Duration::from_secs(3);
+
+/// what a node is made of
+pub struct Parts {
+    pub config: NodeConfig,
+    pub auth: AuthConfig,
+    pub id: String,
+    pub state: State,
+    pub policy: LivePolicy,
+    pub blocks: BlockView,
+    pub outbox: Outbox,
+    pub clock: Arc<dyn Clock>,
+    pub tasks: Tasks,
+    pub metrics: Metrics,
+    /// an event of this name panics, to show that a panic ends one connection; honoured by debug builds only
+    pub panic_event: Option<String>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("cannot listen on {address} ({name}): {error}")]
+    Listen { name: &'static str, address: SocketAddr, error: std::io::Error },
+    #[error("route {path}: {error}")]
+    Route { path: String, error: RouteError },
+    #[error("auth.jwt.issuers[{index}]: {error}")]
+    Key { index: usize, error: KeyError },
+    #[error("auth.sessions: {0}")]
+    Introspection(#[from] IntrospectionError),
+    #[error("auth.tokenSources: `{0}` is not a source")]
+    TokenSource(String),
+}
+
+/// a node that serves
+pub struct Running {
+    pub gateway: SocketAddr,
+    pub ops: SocketAddr,
+    membership: Arc<Membership>,
+    attention: Attention,
+    stop_accepting: CancellationToken,
+    drain: Drain,
+}
+
+pub async fn start(parts: Parts) -> Result<Running, StartError> {
+    let routes = routes(&parts.config)?;
+    let keys = keys(&parts)?;
+    let gateway = bind("gateway", parts.config.listen).await?;
+    let ops_listener = bind("ops", parts.config.ops_listen).await?;
+    let addresses = (address_of(&gateway, parts.config.listen), address_of(&ops_listener, parts.config.ops_listen));
+
+    let (tasks, attention, stop_accepting) = (parts.tasks.clone(), Attention::default(), CancellationToken::new());
+    let gate = Arc::new(gate(&parts, keys));
+    let membership = Arc::new(Membership::new(gate.node.clone(), gate.traffic.clone(), parts.policy.clone()));
+    let door = Arc::new(Door {
+        gate: gate.clone(),
+        routes,
+        trusted_proxies: parts.config.trusted_proxies.clone(),
+        tasks: tasks.clone(),
+        attention: attention.clone(),
+    });
+
+    tasks.spawn("gateway", listener::serve(gateway, door, stop_accepting.clone().cancelled_owned()));
+    let changes = ring_on_changes(attention.clone(), parts.blocks.changes(), parts.policy.changes(), tasks.stopped());
+    tasks.spawn("attention", changes);
+    tasks.spawn("heartbeat", membership.clone().heartbeat(parts.state.nodes.clone(), parts.clock.clone(), tasks.stopped()));
+    let router = ops::router(Ops { gate, membership: membership.clone(), metrics: parts.metrics.clone() });
+    let stopped = tasks.stopped();
+    tasks.spawn("ops", async move {
+        if let Err(error) = axum::serve(ops_listener, router).with_graceful_shutdown(stopped).await {
+            tracing::error!(%error, "ops listener ended");
+        }
+    });
+    tracing::info!(listener = "gateway", address = %addresses.0, "listening");
+    tracing::info!(listener = "ops", address = %addresses.1, "listening");
+    Ok(Running { gateway: addresses.0, ops: addresses.1, membership, attention, stop_accepting, drain: parts.config.drain })
+}
+
+impl Running {
+    /// unready at once, accepting a little longer, then closing every session within the spread
+    pub async fn drain(&self) {
+        self.membership.start_draining();
+        tracing::info!(connections = self.membership.connections(), "draining");
+        sleep(Duration::from_millis(self.drain.grace_ms)).await;
+        self.stop_accepting.cancel();
+        let spread = Duration::from_millis(self.drain.spread_ms);
+        self.attention.drain(spread);
+        let all_left = async {
+            while self.membership.connections() > 0 {
+                sleep(DRAIN_POLL).await;
+            }
+        };
+        match tokio::time::timeout(spread + DRAIN_PATIENCE, all_left).await {
+            Ok(()) => tracing::info!("drained"),
+            Err(_) => tracing::warn!(connections = self.membership.connections(), "drain ended with sessions open"),
+        }
+    }
+}
+
+async fn bind(name: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).await.map_err(|error| StartError::Listen { name, address, error })
+}
+
+/// the address with the port that the system chose
+fn address_of(listener: &TcpListener, asked: SocketAddr) -> SocketAddr {
+    listener.local_addr().unwrap_or(asked)
+}
+
+fn routes(config: &NodeConfig) -> Result<Routes, StartError> {
+    let route = |config| Route::new(config).map_err(|error| StartError::Route { path: config.path.clone(), error });
+    Ok(Routes::new(config.routes.iter().map(route).collect::<Result<_, _>>()?))
+}
+
+fn keys(parts: &Parts) -> Result<Keys, StartError> {
+    let auth = &parts.auth;
+    let claims = ClaimNames { user: auth.jwt.user_claim.clone(), role: auth.jwt.role_claim.clone() };
+    let verifier = TokenVerifier::new(&auth.jwt.issuers, claims).map_err(|mut errors| {
+        let (index, error) = errors.swap_remove(0);
+        StartError::Key { index, error }
+    })?;
+    let source = |text: &String| TokenSource::parse(text).ok_or_else(|| StartError::TokenSource(text.clone()));
+    let sessions = match (auth.sessions.mode, &auth.sessions.introspect_url) {
+        (SessionsMode::Introspect, Some(url)) => {
+            let hold = Duration::from_millis(auth.sessions.cache_ms);
+            Some(Introspector::new(url, &auth.sessions.user_pointer, &auth.sessions.role_pointer, hold)?)
+        }
+        _ => None,
+    };
+    Ok(Keys {
+        sources: TokenSources(auth.token_sources.iter().map(source).collect::<Result<_, _>>()?),
+        verifier,
+        sessions,
+        on_invalid: auth.invalid_token,
+        token_bytes_max: parts.config.limits.token_bytes_max,
+    })
+}
+
+fn gate(parts: &Parts, keys: Keys) -> Gate {
+    let traffic = Arc::new(Traffic::default());
+    let limits = parts.config.limits;
+    Gate {
+        node: parts.id.as_str().into(),
+        clock: parts.clock.clone(),
+        policy: parts.policy.clone(),
+        blocks: parts.blocks.clone(),
+        counters: parts.state.counters.clone(),
+        leases: parts.state.leases.clone(),
+        keys,
+        handshakes: Handshakes::new(limits.handshake_addresses_max),
+        pending: Arc::new(Pending::new(limits.pending_max, limits.pending_per_address)),
+        limits,
+        instruments: Instruments::new(&parts.metrics.meter("picket"), &traffic, &parts.outbox, &parts.tasks),
+        outbox: parts.outbox.clone(),
+        traffic,
+        panic_event: parts.panic_event.clone().filter(|_| cfg!(debug_assertions)),
+    }
+}

@@ -1,0 +1,133 @@
+//! The application's side: one connection per client, its handshake verified before anything is passed on (H07, H11).
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, Empty, Full, Limited};
+use hyper::body::Incoming;
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use picket_shared::reason::Reason;
+use picket_shared::tasks::Tasks;
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+
+use crate::config::Limits;
+use crate::handshake::has_token;
+use crate::refusal::Denial;
+use crate::route::Upstream;
+
+/// the longest body of an upstream's own refusal that is passed on
+const REFUSAL_BYTES_MAX: usize = 65_536;
+
+/// what the upstream answered to the upgrade
+pub enum Opened {
+    /// a tunnel, and the headers of its 101
+    Tunnel(Upgraded, HeaderMap),
+    /// the application's own refusal (4xx or 5xx), to be passed on
+    Refused(Response<Full<Bytes>>),
+}
+
+/// connects, sends the upgrade, and verifies the answer
+pub async fn open(tasks: &Tasks, limits: &Limits, upstream: &Upstream, target: &str, headers: HeaderMap) -> Result<Opened, Denial> {
+    let stream = connect(upstream, Duration::from_millis(limits.upstream_connect_timeout_ms)).await?;
+    let answer = send(tasks, limits, upstream, stream, target, &headers);
+    match timeout(Duration::from_millis(limits.upstream_header_timeout_ms), answer).await {
+        Ok(answer) => judge(&headers, answer?).await,
+        Err(_) => Err(Denial::from(Reason::UpstreamSlow).because("no answer to the upgrade")),
+    }
+}
+
+async fn connect(upstream: &Upstream, patience: Duration) -> Result<TcpStream, Denial> {
+    let (host, port) = upstream.address();
+    match timeout(patience, TcpStream::connect((host.as_str(), port))).await {
+        Ok(Ok(stream)) => {
+            // Latency over batching; a failure only costs that.
+            stream.set_nodelay(true).ok();
+            Ok(stream)
+        }
+        Ok(Err(error)) => Err(Denial::from(Reason::UpstreamUnavailable).because(format!("connect: {}", error.kind()))),
+        Err(_) => Err(Denial::from(Reason::UpstreamSlow).because("connect timed out")),
+    }
+}
+
+async fn send(
+    tasks: &Tasks,
+    limits: &Limits,
+    upstream: &Upstream,
+    stream: TcpStream,
+    target: &str,
+    headers: &HeaderMap,
+) -> Result<Response<Incoming>, Denial> {
+    let broken = |error: hyper::Error| Denial::from(Reason::UpstreamProtocol).because(format!("handshake: {error}"));
+    let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
+        .max_buf_size(limits.header_bytes_max)
+        .max_headers(limits.headers_max)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(broken)?;
+    tasks.spawn("upstream connection", async move {
+        if let Err(error) = connection.with_upgrades().await {
+            tracing::debug!(%error, "upstream connection ended");
+        }
+    });
+    let mut request = Request::new(Empty::<Bytes>::new());
+    *request.uri_mut() = target.parse().map_err(|_| Denial::from(Reason::ProtocolError).because("unusable path"))?;
+    *request.headers_mut() = headers.clone();
+    let host = HeaderValue::from_str(upstream.authority.as_str());
+    request.headers_mut().entry(header::HOST).or_insert(host.map_err(|_| Denial::from(Reason::UpstreamProtocol))?);
+    sender.send_request(request).await.map_err(broken)
+}
+
+async fn judge(asked: &HeaderMap, answer: Response<Incoming>) -> Result<Opened, Denial> {
+    let protocol = |detail: &str| Err(Denial::from(Reason::UpstreamProtocol).because(detail));
+    if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+        return match answer.status() {
+            status if (status.is_client_error() || status.is_server_error()) && !answer.headers().contains_key(header::UPGRADE) => refused(answer).await,
+            status => protocol(&format!("status {}", status.as_u16())),
+        };
+    }
+    let headers = answer.headers();
+    let accept = asked.get(header::SEC_WEBSOCKET_KEY).map(|key| derive_accept_key(key.as_bytes()));
+    if !has_token(headers, header::UPGRADE, "websocket") || !has_token(headers, header::CONNECTION, "upgrade") {
+        return protocol("101 without upgrade headers");
+    }
+    if headers.get(header::SEC_WEBSOCKET_ACCEPT).and_then(|value| value.to_str().ok()) != accept.as_deref() {
+        return protocol("wrong Sec-WebSocket-Accept");
+    }
+    if headers.contains_key(header::SEC_WEBSOCKET_EXTENSIONS) {
+        return protocol("an extension that was not offered");
+    }
+    let mut chosen = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter();
+    if let Some(name) = chosen.next().and_then(|value| value.to_str().ok())
+        && (chosen.next().is_some() || !offers(asked, name))
+    {
+        return protocol("a subprotocol that was not offered");
+    }
+    let headers = headers.clone();
+    match hyper::upgrade::on(answer).await {
+        Ok(tunnel) => Ok(Opened::Tunnel(tunnel, headers)),
+        Err(_) => protocol("no tunnel after 101"),
+    }
+}
+
+/// subprotocol names are compared as they are, not folded (RFC 6455 section 4.1)
+fn offers(asked: &HeaderMap, name: &str) -> bool {
+    let lists = asked.get_all(header::SEC_WEBSOCKET_PROTOCOL);
+    lists.iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')).any(|offered| offered.trim() == name)
+}
+
+async fn refused(answer: Response<Incoming>) -> Result<Opened, Denial> {
+    let (head, body) = answer.into_parts();
+    let body = Limited::new(body, REFUSAL_BYTES_MAX).collect().await;
+    let body = body.map_err(|_| Denial::from(Reason::UpstreamProtocol).because("a refusal that is too long or breaks off"))?;
+    let mut response = Response::new(Full::new(body.to_bytes()));
+    *response.status_mut() = head.status;
+    let kept = [header::CONTENT_TYPE, header::RETRY_AFTER, header::WWW_AUTHENTICATE, header::SET_COOKIE];
+    for (name, value) in head.headers.iter().filter(|(name, _)| kept.contains(name)) {
+        response.headers_mut().append(name, value.clone());
+    }
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    Ok(Opened::Refused(response))
+}

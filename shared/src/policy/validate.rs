@@ -1,0 +1,58 @@
+//! From JSON to a policy: every mistake at once, or a document that is typed and carried out in full.
+
+use serde_json::Value;
+
+use super::{Enforce, Mistake, Policy};
+use crate::schema;
+
+/// the policy that `value` writes, or every mistake in it; patterns, addresses and the like are judged by `Rules::compile`
+pub fn read(value: &Value) -> Result<Policy, Vec<Mistake>> {
+    let mistakes = schema::check::<Policy>(value);
+    if !mistakes.is_empty() {
+        return Err(mistakes);
+    }
+    let policy: Policy = serde_path_to_error::deserialize(value)
+        .map_err(|error| vec![Mistake::new(error.path().to_string(), error.inner().to_string())])?;
+    let mistakes = not_carried_out(&policy);
+    if mistakes.is_empty() { Ok(policy) } else { Err(mistakes) }
+}
+
+/// settings that this version knows and does not carry out: refused rather than ignored
+pub fn not_carried_out(policy: &Policy) -> Vec<Mistake> {
+    let mut mistakes = Vec::new();
+    if policy.enforce != Enforce::On {
+        mistakes.push(Mistake::new("enforce", "only `on` is carried out in this version; remove the key or set it to `on`"));
+    }
+    if !policy.monitoring.notifications.is_empty() {
+        mistakes.push(Mistake::new("monitoring.notifications", "notifications are not sent in this version; leave the list empty"));
+    }
+    mistakes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_part_is_filled_up_with_the_defaults() {
+        let policy = read(&json!({ "security": { "suspiciousActivityThreshold": 9 } })).unwrap();
+        assert_eq!(policy.security.suspicious_activity_threshold, 9);
+        assert_eq!(policy.rate_limiting, super::super::RateLimiting::default());
+    }
+
+    #[test]
+    fn what_would_be_ignored_is_refused() {
+        let notification = json!({ "kind": "webhook", "url": "https://hooks.example.com/canary", "minSeverity": "high", "secretFile": null });
+        let mistakes = read(&json!({ "enforce": "shadow", "monitoring": { "notifications": [notification] } })).unwrap_err();
+        let paths: Vec<_> = mistakes.iter().map(|mistake| mistake.path.as_str()).collect();
+        assert_eq!(paths, ["enforce", "monitoring.notifications"]);
+        assert!(!format!("{mistakes:?}").contains("canary"));
+    }
+
+    #[test]
+    fn numbers_that_a_schema_lets_through_are_still_typed() {
+        let mistakes = read(&json!({ "security": { "violationsBeforeClose": 2.0 } })).unwrap_err();
+        assert_eq!(mistakes[0].path, "security.violationsBeforeClose");
+    }
+}

@@ -1,0 +1,160 @@
+//! The command line: what is checked before anything starts, and the commands that only print.
+
+use serde_json::{Value, json};
+
+use crate::harness::{HOME, Picket, Program, SECRET, Token, Upstream, issuer};
+
+#[test]
+fn check_config_lists_every_mistake_with_its_path_and_line_and_exits_64() {
+    let program = Program::new().with_admin();
+    let file = program.writes(
+        "picket.yaml",
+        "environment: production
+state:
+  url: memory://
+node:
+  listen: not an address
+  lisen: 127.0.0.1:1
+  routes:
+    - path: /ws
+      upstream: ws://127.0.0.1:4000/ws
+      protocol: carrier-pigeon
+policy:
+  cors:
+    allowedOrigins: [\"https://app.example.com\"]
+  validation:
+    maxPayloadSize: lots
+    maxDepth: -1
+",
+    );
+
+    let said = program.runs(&["check-config", file.to_str().unwrap()]).refuses_the_configuration();
+
+    for (path, line) in [("listen", 5), ("lisen", 6), ("protocol", 10), ("maxPayloadSize", 15), ("maxDepth", 16)] {
+        let mentioned = said.lines().any(|mistake| {
+            let numbers: Vec<_> = mistake.split(|letter: char| !letter.is_ascii_digit()).collect();
+            mistake.contains(path) && numbers.contains(&line.to_string().as_str())
+        });
+        assert!(mentioned, "{path} on line {line} is not in:\n{said}");
+    }
+    assert!(!said.contains("allowedOrigins"), "no mistake where there is none:\n{said}");
+}
+
+#[test]
+fn check_config_says_where_the_yaml_itself_is_broken() {
+    let program = Program::new().with_admin();
+    let file = program.writes("picket.yaml", "environment: production\nnode:\n  listen: \"127.0.0.1:0\n");
+
+    let said = program.runs(&["check-config", file.to_str().unwrap()]).refuses_the_configuration();
+    assert!(said.contains('3') || said.contains('4'), "no line:\n{said}");
+    let said = program.runs(&["check-config", "/nowhere/picket.yaml"]).refuses_the_configuration();
+    assert!(said.contains("/nowhere/picket.yaml"), "{said}");
+}
+
+#[test]
+fn check_config_prints_the_effective_configuration_with_its_secrets_masked() {
+    let program = Program::new().environment("SOCKET_ADMIN_USERNAME", "warden").environment("SOCKET_ADMIN_PASSWORD", "canary-password-81bd20c4f6");
+    let file = program.writes_config(&json!({
+        "environment": "production",
+        "state": { "url": "redis://default:canary-redis-19ff@127.0.0.1:6379" },
+        "node": { "checkListen": "127.0.0.1:8082", "checkToken": "canary-check-5ac1-0123456789abcdef" },
+        "auth": { "jwt": { "issuers": [issuer()] } },
+        "policy": { "cors": { "allowedOrigins": [HOME] } },
+    }));
+
+    let printed = program.runs(&["check-config", file.to_str().unwrap()]);
+    let everything = printed.everything();
+    let shown = printed.succeeds();
+
+    for canary in ["canary-password-81bd20c4f6", "canary-redis-19ff", "canary-check-5ac1", SECRET] {
+        assert!(!everything.contains(canary), "{canary} is in:\n{everything}");
+    }
+    for shown_too in ["allowedOrigins", HOME, "maxPayloadSize", "1048576", "maxConnections"] {
+        assert!(shown.contains(shown_too), "{shown_too} is not in:\n{shown}");
+    }
+}
+
+#[test]
+fn an_unsafe_production_setting_stops_the_start_and_says_how_to_mend_it() {
+    let sound = || {
+        json!({
+            "environment": "production",
+            "state": { "url": "memory://" },
+            "node": { "listen": "127.0.0.1:0", "opsListen": "127.0.0.1:0", "routes": [{ "path": "/ws", "upstream": "ws://127.0.0.1:1/ws", "protocol": "json", "eventField": "type" }] },
+            "coordinator": { "listen": "127.0.0.1:0" },
+            "policy": { "cors": { "allowedOrigins": [HOME] } },
+        })
+    };
+    let any_origin = {
+        let mut config = sound();
+        config["policy"]["cors"]["allowedOrigins"] = json!(["*"]);
+        config
+    };
+    let every_proxy = {
+        let mut config = sound();
+        config["node"]["trustedProxies"] = json!(["0.0.0.0/0"]);
+        config
+    };
+
+    for (row, program, role, config, mend) in [
+        ("no management credential", Program::new(), "standalone", sound(), "coordinator.admin"),
+        ("any origin", Program::new().with_admin(), "standalone", any_origin, "allowAnyOrigin"),
+        ("every proxy is trusted", Program::new().with_admin(), "standalone", every_proxy, "trustedProxies"),
+        ("memory for a lone node", Program::new().with_admin(), "node", sound(), "state.url"),
+        ("memory for a lone coordinator", Program::new().with_admin(), "coordinator", sound(), "state.url"),
+    ] {
+        let file = program.writes_config(&config);
+        let said = program.runs(&[role, "--config", file.to_str().unwrap()]).refuses_the_configuration();
+        assert!(said.contains(mend), "{row}: {mend} is not in:\n{said}");
+    }
+}
+
+#[test]
+fn the_schema_describes_the_configuration_file() {
+    let schema: Value = serde_json::from_str(&Program::new().runs(&["schema"]).succeeds()).unwrap();
+
+    for section in ["environment", "state", "node", "auth", "coordinator", "telemetry", "policy"] {
+        assert!(schema["properties"][section].is_object(), "{section} in {}", schema["properties"]);
+    }
+    let schema_of_schemas = jsonschema::draft202012::meta::validate(&schema);
+    assert!(schema_of_schemas.is_ok(), "{schema_of_schemas:?}");
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    assert!(validator.is_valid(&json!({ "environment": "production", "auth": { "jwt": { "issuers": [issuer()] } } })));
+    assert!(!validator.is_valid(&json!({ "environment": "production", "nodes": {} })), "an unknown key");
+}
+
+#[test]
+fn a_token_carries_what_was_asked_for() {
+    let program = Program::new();
+    let config = program.writes_config(&json!({ "environment": "development", "auth": { "jwt": { "issuers": [issuer()] } } }));
+
+    let arguments = ["token", "--config", config.to_str().unwrap(), "--subject", "alice", "--role", "member", "--ttl", "1h"];
+    let printed = program.runs(&arguments).succeeds();
+
+    let mut checks = jsonwebtoken::Validation::new(jsonwebtoken::Algorithm::HS256);
+    checks.set_audience(&["chat"]);
+    let key = jsonwebtoken::DecodingKey::from_secret(SECRET.as_bytes());
+    let claims = jsonwebtoken::decode::<Value>(printed.trim(), &key, &checks).unwrap().claims;
+    assert_eq!(claims["sub"], "alice", "{claims}");
+    assert!(claims["role"] == "member" || claims["role"] == json!(["member"]), "{claims}");
+    let left = claims["exp"].as_i64().unwrap() - crate::harness::seconds_from_now(0);
+    assert!((3500..=3610).contains(&left), "{left} s left");
+}
+
+#[tokio::test]
+async fn the_environment_goes_before_the_file() {
+    let upstream = Upstream::echo().await;
+    let picket = Picket::guarding(&upstream)
+        .issuer(issuer())
+        .environment("WHITE_LIST_URLS", "https://one.example.net, https://two.example.net")
+        .environment("PICKET_NODE__ID", "edge-of-the-environment")
+        .start()
+        .await;
+
+    picket.caller("198.51.100.7").origin("https://one.example.net").comes_in().await;
+    picket.caller("198.51.100.7").origin("https://two.example.net").bearing(&Token::of("alice").signed()).comes_in().await;
+    picket.caller("198.51.100.7").origin(HOME).connects().await.refused_with(403, "origin_not_allowed");
+
+    let record = picket.admin().audited("eventType=INVALID_ORIGIN", 1).await.remove(0);
+    assert_eq!(record["node"], "edge-of-the-environment", "{record}");
+}

@@ -1,0 +1,99 @@
+//! Running it: probes, metrics, draining, and a fault in one connection.
+
+use serde_json::json;
+
+use crate::harness::{Picket, Upstream, eventually};
+
+#[tokio::test]
+async fn the_probes_and_the_metrics_are_on_the_ops_listener() {
+    let upstream = Upstream::echo().await;
+    let picket = Picket::guarding(&upstream).start().await;
+    let _alice = picket.caller("198.51.100.7").comes_in().await;
+    picket.caller("198.51.100.8").origin("https://evil.example").connects().await.refused_with(403, "origin_not_allowed");
+
+    assert_eq!(picket.ops("/livez").await.status, 200);
+    assert_eq!(picket.ops("/readyz").await.status, 200);
+    let metrics = picket.ops("/metrics").await;
+    assert_eq!(metrics.status, 200);
+    assert!(metrics.content_type().starts_with("text/plain"), "{}", metrics.content_type());
+    let families: Vec<_> = metrics.text.lines().filter_map(|line| line.strip_prefix("# TYPE picket_")).collect();
+    assert!(families.len() >= 5, "{}", metrics.text);
+    assert!(metrics.text.contains("origin_not_allowed"), "refusals by reason: {}", metrics.text);
+    assert!(!metrics.text.contains("198.51.100"), "no label comes from a client: {}", metrics.text);
+    assert_eq!(picket.ops("/api/security/metrics").await.status, 404);
+}
+
+#[tokio::test]
+async fn on_sigterm_it_is_unready_at_once_accepts_for_the_grace_then_closes_1012_and_ends() {
+    let upstream = Upstream::echo().await;
+    let mut picket = Picket::guarding(&upstream).node(json!({ "drain": { "graceMs": 1500, "spreadMs": 300 } })).start().await;
+    let mut alice = picket.caller("198.51.100.7").comes_in().await;
+    alice.is_still_served().await;
+
+    picket.terminates();
+    eventually("readyz to say 503", async || (picket.ops("/readyz").await.status == 503).then_some(())).await;
+    assert_eq!(picket.ops("/livez").await.status, 200);
+    let mut late = picket.caller("198.51.100.8").comes_in().await;
+    late.is_still_served().await;
+    alice.is_still_served().await;
+
+    alice.closes_with(1012, "draining").await;
+    late.closes_with(1012, "draining").await;
+    assert_eq!(picket.exit_code().await, Some(0));
+    upstream.loses(2).await;
+}
+
+#[tokio::test]
+async fn r17_x38_a_panic_ends_one_connection_with_1011_and_is_counted() {
+    let upstream = Upstream::echo().await;
+    let mut picket = Picket::guarding(&upstream).environment("PICKET_TEST_PANIC_EVENT", "boom").start().await;
+    let mut unlucky = picket.caller("198.51.100.7").comes_in().await;
+    let mut bystander = picket.caller("198.51.100.8").comes_in().await;
+    assert_eq!(picket.metric("picket_panics_total").await, 0.0);
+
+    unlucky.sends(json!({ "type": "boom" })).await;
+    let (code, _) = unlucky.closes().await;
+    assert_eq!(code, 1011);
+
+    bystander.is_still_served().await;
+    assert!(picket.is_running());
+    eventually("the panic in the metrics", async || (picket.metric("picket_panics_total").await == 1.0).then_some(())).await;
+    upstream.loses(1).await;
+    picket.admin().counts("one open connection", |metrics| metrics["activeConnections"] == 1).await;
+    assert!(!upstream.texts().iter().any(|text| text.contains("boom")), "{:?}", upstream.texts());
+}
+
+#[tokio::test]
+async fn without_routes_in_development_a_demo_is_behind_the_gateway() {
+    let mut picket = Picket::builder().with(json!({ "environment": "development" })).also_listening("demo").start().await;
+
+    assert!(picket.address("demo").ip().is_loopback());
+    assert!(picket.is_running());
+}
+
+#[tokio::test]
+async fn a_generated_password_lies_in_a_file_of_its_owner_and_not_in_the_log() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let upstream = Upstream::echo().await;
+    let picket = Picket::guarding(&upstream)
+        .with(json!({ "environment": "development" }))
+        .without_environment("SOCKET_ADMIN_USERNAME")
+        .without_environment("SOCKET_ADMIN_PASSWORD")
+        .start()
+        .await;
+
+    let file = std::fs::read_dir(picket.data_directory())
+        .unwrap()
+        .map(|entry| entry.unwrap())
+        .find(|entry| entry.file_name().to_string_lossy().contains("password"))
+        .expect("a file with the password in the data directory");
+    assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    let secret = std::fs::read_to_string(file.path()).unwrap();
+    let password = secret.trim();
+    assert!(password.len() >= 16, "a long password");
+    let log = picket.log().join("\n");
+    assert!(!log.contains(password), "the password is in the log");
+    assert!(log.contains(file.file_name().to_str().unwrap()), "the log says where it is: {log}");
+    picket.admin_with("admin", password).get("/metrics").await.succeeds();
+}

@@ -1,0 +1,210 @@
+//! Socket.IO over WebSocket, packet by packet: what an honest client never sends, and who may say what after CONNECT.
+
+use serde_json::{Value, json};
+
+use crate::harness::{Client, Picket, SocketIo, Token, Upstream, Wire, issuer};
+
+const CHAT_ONLY: &[&str] = &["chat:send"];
+
+/// The packets that the upstream saw beyond CONNECTs and heartbeats.
+fn events(upstream: &Upstream) -> Vec<String> {
+    upstream.texts().into_iter().filter(|packet| !packet.starts_with("40") && packet != "2" && packet != "3").collect()
+}
+
+async fn closes(client: &mut Client, row: &str) {
+    let (code, reason) = client.closes().await;
+    assert!(code == 1002 || code == 1008, "{row}: closed with {code} {reason:?}");
+}
+
+#[tokio::test]
+async fn an_honest_client_connects_joins_speaks_and_gets_its_acknowledgement() {
+    let upstream = Upstream::engine_io().await;
+    let picket = Picket::guarding_socketio(&upstream).start().await;
+
+    let mut alice = SocketIo::connected(picket.socketio_caller("198.51.100.7").comes_in().await).await;
+    alice.says(r#"42["chat:send",{"text":"a < b"}]"#).await;
+    alice.says(r#"427["chat:send",{"text":"with an ack"}]"#).await;
+    assert_eq!(alice.hears("437").await, r#"437["ok"]"#);
+    alice.says("40/chat,").await;
+    alice.hears("40/chat,").await;
+    alice.says(r#"42/chat,12["chat:send","in a namespace"]"#).await;
+    assert_eq!(alice.hears("43/chat,12").await, r#"43/chat,12["ok"]"#);
+    upstream.says(r#"42["news",{"n":1}]"#);
+    assert_eq!(alice.hears(r#"42["news""#).await, r#"42["news",{"n":1}]"#);
+
+    assert_eq!(
+        events(&upstream),
+        [r#"42["chat:send",{"text":"a < b"}]"#, r#"427["chat:send",{"text":"with an ack"}]"#, r#"42/chat,12["chat:send","in a namespace"]"#]
+    );
+    let request = upstream.requests().remove(0);
+    assert!(request.start_line.starts_with("GET /socket.io/?"), "{request:?}");
+    assert!(request.start_line.contains("EIO=4") && request.start_line.contains("transport=websocket"), "{request:?}");
+}
+
+#[tokio::test]
+async fn s01_an_event_before_connect_closes_and_the_upstream_sees_nothing() {
+    let upstream = Upstream::engine_io().await;
+    let picket = Picket::guarding_socketio(&upstream).start().await;
+
+    for packet in [r#"42["chat:send","early"]"#, r#"420["chat:send","early"]"#, r#"42/chat,["chat:send","early"]"#, r#"43["ok"]"#, "41"] {
+        let mut mallory = SocketIo::opened(picket.socketio_caller("198.51.100.7").comes_in().await).await;
+        mallory.says(packet).await;
+        closes(&mut mallory.client, packet).await;
+    }
+    upstream.saw_no_message();
+}
+
+#[tokio::test]
+async fn s02_an_event_in_a_namespace_not_joined_does_not_reach_the_upstream() {
+    let upstream = Upstream::engine_io().await;
+    let picket = Picket::guarding_socketio(&upstream).start().await;
+
+    let mut mallory = SocketIo::connected(picket.socketio_caller("198.51.100.7").comes_in().await).await;
+    mallory.says(r#"42/admin,["chat:send","uninvited"]"#).await;
+    mallory.says(r#"429["chat:send","in the joined one"]"#).await;
+    // Dropped or closed: either way it was judged when this answer is there.
+    drop(mallory.client.receives_or_is_closed("439").await);
+
+    assert!(!events(&upstream).iter().any(|packet| packet.contains("uninvited")), "{:?}", upstream.texts());
+}
+
+#[tokio::test]
+async fn s05_an_event_whose_name_is_no_string_closes() {
+    let upstream = Upstream::engine_io().await;
+    let picket = Picket::guarding_socketio(&upstream).start().await;
+
+    for packet in [
+        "42[]", "42[1]", "42[null]", "42[true]", "42[{}]", "42[[\"chat:send\"]]", "42{}", "42", "42\"chat:send\"", "42[\"chat:send\"", "42[\"chat:send\"]]", "420[]", "42chat:send",
+        "42/[\"chat:send\"]", "49[\"chat:send\"]", "4", "4x", "9", "x", "",
+    ] {
+        let mut mallory = SocketIo::connected(picket.socketio_caller("198.51.100.7").comes_in().await).await;
+        mallory.says(packet).await;
+        closes(&mut mallory.client, packet).await;
+    }
+    assert_eq!(events(&upstream), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn s06_reserved_event_names_close() {
+    let upstream = Upstream::engine_io().await;
+    let picket = Picket::guarding_socketio(&upstream).start().await;
+
+    for name in ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener", "\\u0064isconnect"] {
+        let mut mallory = SocketIo::connected(picket.socketio_caller("198.51.100.7").comes_in().await).await;
+        mallory.says(&format!(r#"42["{name}","x"]"#)).await;
+        closes(&mut mallory.client, name).await;
+    }
+    assert_eq!(events(&upstream), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn s15_whoever_does_not_connect_in_time_is_closed_and_so_is_the_upstream() {
+    let upstream = Upstream::engine_io().await;
+    let picket = Picket::guarding_socketio(&upstream).node(json!({ "limits": { "connectTimeoutMs": 400 } })).start().await;
+
+    let mut silent = SocketIo::opened(picket.socketio_caller("198.51.100.7").comes_in().await).await;
+    closes(&mut silent.client, "no CONNECT").await;
+
+    upstream.loses(1).await;
+    upstream.saw_no_message();
+    let mut prompt = SocketIo::connected(picket.socketio_caller("198.51.100.7").comes_in().await).await;
+    prompt.says(r#"421["chat:send"]"#).await;
+    prompt.hears("431").await;
+}
+
+#[tokio::test]
+async fn s18_a_name_is_on_the_list_or_not_after_decoding_and_to_the_letter() {
+    let upstream = Upstream::engine_io().await;
+    let picket = Picket::guarding_socketio(&upstream).patient().policy(json!({ "validation": { "allowedEventTypes": CHAT_ONLY } })).start().await;
+    let mut mallory = SocketIo::connected(picket.socketio_caller("198.51.100.7").comes_in().await).await;
+
+    for name in ["Chat:send", "CHAT:SEND", "chat:send ", " chat:send", "chat:send\\u0000", "chat:send\\u0000x", "chat:sen", "chat:sendx", "chat\\uff1asend", ""] {
+        mallory.says(&format!(r#"42["{name}","bypass"]"#)).await;
+        mallory.hears_refusal("unknown_event").await;
+    }
+    let escaped = r#"425["\u0063hat:send","decoded"]"#;
+    mallory.says(escaped).await;
+    mallory.hears("435").await;
+    assert_eq!(events(&upstream), [escaped]);
+}
+
+#[tokio::test]
+async fn a_refused_event_is_answered_with_an_error_event_and_through_its_acknowledgement() {
+    let upstream = Upstream::engine_io().await;
+    let picket = Picket::guarding_socketio(&upstream)
+        .policy(json!({ "validation": { "allowedEventTypes": CHAT_ONLY }, "security": { "violationsBeforeClose": 2 } }))
+        .start()
+        .await;
+    let mut mallory = SocketIo::connected(picket.socketio_caller("198.51.100.7").comes_in().await).await;
+
+    mallory.says(r#"42["admin:drop"]"#).await;
+    let refusal = mallory.hears_refusal("unknown_event").await;
+    assert_eq!((&refusal["message"], &refusal["event"]), (&json!("Event rejected by security policy"), &json!("admin:drop")), "{refusal}");
+
+    mallory.says(r#"4231["admin:drop"]"#).await;
+    let acknowledgement = mallory.hears("4331").await;
+    let arguments: Value = serde_json::from_str(&acknowledgement["4331".len()..]).unwrap();
+    assert_eq!(arguments[0]["error"]["reason"], "unknown_event", "{acknowledgement}");
+    assert_eq!(arguments[0]["error"]["event"], "admin:drop", "{acknowledgement}");
+
+    mallory.client.closes_with(1008, "unknown_event").await;
+    assert_eq!(events(&upstream), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_token_comes_with_connect_and_a_bad_one_is_a_connect_error() {
+    let upstream = Upstream::engine_io().await;
+    let picket = Picket::guarding_socketio(&upstream).issuer(issuer()).policy(json!({ "validation": { "requireAuthentication": ["chat:send"] } })).start().await;
+
+    let connect = format!("40{}", json!({ "token": Token::of("alice").signed() }));
+    let mut alice = SocketIo::connected_with(picket.socketio_caller("198.51.100.7").comes_in().await, &connect).await;
+    alice.says(r#"421["chat:send"]"#).await;
+    alice.hears("431").await;
+    assert_eq!(upstream.texts()[0], connect, "CONNECT arrives as it was sent");
+
+    let mut mallory = SocketIo::opened(picket.socketio_caller("198.51.100.8").comes_in().await).await;
+    mallory.says(r#"40{"token":"nonsense"}"#).await;
+    let refusal: Value = serde_json::from_str(&mallory.hears("44").await[2..]).unwrap();
+    assert!(refusal["message"].is_string(), "{refusal}");
+    assert_eq!(refusal["data"]["reason"], "token_invalid", "{refusal}");
+    assert!(!upstream.texts().iter().any(|packet| packet.contains("nonsense")), "{:?}", upstream.texts());
+
+    let mut anonymous = SocketIo::connected(picket.socketio_caller("198.51.100.9").comes_in().await).await;
+    anonymous.says(r#"42["chat:send"]"#).await;
+    anonymous.hears_refusal("login_required").await;
+}
+
+#[tokio::test]
+async fn an_active_text_is_sanitised_inside_an_event_and_honest_ones_stay_byte_for_byte() {
+    let upstream = Upstream::engine_io().await;
+    let picket = Picket::guarding_socketio(&upstream).start().await;
+    let mut alice = SocketIo::connected(picket.socketio_caller("198.51.100.7").comes_in().await).await;
+
+    let honest = r#"421["chat:send",  {"text":"I <3 you, a < b, R&D","n":1.0,"u":"\u0041"}]"#;
+    alice.says(honest).await;
+    alice.hears("431").await;
+    alice.says(r#"422["chat:send",{"text":"hi <script>alert(1)</script>","n":1}]"#).await;
+    alice.hears("432").await;
+
+    let seen = events(&upstream);
+    assert_eq!(seen[0], honest);
+    assert!(seen[1].starts_with("422[") && seen[1].contains("hi ") && !seen[1].contains("script"), "{seen:?}");
+}
+
+#[tokio::test]
+async fn polling_gets_engine_ios_own_400() {
+    let upstream = Upstream::engine_io().await;
+    let picket = Picket::guarding_socketio(&upstream).start().await;
+    let gateway = picket.gateway();
+
+    let mut wire = Wire::to(gateway).await;
+    wire.writes(format!(
+        "GET /socket.io/?EIO=4&transport=polling HTTP/1.1\r\nHost: {gateway}\r\nOrigin: {}\r\nX-Forwarded-For: 198.51.100.7\r\nConnection: close\r\n\r\n",
+        crate::harness::HOME
+    ))
+    .await;
+    let response = wire.response().await;
+    assert_eq!(response.head.status(), 400);
+    let body: Value = serde_json::from_slice(&response.body).unwrap();
+    assert!(body["code"].is_i64() && body["message"].is_string(), "{body}");
+}
