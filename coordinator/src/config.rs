@@ -34,6 +34,7 @@ impl Default for CoordinatorConfig {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct AdminConfig {
+    /// who manages; without a colon
     pub username: Option<String>,
     /// Argon2 hash in PHC string format
     pub password_hash: Option<Secret>,

@@ -1,3 +1,144 @@
 //! The coordinator: gathers the audit trail, scores addresses, blocks them, and serves the management API.
 
+mod api;
 pub mod config;
+mod enforcement;
+mod heartbeat;
+mod ingest;
+mod load;
+mod metrics;
+mod reputation;
+mod store;
+
+pub use api::auth::CredentialError;
+pub use store::StoreError;
+
+use ipnet::IpNet;
+use picket_shared::audit::Outbox;
+use picket_shared::clock::Clock;
+use picket_shared::state::{BlockView, LivePolicy, State};
+use picket_shared::tasks::Tasks;
+use picket_shared::telemetry::Metrics;
+use picket_shared::token::{ClaimNames, KeyError, TokenVerifier};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio::net::TcpListener;
+
+use api::Api;
+use api::auth::{Credential, Failures, Gate};
+use config::CoordinatorConfig;
+use enforcement::Enforcement;
+use heartbeat::Heartbeat;
+use ingest::Ingest;
+use load::Load;
+use metrics::Instruments;
+use store::AuditStore;
+
+/// audit records that the store keeps; beyond it the oldest go
+const RECORDS_MAX: u64 = 10_000_000;
+
+/// what a coordinator is made of
+pub struct Parts {
+    pub config: CoordinatorConfig,
+    pub id: String,
+    pub state: State,
+    pub policy: LivePolicy,
+    pub blocks: BlockView,
+    pub outbox: Outbox,
+    pub clock: Arc<dyn Clock>,
+    pub tasks: Tasks,
+    pub metrics: Metrics,
+    pub trusted_proxies: Vec<IpNet>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("audit store")]
+    Store(#[from] StoreError),
+    #[error("management credential")]
+    Credential(#[from] CredentialError),
+    #[error("coordinator.tokens: {0}")]
+    Tokens(KeyError),
+    #[error("cannot listen on {0}")]
+    Listen(SocketAddr, #[source] std::io::Error),
+}
+
+/// opens store and listener, starts the loops, and answers where the management API is; all ends with the tasks
+pub async fn start(parts: Parts) -> Result<SocketAddr, StartError> {
+    let credential = Credential::new(&parts.config.admin)?;
+    let tokens = parts.config.tokens.as_ref().map(|issuer| TokenVerifier::new(std::slice::from_ref(issuer), ClaimNames::default()));
+    let tokens = tokens.transpose().map_err(|errors| StartError::Tokens(errors.into_iter().next().map_or(KeyError::NoAlgorithm, |(_, error)| error)))?;
+    let store = AuditStore::open(&parts.config.audit_store).await?;
+    let wanted = parts.config.listen;
+    let listener = TcpListener::bind(wanted).await.map_err(|error| StartError::Listen(wanted, error))?;
+    let address = listener.local_addr().map_err(|error| StartError::Listen(wanted, error))?;
+    run(parts, credential, tokens, store, listener);
+    tracing::info!(listener = "management", address = %address, "listening");
+    Ok(address)
+}
+
+fn run(parts: Parts, credential: Option<Credential>, tokens: Option<TokenVerifier>, store: AuditStore, listener: TcpListener) {
+    let Parts { id, state, policy, blocks, outbox, clock, tasks, metrics, trusted_proxies, .. } = parts;
+    let instruments = Instruments::new(&metrics);
+    let load = Arc::new(Load::default());
+    let enforcement = Arc::new(Enforcement {
+        id: id.clone(),
+        policy: policy.clone(),
+        blocks: state.blocks.clone(),
+        view: blocks.clone(),
+        outbox: outbox.clone(),
+        clock: clock.clone(),
+        trusted_proxies: trusted_proxies.clone(),
+        instruments: instruments.clone(),
+        memory: parking_lot::Mutex::default(),
+    });
+    let ingest = Ingest {
+        log: state.audit.clone(),
+        store: store.clone(),
+        enforcement: enforcement.clone(),
+        policy: policy.clone(),
+        clock: clock.clone(),
+        instruments: instruments.clone(),
+        scored: None,
+    };
+    tasks.spawn("audit ingest", ingest.run(tasks.stopped()));
+    tasks.spawn("audit retention", ingest::keep_within_bounds(store.clone(), instruments.clone(), RECORDS_MAX, tasks.stopped()));
+    let heartbeat = Heartbeat {
+        id: id.clone(),
+        state: state.clone(),
+        clock: clock.clone(),
+        load: load.clone(),
+        enforcement: enforcement.clone(),
+        instruments: instruments.clone(),
+    };
+    tasks.spawn("coordinator heartbeat", heartbeat.run(tasks.stopped()));
+    let gate = Gate {
+        id: id.clone(),
+        credential,
+        tokens,
+        addresses: Failures::default(),
+        accounts: Failures::default(),
+        outbox: outbox.clone(),
+        clock: clock.clone(),
+        instruments: instruments.clone(),
+    };
+    let api = Api {
+        id,
+        started: clock.now(),
+        gate,
+        state,
+        policy,
+        blocks,
+        store,
+        enforcement,
+        load,
+        outbox,
+        clock,
+        tasks: tasks.clone(),
+        instruments,
+        trusted_proxies,
+        exports: api::Exports::default(),
+        analytics: api::AnalyticsCache::default(),
+    };
+    tasks.spawn("management listener", api::serve(listener, api));
+}

@@ -7,7 +7,9 @@ use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use picket_node::content::{Bounds, Flaw, Signal, is_active, sanitize_json, sanitize_text, scan, signals, text_signals};
+use picket_node::content::{
+    Bounds, Flaw, Signal, is_active, sanitize_json, sanitize_text, scan, signals, text_signals,
+};
 use serde_json::Value;
 
 const BOUNDS: Bounds = Bounds { max_depth: 64, max_keys: 10_000, max_text_chars: 10_000 };
@@ -97,7 +99,9 @@ impl Corpora {
         for name in ["proto_pollution", "nosqli"] {
             let rows = self.rows(&format!("{name}.jsonl"));
             let payloads: Vec<_> = rows.iter().filter(|row| field(row, "form") == "json").collect();
-            self.rate(&format!("{name} json: hostile"), &payloads, |row| matches!(scan(&text(row), &BOUNDS), Err(Flaw::Hostile(_))));
+            self.rate(&format!("{name} json: hostile"), &payloads, |row| {
+                matches!(scan(&text(row), &BOUNDS), Err(Flaw::Hostile(_)))
+            });
             let texts: Vec<_> = rows.iter().filter(|row| field(row, "form") == "string").collect();
             self.rate(&format!("{name} string: any signal"), &texts, |row| !text_signals(&text(row)).is_empty());
         }
@@ -113,7 +117,9 @@ impl Corpora {
             for tier in ["", "core", "hard", "fragment"] {
                 let tiered: Vec<_> = rows.iter().filter(|row| field(row, "tier") == tier).collect();
                 if !tiered.is_empty() {
-                    self.rate(&format!("{name} {tier}: signal"), &tiered, |row| text_signals(&text(row)).contains(signal));
+                    self.rate(&format!("{name} {tier}: signal"), &tiered, |row| {
+                        text_signals(&text(row)).contains(signal)
+                    });
                 }
             }
         }
@@ -166,9 +172,43 @@ fn timings() {
 
 /// Strings that hurt naive parsers when repeated.
 const WORST_UNITS: &[&str] = &[
-    "<", "<a ", "<a b=c ", "<a b='", "<a b=\"<", "<b>", "<b x=1>", "<b onx=1>", "<script>", "<style>", "</", "<!--", "<svg><style>",
-    "&lt;", "&#106;", "%3c", "%253cscript%253e", "\\x3c", "\\u003c", "＜", "](javascript:", "](data:", "javascript:", "feed:", "\"onx=",
-    "/*", "' or ", "../", "\u{0}", "<title>", "<a x='<b y=\"<c z=", "a ", "onx=(", "union select ", "<x style='\\65'>", "(select ", "\u{1d42c}<",
+    "<",
+    "<a ",
+    "<a b=c ",
+    "<a b='",
+    "<a b=\"<",
+    "<b>",
+    "<b x=1>",
+    "<b onx=1>",
+    "<script>",
+    "<style>",
+    "</",
+    "<!--",
+    "<svg><style>",
+    "&lt;",
+    "&#106;",
+    "%3c",
+    "%253cscript%253e",
+    "\\x3c",
+    "\\u003c",
+    "＜",
+    "](javascript:",
+    "](data:",
+    "javascript:",
+    "feed:",
+    "\"onx=",
+    "/*",
+    "' or ",
+    "../",
+    "\u{0}",
+    "<title>",
+    "<a x='<b y=\"<c z=",
+    "a ",
+    "onx=(",
+    "union select ",
+    "<x style='\\65'>",
+    "(select ",
+    "\u{1d42c}<",
 ];
 
 /// Times a call, with as many repetitions as fit into a moment.

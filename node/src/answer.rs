@@ -69,6 +69,7 @@ impl Answer {
         Answer { status, ..self }
     }
 
+    #[cfg(test)]
     pub fn status_code(&self) -> StatusCode {
         self.status
     }

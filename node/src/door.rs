@@ -113,7 +113,7 @@ impl Door {
             decide::admitted(gate, attempt, &admitted.principal);
             let mut presence = Presence::new(gate.traffic.clone());
             presence.shows(&admitted.principal);
-            return Ok(Conversation::Plain(Plain::new(admitted, presence, route.clone())));
+            return Ok(Conversation::Plain(Box::new(Plain::new(admitted, presence, route.clone()))));
         }
         let screened = screen(gate, attempt, now).await.map_err(refused)?;
         let per_address = gate.policy.current().limits.per_address;

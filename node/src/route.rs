@@ -79,7 +79,7 @@ impl Route {
     /// the path and query that the upstream is asked for
     pub fn upstream_target(&self, request: &PathAndQuery) -> String {
         let path = match (&self.upstream.path, self.rest(request.path())) {
-            (Some(replacement), Some(rest)) if rest.is_empty() => replacement.clone(),
+            (Some(replacement), Some("")) => replacement.clone(),
             (Some(replacement), Some(rest)) => format!("{}/{}", replacement.trim_end_matches('/'), rest.trim_start_matches('/')),
             _ => request.path().to_owned(),
         };

@@ -89,7 +89,6 @@ fn roles_of(value: Option<&Value>) -> Option<Vec<String>> {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[expect(clippy::upper_case_acronyms, reason = "the names of RFC 7518")]
 pub enum SigningAlgorithm {
     HS256,
     HS384,

@@ -10,8 +10,21 @@ use super::url::{self, Place};
 
 /// Attributes that are written without a value.
 const BARE: &[&str] = &[
-    "autofocus", "autoplay", "checked", "contenteditable", "controls", "default", "disabled", "draggable", "hidden", "loop", "muted",
-    "open", "readonly", "required", "selected",
+    "autofocus",
+    "autoplay",
+    "checked",
+    "contenteditable",
+    "controls",
+    "default",
+    "disabled",
+    "draggable",
+    "hidden",
+    "loop",
+    "muted",
+    "open",
+    "readonly",
+    "required",
+    "selected",
 ];
 /// How many attributes may stand before the handler.
 const ATTRIBUTES_MAX: usize = 8;
@@ -25,9 +38,13 @@ pub(super) fn acts(text: &str) -> bool {
         || starts_with_handler(text)
 }
 
-/// In an unquoted place the text itself begins with the handler.
+/// In an unquoted place the text itself begins with the handler. Code begins like that too (`onmessage = (e) => f(e)`), but
+/// with blanks around the sign, a brace or an arrow.
 fn starts_with_handler(text: &str) -> bool {
-    tag::attribute(text, 0).is_some_and(|attribute| is_handler(attribute.name, attribute.value))
+    let Some(attribute) = tag::attribute(text, 0) else { return false };
+    let tight = text.trim_start().get(attribute.name.len()..).and_then(|rest| rest.strip_prefix('='));
+    let is_code = tight.is_none_or(|value| value.starts_with([' ', '{'])) || attribute.value.contains("=>");
+    !is_code && is_handler(attribute.name, attribute.value)
 }
 
 fn attributes_act(text: &str, start: usize) -> bool {
@@ -46,7 +63,8 @@ fn attributes_act(text: &str, start: usize) -> bool {
 }
 
 fn is_bare(name: &str) -> bool {
-    BARE.iter().any(|bare| bare.eq_ignore_ascii_case(name)) || !name.contains(|character: char| character.is_alphanumeric())
+    BARE.iter().any(|bare| bare.eq_ignore_ascii_case(name))
+        || !name.contains(|character: char| character.is_alphanumeric())
 }
 
 fn is_handler(name: &str, value: &str) -> bool {
@@ -70,8 +88,13 @@ mod tests {
     #[test]
     fn p10_texts_that_break_out_of_an_attribute_act() {
         for text in [
-            "\" onmouseover=alert(1) x=\"", "' autofocus onfocus='f()", "x\"onclick=\"f`1`", "onload=f(1)>", "\"//OnX=\"\"//onfocus=f(1)",
-            "\" style=x onclick=\"a=b\"", "\" href=javascript:f",
+            "\" onmouseover=alert(1) x=\"",
+            "' autofocus onfocus='f()",
+            "x\"onclick=\"f`1`",
+            "onload=f(1)>",
+            "\"//OnX=\"\"//onfocus=f(1)",
+            "\" style=x onclick=\"a=b\"",
+            "\" href=javascript:f",
         ] {
             assert!(acts(text), "{text}");
         }
@@ -80,8 +103,19 @@ mod tests {
     #[test]
     fn p11_quoted_prose_and_code_do_not() {
         for text in [
-            "she said \"hello\" and x=f(1)", "it's on=off", "once = (a)", "let x = \"a\"; on(b)", "width=\"5\" height=\"6\"", "online=yes", "on=f()",
-            "the \"on\" state = (1)", "{\"a\": \"b\"} = f(c)",
+            "she said \"hello\" and x=f(1)",
+            "it's on=off",
+            "once = (a)",
+            "let x = \"a\"; on(b)",
+            "width=\"5\" height=\"6\"",
+            "online=yes",
+            "on=f()",
+            "onmessage = (e) => f(e)",
+            "onClick={() => f(1)}",
+            "onload = function () {}",
+            "onchange=(e)=>f(e)",
+            "the \"on\" state = (1)",
+            "{\"a\": \"b\"} = f(c)",
         ] {
             assert!(!acts(text), "{text}");
         }

@@ -2,8 +2,20 @@
 
 /// Functions and properties by which a declaration reaches beyond how its element looks.
 const REACHES: &[&str] = &[
-    "expression(", "behavior:", "behaviour:", "-moz-binding", "@import", "@namespace", "image(", "image-set(", "cross-fade(", "src(",
-    "javascript:", "vbscript:", "-o-link", "<",
+    "expression(",
+    "behavior:",
+    "behaviour:",
+    "-moz-binding",
+    "@import",
+    "@namespace",
+    "image(",
+    "image-set(",
+    "cross-fade(",
+    "src(",
+    "javascript:",
+    "vbscript:",
+    "-o-link",
+    "<",
 ];
 
 /// True if the content of a `style` attribute would load or run something.
@@ -63,12 +75,19 @@ mod tests {
     #[test]
     fn p09_styles_that_load_or_run_are_told_from_styles_that_paint() {
         for style in [
-            "background:url(//x/y)", "x:exp/**/ression(alert(1))", "b\\65havior:url(#x)", "-moz-binding:url(x)", "BACKGROUND : URL( 'x' )",
-            "background:u\\72l(x)", "width:expres\\sion(1)",
+            "background:url(//x/y)",
+            "x:exp/**/ression(alert(1))",
+            "b\\65havior:url(#x)",
+            "-moz-binding:url(x)",
+            "BACKGROUND : URL( 'x' )",
+            "background:u\\72l(x)",
+            "width:expres\\sion(1)",
         ] {
             assert!(reaches_out(style), "{style}");
         }
-        for style in ["color:red", "font-family:'a b';width:calc(1px + 2em)", "fill:url(#gradient)", "", "/* unfinished"] {
+        for style in
+            ["color:red", "font-family:'a b';width:calc(1px + 2em)", "fill:url(#gradient)", "", "/* unfinished"]
+        {
             assert!(!reaches_out(style), "{style}");
         }
     }

@@ -4,14 +4,63 @@
 use std::borrow::Cow;
 
 const NAMED: &[(&str, char)] = &[
-    ("Tab;", '\t'), ("NewLine;", '\n'), ("excl;", '!'), ("quot;", '"'), ("QUOT;", '"'), ("num;", '#'), ("dollar;", '$'),
-    ("percnt;", '%'), ("amp;", '&'), ("AMP;", '&'), ("apos;", '\''), ("lpar;", '('), ("rpar;", ')'), ("ast;", '*'), ("midast;", '*'),
-    ("plus;", '+'), ("comma;", ','), ("period;", '.'), ("sol;", '/'), ("colon;", ':'), ("semi;", ';'), ("lt;", '<'), ("LT;", '<'),
-    ("equals;", '='), ("gt;", '>'), ("GT;", '>'), ("quest;", '?'), ("commat;", '@'), ("lsqb;", '['), ("lbrack;", '['), ("bsol;", '\\'),
-    ("rsqb;", ']'), ("rbrack;", ']'), ("Hat;", '^'), ("lowbar;", '_'), ("UnderBar;", '_'), ("grave;", '`'), ("DiacriticalGrave;", '`'),
-    ("lcub;", '{'), ("lbrace;", '{'), ("verbar;", '|'), ("vert;", '|'), ("VerticalLine;", '|'), ("rcub;", '}'), ("rbrace;", '}'),
-    ("nbsp;", '\u{a0}'), ("shy;", '\u{ad}'), ("ZeroWidthSpace;", '\u{200b}'), ("NoBreak;", '\u{2060}'),
-    ("amp", '&'), ("AMP", '&'), ("lt", '<'), ("LT", '<'), ("gt", '>'), ("GT", '>'), ("quot", '"'), ("QUOT", '"'),
+    ("Tab;", '\t'),
+    ("NewLine;", '\n'),
+    ("excl;", '!'),
+    ("quot;", '"'),
+    ("QUOT;", '"'),
+    ("num;", '#'),
+    ("dollar;", '$'),
+    ("percnt;", '%'),
+    ("amp;", '&'),
+    ("AMP;", '&'),
+    ("apos;", '\''),
+    ("lpar;", '('),
+    ("rpar;", ')'),
+    ("ast;", '*'),
+    ("midast;", '*'),
+    ("plus;", '+'),
+    ("comma;", ','),
+    ("period;", '.'),
+    ("sol;", '/'),
+    ("colon;", ':'),
+    ("semi;", ';'),
+    ("lt;", '<'),
+    ("LT;", '<'),
+    ("equals;", '='),
+    ("gt;", '>'),
+    ("GT;", '>'),
+    ("quest;", '?'),
+    ("commat;", '@'),
+    ("lsqb;", '['),
+    ("lbrack;", '['),
+    ("bsol;", '\\'),
+    ("rsqb;", ']'),
+    ("rbrack;", ']'),
+    ("Hat;", '^'),
+    ("lowbar;", '_'),
+    ("UnderBar;", '_'),
+    ("grave;", '`'),
+    ("DiacriticalGrave;", '`'),
+    ("lcub;", '{'),
+    ("lbrace;", '{'),
+    ("verbar;", '|'),
+    ("vert;", '|'),
+    ("VerticalLine;", '|'),
+    ("rcub;", '}'),
+    ("rbrace;", '}'),
+    ("nbsp;", '\u{a0}'),
+    ("shy;", '\u{ad}'),
+    ("ZeroWidthSpace;", '\u{200b}'),
+    ("NoBreak;", '\u{2060}'),
+    ("amp", '&'),
+    ("AMP", '&'),
+    ("lt", '<'),
+    ("LT", '<'),
+    ("gt", '>'),
+    ("GT", '>'),
+    ("quot", '"'),
+    ("QUOT", '"'),
 ];
 
 pub(super) fn decode(text: &str) -> Cow<'_, str> {
@@ -56,7 +105,10 @@ fn numeric(body: &str) -> Option<(char, usize)> {
 fn named(body: &str) -> Option<(char, usize)> {
     let first = body.bytes().next().filter(u8::is_ascii_alphabetic)?;
     let candidates = NAMED.iter().filter(|(name, _)| name.as_bytes().first() == Some(&first));
-    candidates.map(|(name, character)| (*character, name)).find(|(_, name)| body.starts_with(*name)).map(|(character, name)| (character, name.len()))
+    candidates
+        .map(|(name, character)| (*character, name))
+        .find(|(_, name)| body.starts_with(*name))
+        .map(|(character, name)| (character, name.len()))
 }
 
 #[cfg(test)]

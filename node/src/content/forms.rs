@@ -50,7 +50,12 @@ enum Fold {
 fn fold(character: char) -> Fold {
     match character {
         '\t' | '\n' | '\r' | '\u{c}' | ' '..='~' => Fold::Same,
-        '\0'..='\u{1f}' | '\u{7f}'..='\u{9f}' | '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2060}'..='\u{2064}' | '\u{feff}' => Fold::Nothing,
+        '\0'..='\u{1f}'
+        | '\u{7f}'..='\u{9f}'
+        | '\u{ad}'
+        | '\u{200b}'..='\u{200f}'
+        | '\u{2060}'..='\u{2064}'
+        | '\u{feff}' => Fold::Nothing,
         // Greek to Georgian, and the ideographs and syllables of East Asia, have no ASCII look-alikes.
         '\u{300}'..='\u{1cff}' | '\u{3040}'..='\u{faff}' => Fold::Same,
         other => {
@@ -130,7 +135,9 @@ fn without_overlong(bytes: &[u8]) -> Vec<u8> {
     while let Some((first, tail)) = rest.split_first() {
         let (byte, remaining) = match rest {
             [lead @ (0xC0 | 0xC1), next @ 0x80..=0xBF, remaining @ ..] => ((lead & 1) << 6 | next & 0x3F, remaining),
-            [0xE0, lead @ (0x80 | 0x81), next @ 0x80..=0xBF, remaining @ ..] => ((lead & 1) << 6 | next & 0x3F, remaining),
+            [0xE0, lead @ (0x80 | 0x81), next @ 0x80..=0xBF, remaining @ ..] => {
+                ((lead & 1) << 6 | next & 0x3F, remaining)
+            }
             _ => (*first, tail),
         };
         plain.push(byte);
@@ -146,8 +153,18 @@ mod tests {
     #[test]
     fn p10_every_spelling_of_a_tag_has_a_form_that_is_the_tag() {
         for text in [
-            "＜script＞", "<scr\0ipt>", "<\u{200b}script>", "<𝐬𝐜𝐫𝐢𝐩𝐭>", "<ſcript>", "%3Cscript%3E", "%253cscript%253e", r"\x3cscript\x3e",
-            r"\u003cscript\u{3e}", "%u003cscript%u003e", "%c0%bcscript%c0%be", "%e0%80%bcscript%3e",
+            "＜script＞",
+            "<scr\0ipt>",
+            "<\u{200b}script>",
+            "<𝐬𝐜𝐫𝐢𝐩𝐭>",
+            "<ſcript>",
+            "%3Cscript%3E",
+            "%253cscript%253e",
+            r"\x3cscript\x3e",
+            r"\u003cscript\u{3e}",
+            "%u003cscript%u003e",
+            "%c0%bcscript%c0%be",
+            "%e0%80%bcscript%3e",
         ] {
             let forms = of(text);
             assert_eq!(forms.last().map(String::as_str), Some("<script>"), "{text}");

@@ -10,9 +10,7 @@ use std::cell::{Cell, RefCell};
 use html5ever::TokenizerResult;
 use html5ever::tendril::StrTendril;
 use html5ever::tokenizer::states::RawKind;
-use html5ever::tokenizer::{
-    BufferQueue, Tag, TagKind, Token, TokenSink, TokenSinkResult, Tokenizer, TokenizerOpts,
-};
+use html5ever::tokenizer::{BufferQueue, Tag, TagKind, Token, TokenSink, TokenSinkResult, Tokenizer, TokenizerOpts};
 
 use super::{rules, tag};
 
@@ -103,7 +101,9 @@ impl TokenSink for Writer {
                 TagKind::StartTag => return self.start(&tag),
                 TagKind::EndTag => self.end(&tag),
             },
-            Token::CharacterTokens(text) if self.dropping.borrow().is_none() => escape_text(&mut self.output.borrow_mut(), &text),
+            Token::CharacterTokens(text) if self.dropping.borrow().is_none() => {
+                escape_text(&mut self.output.borrow_mut(), &text)
+            }
             _ => {}
         }
         TokenSinkResult::Continue

@@ -7,12 +7,82 @@ pub(super) const QUERY_OPERATOR: &str = "query_operator";
 /// MongoDB's query, evaluation, update and pipeline operators, and the spellings that look-alikes of it accept.
 /// `$schema`, `$ref`, `$id`, `$date`, `$oid` and their like describe data and are not here.
 const OPERATORS: &[&str] = &[
-    "accumulator", "addfields", "addtoset", "all", "and", "between", "bit", "bitsallclear", "bitsallset", "bitsanyclear",
-    "bitsanyset", "cond", "currentdate", "div", "each", "elemmatch", "eq", "exists", "expr", "facet", "function",
-    "geointersects", "geowithin", "graphlookup", "group", "gt", "gte", "in", "inc", "jsonschema", "like", "lookup", "lt", "lte",
-    "match", "max", "merge", "min", "mod", "mul", "natural", "ne", "near", "nearsphere", "ni", "nin", "nor", "not", "options", "or",
-    "out", "pipeline", "pop", "project", "pull", "pullall", "push", "pushall", "rand", "regex", "rename", "replaceroot", "sample",
-    "search", "set", "setoninsert", "size", "slice", "switch", "text", "type", "unionwith", "unset", "unwind", "where", "xor",
+    "accumulator",
+    "addfields",
+    "addtoset",
+    "all",
+    "and",
+    "between",
+    "bit",
+    "bitsallclear",
+    "bitsallset",
+    "bitsanyclear",
+    "bitsanyset",
+    "cond",
+    "currentdate",
+    "div",
+    "each",
+    "elemmatch",
+    "eq",
+    "exists",
+    "expr",
+    "facet",
+    "function",
+    "geointersects",
+    "geowithin",
+    "graphlookup",
+    "group",
+    "gt",
+    "gte",
+    "in",
+    "inc",
+    "jsonschema",
+    "like",
+    "lookup",
+    "lt",
+    "lte",
+    "match",
+    "max",
+    "merge",
+    "min",
+    "mod",
+    "mul",
+    "natural",
+    "ne",
+    "near",
+    "nearsphere",
+    "ni",
+    "nin",
+    "nor",
+    "not",
+    "options",
+    "or",
+    "out",
+    "pipeline",
+    "pop",
+    "project",
+    "pull",
+    "pullall",
+    "push",
+    "pushall",
+    "rand",
+    "regex",
+    "rename",
+    "replaceroot",
+    "sample",
+    "search",
+    "set",
+    "setoninsert",
+    "size",
+    "slice",
+    "switch",
+    "text",
+    "type",
+    "unionwith",
+    "unset",
+    "unwind",
+    "where",
+    "xor",
 ];
 
 /// The rule that a key breaks, if any. `constructor` followed by `prototype` as nested objects is the caller's to see.
@@ -50,10 +120,19 @@ mod tests {
 
     #[test]
     fn p07_paths_to_a_prototype_are_pollution() {
-        for key in ["__proto__", "__proto__[x]", "a[__proto__]", "a.__proto__.b", "constructor.prototype", "a[constructor][prototype][b]"] {
+        for key in [
+            "__proto__",
+            "__proto__[x]",
+            "a[__proto__]",
+            "a.__proto__.b",
+            "constructor.prototype",
+            "a[constructor][prototype][b]",
+        ] {
             assert_eq!(hostile(key), Some(PROTOTYPE_POLLUTION), "{key}");
         }
-        for key in ["constructor", "prototype", "proto", "__proto", "my__proto__", "constructor.name", "prototypes_made"] {
+        for key in
+            ["constructor", "prototype", "proto", "__proto", "my__proto__", "constructor.name", "prototypes_made"]
+        {
             assert_eq!(hostile(key), None, "{key}");
         }
     }

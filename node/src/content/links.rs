@@ -73,7 +73,13 @@ mod tests {
 
     #[test]
     fn p11_speaking_of_scripts_is_no_link() {
-        for text in ["try javascript:alert(1)", "JavaScript: The Good Parts", "[a](https://b.c)", "a: b = c", "\"javascript:f()\" is a URL"] {
+        for text in [
+            "try javascript:alert(1)",
+            "JavaScript: The Good Parts",
+            "[a](https://b.c)",
+            "a: b = c",
+            "\"javascript:f()\" is a URL",
+        ] {
             assert!(!script(text), "{text}");
         }
     }

@@ -15,14 +15,19 @@
 //! `noscript`, raw text: the stuff of mutation XSS) the glance is the verdict. Markup inside an attribute's value counts:
 //! tooltips render it and old parsers fall out of the quotes. Entities as text (`&lt;script&gt;`) are text.
 //!
-//! A text may be put elsewhere than between tags. As a URL: a text (or a Markdown link's target) that is a script URL is
-//! active. Into an attribute: see `breakout`. Past a decoder: a text is judged in its canonical forms too (`forms`).
+//! A text may be put elsewhere than between tags. As a URL: a text that is a script URL, or has one where a link's target
+//! stands, is active (`links`). Into an attribute: see `breakout`. Past a decoder: a text is judged in its canonical forms too
+//! (`forms`): a browser does not take fullwidth `＜script＞` or `%3Cscript%3E` for a tag, but what stands behind may hand it
+//! `<script>`. Such a form counts only if it is active as a whole, so that fullwidth punctuation and percentages are untouched.
 //!
 //! # What sanitising leaves
 //!
 //! An active text is written anew from its tokens with only formatting left; the result must be inert to the glance in every
 //! form, otherwise, after a few rounds, every special character of the text is escaped. So the result does not depend on how
 //! a parser mutates it, and sanitising it again changes nothing. A text that is not active is never touched.
+//!
+//! Everything is linear in the text. What would cost more (tags in tags in tags, hundreds of attributes, tens of kilobytes of
+//! active markup) is not parsed: the glance is the verdict, escaping the cure.
 
 mod breakout;
 mod css;

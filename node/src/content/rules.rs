@@ -7,31 +7,179 @@ use super::url::{self, Place};
 
 /// Elements whose `src` is fetched by itself.
 const SRC_LOADERS: &[&str] = &[
-    "img", "image", "input", "iframe", "frame", "embed", "audio", "video", "source", "track", "portal", "fencedframe", "bgsound",
-    "xml", "layer", "ilayer", "vmlframe",
+    "img",
+    "image",
+    "input",
+    "iframe",
+    "frame",
+    "embed",
+    "audio",
+    "video",
+    "source",
+    "track",
+    "portal",
+    "fencedframe",
+    "bgsound",
+    "xml",
+    "layer",
+    "ilayer",
+    "vmlframe",
 ];
 /// Elements whose `href` is fetched by itself, or changes what others fetch.
 const HREF_LOADERS: &[&str] = &["link", "base", "use", "image", "feimage", "script", "mpath", "tref"];
 const PLUGINS: &[&str] = &["object", "embed", "applet", "param"];
 /// Attributes that hold a URL which somebody follows.
-const LINKS: &[&str] = &["href", "xlink:href", "src", "action", "formaction", "data", "cite", "longdesc", "usemap", "codebase", "to", "from", "values", "by", "xml:base", "background", "poster", "content"];
+const LINKS: &[&str] = &[
+    "href",
+    "xlink:href",
+    "src",
+    "action",
+    "formaction",
+    "data",
+    "cite",
+    "longdesc",
+    "usemap",
+    "codebase",
+    "to",
+    "from",
+    "values",
+    "by",
+    "xml:base",
+    "background",
+    "poster",
+    "content",
+];
 
 /// Elements inside which parsers disagree on what is markup: by context, by version, or by whether scripts are on.
-const AMBIGUOUS: &[&str] =
-    &["svg", "math", "noscript", "noembed", "noframes", "xmp", "plaintext", "iframe", "style", "template", "script", "frameset", "select"];
+const AMBIGUOUS: &[&str] = &[
+    "svg",
+    "math",
+    "noscript",
+    "noembed",
+    "noframes",
+    "xmp",
+    "plaintext",
+    "iframe",
+    "style",
+    "template",
+    "script",
+    "frameset",
+    "select",
+];
 
 /// Formatting that stays when a text is rewritten.
 const FORMATTING: &[&str] = &[
-    "a", "abbr", "acronym", "address", "article", "aside", "b", "bdi", "bdo", "big", "blockquote", "br", "caption", "center", "cite",
-    "code", "col", "colgroup", "data", "dd", "del", "details", "dfn", "div", "dl", "dt", "em", "figcaption", "figure", "font", "footer",
-    "h1", "h2", "h3", "h4", "h5", "h6", "header", "hgroup", "hr", "i", "ins", "kbd", "li", "main", "mark", "nav", "ol", "p", "pre",
-    "q", "rp", "rt", "ruby", "s", "samp", "section", "small", "span", "strike", "strong", "sub", "summary", "sup", "table", "tbody",
-    "td", "tfoot", "th", "thead", "time", "tr", "tt", "u", "ul", "var", "wbr",
+    "a",
+    "abbr",
+    "acronym",
+    "address",
+    "article",
+    "aside",
+    "b",
+    "bdi",
+    "bdo",
+    "big",
+    "blockquote",
+    "br",
+    "caption",
+    "center",
+    "cite",
+    "code",
+    "col",
+    "colgroup",
+    "data",
+    "dd",
+    "del",
+    "details",
+    "dfn",
+    "div",
+    "dl",
+    "dt",
+    "em",
+    "figcaption",
+    "figure",
+    "font",
+    "footer",
+    "h1",
+    "h2",
+    "h3",
+    "h4",
+    "h5",
+    "h6",
+    "header",
+    "hgroup",
+    "hr",
+    "i",
+    "ins",
+    "kbd",
+    "li",
+    "main",
+    "mark",
+    "nav",
+    "ol",
+    "p",
+    "pre",
+    "q",
+    "rp",
+    "rt",
+    "ruby",
+    "s",
+    "samp",
+    "section",
+    "small",
+    "span",
+    "strike",
+    "strong",
+    "sub",
+    "summary",
+    "sup",
+    "table",
+    "tbody",
+    "td",
+    "tfoot",
+    "th",
+    "thead",
+    "time",
+    "tr",
+    "tt",
+    "u",
+    "ul",
+    "var",
+    "wbr",
 ];
 const FORMATTING_ATTRIBUTES: &[&str] = &[
-    "align", "alt", "cite", "class", "color", "cols", "colspan", "datetime", "dir", "face", "headers", "height", "href", "hreflang",
-    "lang", "open", "rel", "reversed", "role", "rowspan", "scope", "size", "span", "start", "style", "target", "title", "translate",
-    "type", "valign", "value", "width",
+    "align",
+    "alt",
+    "cite",
+    "class",
+    "color",
+    "cols",
+    "colspan",
+    "datetime",
+    "dir",
+    "face",
+    "headers",
+    "height",
+    "href",
+    "hreflang",
+    "lang",
+    "open",
+    "rel",
+    "reversed",
+    "role",
+    "rowspan",
+    "scope",
+    "size",
+    "span",
+    "start",
+    "style",
+    "target",
+    "title",
+    "translate",
+    "type",
+    "valign",
+    "value",
+    "width",
 ];
 
 /// Longer names are no element's.
@@ -75,8 +223,8 @@ pub(super) fn attribute_acts(element: Option<&str>, name: &str, value: &str) -> 
         return !value.is_empty();
     }
     let by_name = match name {
-        "srcdoc" | "formaction" | "ping" | "lowsrc" | "dynsrc" | "http-equiv" | "ev:event" | "srcset" | "imagesrcset" | "poster"
-        | "background" => !value.is_empty(),
+        "srcdoc" | "formaction" | "ping" | "lowsrc" | "dynsrc" | "http-equiv" | "ev:event" | "srcset"
+        | "imagesrcset" | "poster" | "background" => !value.is_empty(),
         "style" => css::reaches_out(value),
         "src" => on(SRC_LOADERS) && url::fetches(value),
         "href" | "xlink:href" => element.is_some_and(loads_href) && url::fetches(value),
@@ -102,7 +250,9 @@ fn is_utf7(charset: &str) -> bool {
 }
 
 fn is_handler(name: &str) -> bool {
-    local_name(name).strip_prefix("on").is_some_and(|event| event.starts_with(|first: char| first.is_ascii_alphabetic()))
+    local_name(name)
+        .strip_prefix("on")
+        .is_some_and(|event| event.starts_with(|first: char| first.is_ascii_alphabetic()))
 }
 
 /// `<animate attributeName=href …>` and `<set attributeName=onclick …>` write what could not be written directly.

@@ -87,7 +87,11 @@ fn is_space(byte: u8) -> bool {
 }
 
 fn lowercase(name: &str) -> Cow<'_, str> {
-    if name.bytes().any(|byte| byte.is_ascii_uppercase()) { Cow::Owned(name.to_ascii_lowercase()) } else { Cow::Borrowed(name) }
+    if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        Cow::Owned(name.to_ascii_lowercase())
+    } else {
+        Cow::Borrowed(name)
+    }
 }
 
 struct Glancer<'a> {
@@ -203,9 +207,9 @@ impl<'a> Glancer<'a> {
     /// Style sheets need a brace, an at-rule or an escape; without one the tag is a name, as in `Vec<Style>`.
     fn has_style_after(&mut self, at: usize) -> bool {
         let bytes = self.bytes;
-        let last = *self
-            .last_style_byte
-            .get_or_insert_with(|| bytes.iter().rposition(|byte| matches!(byte, b'{' | b'@' | b'\\' | b'&')).unwrap_or(0));
+        let last = *self.last_style_byte.get_or_insert_with(|| {
+            bytes.iter().rposition(|byte| matches!(byte, b'{' | b'@' | b'\\' | b'&')).unwrap_or(0)
+        });
         last > at
     }
 
@@ -239,18 +243,40 @@ mod tests {
     #[test]
     fn p09_a_tag_is_seen_wherever_a_parser_may_stand() {
         for text in [
-            "<img src=x>", "<b title='<img src=x>'>", "<!-- <img src=x>", "<textarea><img src=x>", "<x y=\"<a onclick=f>\">", "<a onclick=f", "<a onx=",
+            "<img src=x>",
+            "<b title='<img src=x>'>",
+            "<!-- <img src=x>",
+            "<textarea><img src=x>",
+            "<x y=\"<a onclick=f>\">",
+            "<a onclick=f",
+            "<a onx=",
         ] {
             assert_eq!(glance(text), Glance::Flagged, "{text}");
         }
-        for text in ["<svg><!-- <img src=x> -->", "<!--[if IE]>", "<!--#exec cmd=x-->", "<?xml-stylesheet href=x?>", "<noscript><p title='<img src=x>'>"] {
+        for text in [
+            "<svg><!-- <img src=x> -->",
+            "<!--[if IE]>",
+            "<!--#exec cmd=x-->",
+            "<?xml-stylesheet href=x?>",
+            "<noscript><p title='<img src=x>'>",
+        ] {
             assert_eq!(glance(text), Glance::Certain, "{text}");
         }
     }
 
     #[test]
     fn p11_bare_names_are_inert() {
-        for text in ["Vec<String>", "Map<Object, List<Style>>", "<T one two>", "a<b && c>d", "<3", "</script>", "<b>", "<a href=\"https://x/?a=b&amp;c\">", "<!-- x -->"] {
+        for text in [
+            "Vec<String>",
+            "Map<Object, List<Style>>",
+            "<T one two>",
+            "a<b && c>d",
+            "<3",
+            "</script>",
+            "<b>",
+            "<a href=\"https://x/?a=b&amp;c\">",
+            "<!-- x -->",
+        ] {
             assert_eq!(glance(text), Glance::Inert, "{text}");
         }
     }

@@ -49,8 +49,38 @@ fn p03_duplicate_keys_are_malformed() {
 #[test]
 fn p05_what_is_not_strict_json_is_malformed() {
     for json in [
-        "", " ", "nul", "NaN", "-Infinity", "[1,]", "{\"a\":1,}", "{,}", "[,1]", "[1 2]", "{\"a\" 1}", "{a:1}", "'a'", "01", "1.", ".5", "+1", "1e", "-",
-        "\u{feff}1", "1 2", "[]x", "\"\t\"", "\"\\x\"", "\"\\u12\"", "\"", "[", "{\"a\":", "// c\n1", "[1]]", "{\"a\":1]", "[\u{a0}1]",
+        "",
+        " ",
+        "nul",
+        "NaN",
+        "-Infinity",
+        "[1,]",
+        "{\"a\":1,}",
+        "{,}",
+        "[,1]",
+        "[1 2]",
+        "{\"a\" 1}",
+        "{a:1}",
+        "'a'",
+        "01",
+        "1.",
+        ".5",
+        "+1",
+        "1e",
+        "-",
+        "\u{feff}1",
+        "1 2",
+        "[]x",
+        "\"\t\"",
+        "\"\\x\"",
+        "\"\\u12\"",
+        "\"",
+        "[",
+        "{\"a\":",
+        "// c\n1",
+        "[1]]",
+        "{\"a\":1]",
+        "[\u{a0}1]",
     ] {
         assert!(matches!(flaw(json), Flaw::Malformed(_)), "{json:?}");
     }
@@ -71,14 +101,23 @@ fn p06_the_number_of_keys_is_bounded_over_the_whole_payload() {
 #[test]
 fn p07_prototype_pollution_is_hostile_at_any_depth_and_in_any_escape() {
     for json in [
-        r#"{"__proto__":{"x":1}}"#, r#"[{"a":{"__proto__":null}}]"#, r#"{"\u005f_proto_\u005f":1}"#, r#"{"constructor":{"prototype":{}}}"#,
-        r#"{"a":{"constructor" : { "b":1, "prototyp\u0065":1}}}"#, r#"{"constructor.prototype.x":1}"#, r#"{"a[__proto__][b]":1}"#,
+        r#"{"__proto__":{"x":1}}"#,
+        r#"[{"a":{"__proto__":null}}]"#,
+        r#"{"\u005f_proto_\u005f":1}"#,
+        r#"{"constructor":{"prototype":{}}}"#,
+        r#"{"a":{"constructor" : { "b":1, "prototyp\u0065":1}}}"#,
+        r#"{"constructor.prototype.x":1}"#,
+        r#"{"a[__proto__][b]":1}"#,
     ] {
         assert_eq!(flaw(json), Flaw::Hostile("prototype_pollution"), "{json}");
     }
     for json in [
-        r#"{"a":"__proto__"}"#, r#"{"constructor":null}"#, r#"{"constructor":{"name":"x"}}"#, r#"{"prototype":{"constructor":1}}"#,
-        r#"{"constructor":[{"prototype":1}]}"#, r#"{"constructor":{"a":{"prototype":1}}}"#,
+        r#"{"a":"__proto__"}"#,
+        r#"{"constructor":null}"#,
+        r#"{"constructor":{"name":"x"}}"#,
+        r#"{"prototype":{"constructor":1}}"#,
+        r#"{"constructor":[{"prototype":1}]}"#,
+        r#"{"constructor":{"a":{"prototype":1}}}"#,
     ] {
         passes(json);
     }
@@ -86,10 +125,22 @@ fn p07_prototype_pollution_is_hostile_at_any_depth_and_in_any_escape() {
 
 #[test]
 fn p08_query_operators_as_keys_are_hostile() {
-    for json in [r#"{"user":{"$ne":null}}"#, r#"{"$where":"1"}"#, r#"{"a[$gt]":""}"#, r#"{"\u0024in":[]}"#, r#"{"a":{"$type":2}}"#] {
+    for json in [
+        r#"{"user":{"$ne":null}}"#,
+        r#"{"$where":"1"}"#,
+        r#"{"a[$gt]":""}"#,
+        r#"{"\u0024in":[]}"#,
+        r#"{"a":{"$type":2}}"#,
+    ] {
         assert_eq!(flaw(json), Flaw::Hostile("query_operator"), "{json}");
     }
-    for json in [r#"{"$schema":"x"}"#, r#"{"$":"9.99"}"#, r##"{"$ref":"#/a"}"##, r#"{"a":"$ne"}"#, r#"{"$type":"app.chat.message"}"#] {
+    for json in [
+        r#"{"$schema":"x"}"#,
+        r#"{"$":"9.99"}"#,
+        r##"{"$ref":"#/a"}"##,
+        r#"{"a":"$ne"}"#,
+        r#"{"$type":"app.chat.message"}"#,
+    ] {
         passes(json);
     }
 }
@@ -108,11 +159,33 @@ fn p04_the_scan_says_when_texts_need_a_look() {
 #[test]
 fn p09_what_runs_or_loads_is_active() {
     for text in [
-        "<script>f()</script>", "<SCRIPT/x>", "List<script>", "<img src=x>", "<b onclick=f()>x</b>", "<svg/onload=f()>", "<a href=javascript:f()>x</a>",
-        "<a href=\"java&#9;script:f()\">x</a>", "<iframe srcdoc=x>", "<object data=x>", "<link rel=stylesheet href=//a>", "<base href=//a>",
-        "<meta http-equiv=refresh content=0>", "<style>@import 'x'</style>", "<p style=\"background:url(//a)\">", "<form action=//a>",
-        "<button formaction=x>", "<svg><animate attributeName=href to=x>", "<svg><use href=//a#b>", "<math href=javascript:f()>", "</title><script>",
-        "<body onload=f()>", "<td onclick=f()>", "<template><img src=x></template>", "<video poster=x>", "<img src=x", "<b onclick=f(",
+        "<script>f()</script>",
+        "<SCRIPT/x>",
+        "List<script>",
+        "<img src=x>",
+        "<b onclick=f()>x</b>",
+        "<svg/onload=f()>",
+        "<a href=javascript:f()>x</a>",
+        "<a href=\"java&#9;script:f()\">x</a>",
+        "<iframe srcdoc=x>",
+        "<object data=x>",
+        "<link rel=stylesheet href=//a>",
+        "<base href=//a>",
+        "<meta http-equiv=refresh content=0>",
+        "<style>@import 'x'</style>",
+        "<p style=\"background:url(//a)\">",
+        "<form action=//a>",
+        "<button formaction=x>",
+        "<svg><animate attributeName=href to=x>",
+        "<svg><use href=//a#b>",
+        "<math href=javascript:f()>",
+        "</title><script>",
+        "<body onload=f()>",
+        "<td onclick=f()>",
+        "<template><img src=x></template>",
+        "<video poster=x>",
+        "<img src=x",
+        "<b onclick=f(",
     ] {
         assert!(is_active(text), "{text}");
     }
@@ -152,9 +225,18 @@ fn p09_mutations_find_nothing_to_mutate() {
 #[test]
 fn p10_disguised_attacks_are_active_and_inert_after_sanitising() {
     for text in [
-        "＜script＞f()＜/script＞", "<scr\0ipt>f()</script>", "%3Cscript%3Ef()%3C/script%3E", r"\u003cimg src=x onerror=f()\u003e", "<ſcript>f()</script>",
-        "<a href=\"jav\nascript:f()\">x", "<a href=\"&#x6A;avascript:f()\">x", "%c0%bcscript>f()", "ｊａｖａｓｃｒｉｐｔ：f()", "\" onfocus=f() autofocus x=\"",
-        "<script+>f()</script+>", "&#106;avascript:f()",
+        "＜script＞f()＜/script＞",
+        "<scr\0ipt>f()</script>",
+        "%3Cscript%3Ef()%3C/script%3E",
+        r"\u003cimg src=x onerror=f()\u003e",
+        "<ſcript>f()</script>",
+        "<a href=\"jav\nascript:f()\">x",
+        "<a href=\"&#x6A;avascript:f()\">x",
+        "%c0%bcscript>f()",
+        "ｊａｖａｓｃｒｉｐｔ：f()",
+        "\" onfocus=f() autofocus x=\"",
+        "<script+>f()</script+>",
+        "&#106;avascript:f()",
     ] {
         assert!(is_active(text), "{text}");
         let clean = sanitize_text(text);
@@ -165,12 +247,36 @@ fn p10_disguised_attacks_are_active_and_inert_after_sanitising() {
 #[test]
 fn p11_honest_text_arrives_byte_for_byte() {
     for text in [
-        "a < b", "I <3 you", "R&D", "x<y && y>z", "Vec<String>", "if (a<b && c>d) { e = f(g) }", "&lt;script&gt;", "👍 <3", "Map<Object, List<Style>> m = f();",
-        "use <b>bold</b> and <i>italics</i>", "<a href=\"https://a.b/c?d=e&f=g\">x</a>", "mail <me@a.b> or <https://a.b>", "100% of 5:30 = ok",
-        "JavaScript: The Good Parts", "C:\\new\\x", "{\"a\":\"b=c\",\"d\":\"e\"}", "「選択」して＜次へ＞を", "<p style=\"color:red\">x</p>", "<T, U extends V<T>>",
-        "let x = \"a\" + 'b' < c", "git commit -m \"fix: a=b\" && on", "<!-- a note -->", "<?php echo 1; ?>", "<textarea><img src=x></textarea>",
+        "a < b",
+        "I <3 you",
+        "R&D",
+        "x<y && y>z",
+        "Vec<String>",
+        "if (a<b && c>d) { e = f(g) }",
+        "&lt;script&gt;",
+        "👍 <3",
+        "Map<Object, List<Style>> m = f();",
+        "use <b>bold</b> and <i>italics</i>",
+        "<a href=\"https://a.b/c?d=e&f=g\">x</a>",
+        "mail <me@a.b> or <https://a.b>",
+        "100% of 5:30 = ok",
+        "JavaScript: The Good Parts",
+        "C:\\new\\x",
+        "{\"a\":\"b=c\",\"d\":\"e\"}",
+        "「選択」して＜次へ＞を",
+        "<p style=\"color:red\">x</p>",
+        "<T, U extends V<T>>",
+        "let x = \"a\" + 'b' < c",
+        "git commit -m \"fix: a=b\" && on",
+        "<!-- a note -->",
+        "<?php echo 1; ?>",
+        "<textarea><img src=x></textarea>",
     ] {
-        assert!(matches!(sanitize_text(text), Cow::Borrowed(same) if same == text), "{text} became {}", sanitize_text(text));
+        assert!(
+            matches!(sanitize_text(text), Cow::Borrowed(same) if same == text),
+            "{text} became {}",
+            sanitize_text(text)
+        );
     }
 }
 

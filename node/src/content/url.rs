@@ -17,7 +17,7 @@ const LONGEST_SCHEME: usize = 16;
 /// A media type with its parameters, before the comma of a `data:` URL.
 const LONGEST_MEDIA_TYPE: usize = 256;
 /// How much of a script is looked at to tell it from prose.
-const CODE_BYTES: usize = 1024;
+const CODE_BYTES: usize = 256;
 
 /// True if following the URL would run a script or open a document that can.
 pub(super) fn runs(url: &str, place: Place) -> bool {
@@ -107,16 +107,24 @@ fn is_stray(character: char) -> bool {
 }
 
 /// A script does something only by a call, an assignment, a template or an escape; and two plain words in a row are prose.
-/// Looks at the start only: what shows neither in so many bytes is hiding something.
+/// Looks at the start only: what shows neither in so many bytes is hiding something, unless it reads like words.
 fn is_code(body: &str) -> bool {
     const ACTS: &[char] = &['(', '`', '=', '\\', '[', '/'];
     let body = body.trim_start_matches(is_ignored);
     let start = body.get(..body.floor_char_boundary(CODE_BYTES)).unwrap_or(body);
-    !is_prose(start) && (start.contains(ACTS) || start.len() < body.len())
+    let hides = start.len() < body.len() && (!has_words(start) || start.contains(['"', '\'', ';']));
+    !is_prose(start) && (start.contains(ACTS) || hides)
+}
+
+fn has_words(start: &str) -> bool {
+    let mut words = start.split(' ').map(|word| !word.is_empty() && word.chars().all(char::is_alphabetic));
+    let mut previous = false;
+    words.any(|word| std::mem::replace(&mut previous, word) && word)
 }
 
 fn is_prose(start: &str) -> bool {
-    const KEYWORDS: &[&str] = &["var", "let", "const", "new", "void", "typeof", "throw", "delete", "return", "function", "async", "await"];
+    const KEYWORDS: &[&str] =
+        &["var", "let", "const", "new", "void", "typeof", "throw", "delete", "return", "function", "async", "await"];
     let word_end = start.find(|character: char| !character.is_alphabetic()).unwrap_or(start.len());
     let (word, rest) = start.split_at(word_end);
     let next = rest.trim_start().chars().next();
@@ -136,12 +144,19 @@ fn runs_data(body: &str, place: Place) -> bool {
 fn media_type(body: &str) -> Option<String> {
     let comma = body.bytes().take(LONGEST_MEDIA_TYPE).position(|byte| byte == b',')?;
     let media = body.get(..comma)?.split(';').next()?;
-    Some(media.chars().filter(|character| !is_ignored(*character)).map(|character| character.to_ascii_lowercase()).collect())
+    Some(
+        media
+            .chars()
+            .filter(|character| !is_ignored(*character))
+            .map(|character| character.to_ascii_lowercase())
+            .collect(),
+    )
 }
 
 /// Media that cannot hold a script or a further address.
 fn is_media(media: &str) -> bool {
-    const PICTURES: &[&str] = &["image/png", "image/gif", "image/jpeg", "image/jpg", "image/webp", "image/avif", "image/bmp"];
+    const PICTURES: &[&str] =
+        &["image/png", "image/gif", "image/jpeg", "image/jpg", "image/webp", "image/avif", "image/bmp"];
     PICTURES.contains(&media) || ["audio/", "video/", "font/"].iter().any(|family| media.starts_with(family))
 }
 
@@ -152,22 +167,51 @@ mod tests {
     #[test]
     fn p10_a_scheme_is_known_through_a_browsers_cleaning() {
         for url in [
-            "javascript:alert(1)", "JaVaScRiPt:alert(1)", " \u{1}java\tscr\nipt\r:alert(1)", "\u{feff}vbscript:x", "`javascript:x`",
-            "data:text/html,<b>", "data:image/svg+xml;base64,AAAA", "feed:javascript:alert(1)", "data:application/x-y,z", "view-source:data:text/html,x",
+            "javascript:alert(1)",
+            "JaVaScRiPt:alert(1)",
+            " \u{1}java\tscr\nipt\r:alert(1)",
+            "\u{feff}vbscript:x",
+            "`javascript:x`",
+            "data:text/html,<b>",
+            "data:image/svg+xml;base64,AAAA",
+            "feed:javascript:alert(1)",
+            "data:application/x-y,z",
+            "view-source:data:text/html,x",
         ] {
             assert!(runs(url, Place::Link), "{url:?}");
         }
-        for url in ["https://a/?x=javascript:1", "/javascript:x", "mailto:a@b.c", "#x", "", "data:image/png;base64,AA", "slack://x", "java script:x"] {
+        for url in [
+            "https://a/?x=javascript:1",
+            "/javascript:x",
+            "mailto:a@b.c",
+            "#x",
+            "",
+            "data:image/png;base64,AA",
+            "slack://x",
+            "java script:x",
+        ] {
             assert!(!runs(url, Place::Link), "{url:?}");
         }
     }
 
     #[test]
     fn p11_prose_about_javascript_is_not_a_script() {
-        for text in ["JavaScript: The Good Parts (2008)", "javascript: yes", "data: 5, 6 and 7", "Data:text, html", "javascript: i like it (a lot)"] {
+        for text in [
+            "JavaScript: The Good Parts (2008)",
+            "javascript: yes",
+            "data: 5, 6 and 7",
+            "Data:text, html",
+            "javascript: i like it (a lot)",
+        ] {
             assert!(!runs(text, Place::Prose), "{text}");
         }
-        for text in ["javascript:alert(1)", "javascript: alert (1)", "javascript: var x=1", "javascript://%0aalert(1)", "data:text/html,x"] {
+        for text in [
+            "javascript:alert(1)",
+            "javascript: alert (1)",
+            "javascript: var x=1",
+            "javascript://%0aalert(1)",
+            "data:text/html,x",
+        ] {
             assert!(runs(text, Place::Prose), "{text}");
         }
     }

@@ -31,7 +31,7 @@ impl Plain {
         Plain { admitted, _presence: presence, route, rates: Rates::default(), violations: Violations::default() }
     }
 
-    pub async fn from_client(&mut self, gate: &Gate, attempt: &Attempt, message: &Message, now: Timestamp) -> Step {
+    pub async fn client_says(&mut self, gate: &Gate, attempt: &Attempt, message: &Message, now: Timestamp) -> Step {
         let (named, flaw) = match (self.route.protocol, message) {
             (Protocol::Json, Message::Text(text)) => match locate(text, &self.route.event_field) {
                 Ok(named) => (named, None),

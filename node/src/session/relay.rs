@@ -132,10 +132,10 @@ impl Relay {
 
     async fn handle(&mut self, input: Input) -> Result<(), End> {
         match input {
-            Input::Client(Some(Ok(message))) => self.from_client(message).await,
+            Input::Client(Some(Ok(message))) => self.client_says(message).await,
             Input::Client(Some(Err(error))) => Err(self.client_failed(&error)),
             Input::Client(None) => Err(End::ClientGone),
-            Input::Upstream(Some(Ok(message))) => self.from_upstream(message).await,
+            Input::Upstream(Some(Ok(message))) => self.upstream_says(message).await,
             Input::Upstream(Some(Err(error))) => Err(self.upstream_failed(&error)),
             Input::Upstream(None) => Err(self.deny(Reason::UpstreamUnavailable)),
             Input::Attention => self.look_around(),
@@ -143,7 +143,7 @@ impl Relay {
         }
     }
 
-    async fn from_client(&mut self, message: Message) -> Result<(), End> {
+    async fn client_says(&mut self, message: Message) -> Result<(), End> {
         let now = self.gate.clock.now();
         self.clock.last_heard = now;
         self.clock.pinged = None;
@@ -155,15 +155,15 @@ impl Relay {
             }
             Message::Text(_) | Message::Binary(_) | Message::Frame(_) => {}
         }
-        let step = self.conversation.from_client(&self.gate, &self.attempt, message, now);
+        let step = self.conversation.client_says(&self.gate, &self.attempt, message, now);
         let Some(step) = self.tasks.isolate("event", step).await else {
             return Err(self.deny(Reason::InternalError));
         };
         match step {
-            Step::Forward(cleared) => self.to_upstream(cleared.into_message()).await,
+            Step::Forward(cleared) => self.write_upstream(cleared.into_message()).await,
             Step::ForwardAll(all) => {
                 for cleared in all {
-                    self.to_upstream(cleared.into_message()).await?;
+                    self.write_upstream(cleared.into_message()).await?;
                 }
                 Ok(())
             }
@@ -178,12 +178,12 @@ impl Relay {
 
     async fn answer(&mut self, answers: Vec<Message>) -> Result<(), End> {
         for answer in answers {
-            self.to_client(answer).await?;
+            self.write_client(answer).await?;
         }
         Ok(())
     }
 
-    async fn from_upstream(&mut self, message: Message) -> Result<(), End> {
+    async fn upstream_says(&mut self, message: Message) -> Result<(), End> {
         match message {
             Message::Close(frame) => Err(End::UpstreamClosed(frame)),
             Message::Ping(_) | Message::Pong(_) => {
@@ -191,13 +191,13 @@ impl Relay {
                 Ok(())
             }
             Message::Text(_) | Message::Binary(_) | Message::Frame(_) => {
-                self.conversation.from_upstream(&message);
-                self.to_client(message).await
+                self.conversation.upstream_says(&message);
+                self.write_client(message).await
             }
         }
     }
 
-    async fn to_client(&mut self, message: Message) -> Result<(), End> {
+    async fn write_client(&mut self, message: Message) -> Result<(), End> {
         self.unflushed = true;
         let write = self.sockets.client.feed(message);
         let written = patiently(write, self.gate.limits.write_timeout(), &mut self.attention, || {
@@ -210,7 +210,7 @@ impl Relay {
         }
     }
 
-    async fn to_upstream(&mut self, message: Message) -> Result<(), End> {
+    async fn write_upstream(&mut self, message: Message) -> Result<(), End> {
         self.unflushed = true;
         let write = self.sockets.upstream.feed(message);
         let written = patiently(write, self.gate.limits.write_timeout(), &mut self.attention, || {
@@ -275,7 +275,7 @@ impl Relay {
             Some(pinged) if pinged.plus(Duration::from_millis(limits.pong_timeout_ms)) <= now => Err(self.deny(Reason::Idle)),
             None if self.clock.last_heard.plus(Duration::from_millis(limits.ping_interval_ms)) <= now => {
                 self.clock.pinged = Some(now);
-                self.to_client(Message::Ping(bytes::Bytes::new())).await
+                self.write_client(Message::Ping(bytes::Bytes::new())).await
             }
             Some(_) | None => Ok(()),
         }
@@ -334,7 +334,9 @@ impl Relay {
 
     /// says goodbye to both sides, each in its own terms, within a bounded time
     async fn finish(self, end: End) {
-        let Relay { sockets: Sockets { mut client, mut upstream }, gate, .. } = self;
+        let Relay { sockets: Sockets { mut client, mut upstream }, gate, conversation, .. } = self;
+        // Its slots are free at once, whether or not the peers answer.
+        drop(conversation);
         let (to_client, to_upstream) = match end {
             End::Denied(denial) => {
                 let consequence = denial.reason.consequence();
@@ -346,7 +348,9 @@ impl Relay {
             End::UpstreamClosed(frame) => (Some(frame), None),
         };
         let patience = gate.limits.write_timeout().min(LINGER);
-        tokio::join!(say_goodbye(&mut client, to_client, patience), say_goodbye(&mut upstream, to_upstream, patience));
+        let goodbye_client = say_goodbye(&mut client, to_client, patience);
+        let goodbye_upstream = say_goodbye(&mut upstream, to_upstream, patience);
+        tokio::join!(goodbye_client, goodbye_upstream);
     }
 }
 

@@ -75,7 +75,7 @@ impl SocketIo {
         self.waiting.as_ref().map(|(_, due)| (*due, Reason::Slow))
     }
 
-    pub async fn from_client(&mut self, gate: &Gate, attempt: &Attempt, message: Message, now: Timestamp) -> Step {
+    pub async fn client_says(&mut self, gate: &Gate, attempt: &Attempt, message: Message, now: Timestamp) -> Step {
         match &message {
             Message::Binary(bytes) => self.attachment(gate, attempt, bytes.clone()),
             Message::Text(_) if self.attachments.is_some() => end(gate, attempt, &message, PacketError::Malformed("text where an attachment was due")),
@@ -87,7 +87,7 @@ impl SocketIo {
         }
     }
 
-    pub fn from_upstream(&mut self, message: &Message) {
+    pub fn upstream_says(&mut self, message: &Message) {
         let Message::Text(text) = message else {
             return;
         };

@@ -30,23 +30,23 @@ pub enum Step {
 pub type Deadline = Option<(Timestamp, Reason)>;
 
 pub enum Conversation {
-    Plain(Plain),
+    Plain(Box<Plain>),
     SocketIo(Box<SocketIo>),
 }
 
 impl Conversation {
-    pub async fn from_client(&mut self, gate: &Gate, attempt: &Attempt, message: Message, now: Timestamp) -> Step {
+    pub async fn client_says(&mut self, gate: &Gate, attempt: &Attempt, message: Message, now: Timestamp) -> Step {
         match self {
-            Conversation::Plain(plain) => plain.from_client(gate, attempt, &message, now).await,
-            Conversation::SocketIo(socketio) => socketio.from_client(gate, attempt, message, now).await,
+            Conversation::Plain(plain) => plain.client_says(gate, attempt, &message, now).await,
+            Conversation::SocketIo(socketio) => socketio.client_says(gate, attempt, message, now).await,
         }
     }
 
     /// takes note of what the upstream says; it is passed on in any case
-    pub fn from_upstream(&mut self, message: &Message) {
+    pub fn upstream_says(&mut self, message: &Message) {
         match self {
             Conversation::Plain(_) => {}
-            Conversation::SocketIo(socketio) => socketio.from_upstream(message),
+            Conversation::SocketIo(socketio) => socketio.upstream_says(message),
         }
     }
 
@@ -57,15 +57,21 @@ impl Conversation {
         }
     }
 
+    /// asked for at every message, so it allocates nothing
     pub fn deadline(&self) -> Deadline {
-        let connect = match self {
-            Conversation::Plain(_) => None,
-            Conversation::SocketIo(socketio) => socketio.connect_deadline(),
-        };
-        let expiry = self.principals().into_iter().filter_map(|principal| principal.user()?.expires).min();
-        let expiry = expiry.map(|expires| (expires.plus(LEEWAY), Reason::TokenExpired));
-        connect.into_iter().chain(expiry).min_by_key(|(moment, _)| *moment)
+        match self {
+            Conversation::Plain(plain) => expiry(&plain.admitted.principal),
+            Conversation::SocketIo(socketio) => {
+                let expiries = socketio.principals().filter_map(expiry);
+                socketio.connect_deadline().into_iter().chain(expiries).min_by_key(|(moment, _)| *moment)
+            }
+        }
     }
+}
+
+fn expiry(principal: &Principal) -> Deadline {
+    let expires = principal.user()?.expires?;
+    Some((expires.plus(LEEWAY), Reason::TokenExpired))
 }
 
 /// refused events of one connection, up to the one that closes it

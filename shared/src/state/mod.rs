@@ -11,6 +11,7 @@ mod nodes;
 mod policies;
 
 #[cfg(any(test, feature = "laws"))]
+#[expect(clippy::unwrap_used, clippy::panic, reason = "laws are the bodies of tests")]
 pub mod laws;
 
 pub use blocks::{Block, BlockChange, BlockLog, BlockOrigin, BlockSet, BlockView, Blocks, LoggedChange, follow_blocks};

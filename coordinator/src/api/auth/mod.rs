@@ -1,0 +1,234 @@
+//! Who calls: a layer over every path, known or not. What it does not name as open is denied without a valid credential.
+//!
+//! HTTP Basic with the management credential, or a bearer token of the management issuer; an application's token is neither.
+
+mod client;
+mod credential;
+mod throttle;
+mod write;
+
+pub(crate) use credential::Credential;
+pub use credential::CredentialError;
+pub(crate) use throttle::Failures;
+
+use axum::extract::{FromRequestParts, Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use http::header::AUTHORIZATION;
+use http::request::Parts;
+use http::{HeaderMap, Method};
+use picket_shared::address::AddressKey;
+use picket_shared::audit::{AuditRecord, EventType, Outbox, Severity, printable};
+use picket_shared::clock::{Clock, Timestamp};
+use picket_shared::token::{TokenError, TokenVerifier};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Api;
+use super::problem::Problem;
+use crate::metrics::{Instruments, LoginOutcome};
+
+/// failed logins of one address in a minute; then it waits
+pub(crate) const FAILURES_MAX: usize = 10;
+/// how long a login waits when its account failed too often from anywhere
+const ACCOUNT_DELAY: Duration = Duration::from_secs(1);
+/// the longest account name that is recorded, in bytes
+const ACCOUNT_BYTES_MAX: usize = 64;
+
+/// who calls, and what they may
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Caller {
+    pub(crate) name: String,
+    pub(crate) role: Role,
+    pub(crate) address: IpAddr,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    Admin,
+    /// reads only
+    Viewer,
+}
+
+/// a handler that names a `Caller` is never reached without one
+impl<S: Sync> FromRequestParts<S> for Caller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        parts.extensions.get::<Caller>().cloned().ok_or_else(|| Problem::unauthorized("log in first"))
+    }
+}
+
+/// what the layer decides with
+pub(crate) struct Gate {
+    pub(crate) id: String,
+    pub(crate) credential: Option<Credential>,
+    pub(crate) tokens: Option<TokenVerifier>,
+    pub(crate) addresses: Failures<AddressKey>,
+    pub(crate) accounts: Failures<String>,
+    pub(crate) outbox: Outbox,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) instruments: Instruments,
+}
+
+pub(super) async fn authenticate(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
+    let (mut head, body) = request.into_parts();
+    let address = client::address(&head, &api.trusted_proxies);
+    match admit(&api.gate, &head, address).await {
+        Ok(Some(caller)) => {
+            head.extensions.insert(caller);
+        }
+        Ok(None) => {}
+        Err(problem) => return problem.into_response(),
+    }
+    next.run(Request::from_parts(head, body)).await
+}
+
+/// the caller; nobody on an open path; or why not
+async fn admit(gate: &Gate, head: &Parts, address: IpAddr) -> Result<Option<Caller>, Problem> {
+    let Some(claim) = claim(&head.headers).map_err(|problem| challenged(problem, head))? else {
+        let open = is_open(&head.method, head.uri.path());
+        return if open { Ok(None) } else { Err(challenged(Problem::unauthorized("log in first"), head)) };
+    };
+    let caller = gate.log_in(claim, address).await.map_err(|problem| challenged(problem, head))?;
+    if is_write(&head.method) {
+        if caller.role != Role::Admin {
+            return Err(Problem::forbidden("viewers cannot change anything"));
+        }
+        write::check(&head.headers)?;
+    }
+    Ok(Some(caller))
+}
+
+/// what answers without a credential; compared byte for byte, so that no other spelling of a path is open
+fn is_open(method: &Method, path: &str) -> bool {
+    matches!(*method, Method::GET | Method::HEAD) && path == "/api/security/health"
+}
+
+fn is_write(method: &Method) -> bool {
+    !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
+}
+
+/// a page's own script gets no password dialog of the browser
+fn challenged(problem: Problem, head: &Parts) -> Problem {
+    let of_script = head.headers.get("sec-fetch-dest").is_some_and(|destination| destination == "empty");
+    problem.with_challenge(!of_script)
+}
+
+/// what a request claims to be
+pub(crate) enum Claim {
+    Password { name: String, password: String },
+    Token(String),
+}
+
+fn claim(headers: &HeaderMap) -> Result<Option<Claim>, Problem> {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let Some(value) = values.next() else {
+        return Ok(None);
+    };
+    let unreadable = || Problem::unauthorized("the Authorization header cannot be read");
+    let (scheme, rest) = value.to_str().ok().and_then(|text| text.split_once(' ')).ok_or_else(unreadable)?;
+    if values.next().is_some() {
+        return Err(unreadable());
+    }
+    if scheme.eq_ignore_ascii_case("bearer") {
+        return Ok(Some(Claim::Token(rest.trim().to_owned())));
+    }
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return Err(Problem::unauthorized("log in with Basic or Bearer"));
+    }
+    let plain = STANDARD.decode(rest.trim()).ok().and_then(|bytes| String::from_utf8(bytes).ok()).ok_or_else(unreadable)?;
+    let (name, password) = plain.split_once(':').ok_or_else(unreadable)?;
+    Ok(Some(Claim::Password { name: name.to_owned(), password: password.to_owned() }))
+}
+
+impl Gate {
+    pub(crate) async fn log_in(&self, claim: Claim, address: IpAddr) -> Result<Caller, Problem> {
+        self.slow(address)?;
+        match claim {
+            Claim::Password { name, password } => self.log_in_with_password(name, password, address).await,
+            Claim::Token(token) => self.log_in_with_token(&token, address),
+        }
+    }
+
+    async fn log_in_with_password(&self, name: String, password: String, address: IpAddr) -> Result<Caller, Problem> {
+        let Some(credential) = &self.credential else {
+            return Err(Problem::unauthorized("no management credential is configured"));
+        };
+        let caller = |name| Caller { name, role: Role::Admin, address };
+        if credential.is_remembered(&name, &password) {
+            return Ok(caller(name));
+        }
+        let account = printable(&name, ACCOUNT_BYTES_MAX);
+        if self.accounts.full(&account, self.clock.now()).is_some() {
+            tokio::time::sleep(ACCOUNT_DELAY).await;
+        }
+        let turn = credential.turn().await.ok_or_else(|| Problem::unavailable("shutting down"))?;
+        // While it waited others may have failed, or the same credential may have been proved.
+        let now = self.slow(address)?;
+        if credential.is_remembered(&name, &password) {
+            return Ok(caller(name));
+        }
+        // Charged before it is judged, so that guesses at once are counted like guesses one after the other.
+        self.addresses.charge(AddressKey::of(address), now);
+        let verdict = credential.verify(turn, &name, &password).await;
+        if !verdict.right {
+            self.accounts.charge(account.clone(), now);
+            self.record(address, &account, LoginOutcome::Refused);
+            return Err(Problem::unauthorized("name or password is wrong"));
+        }
+        self.addresses.refund(&AddressKey::of(address), now);
+        self.record(address, &account, LoginOutcome::Accepted);
+        Ok(caller(name))
+    }
+
+    fn log_in_with_token(&self, token: &str, address: IpAddr) -> Result<Caller, Problem> {
+        let now = self.clock.now();
+        let Some(tokens) = &self.tokens else {
+            return Err(self.refuse_token(address, now));
+        };
+        let user = tokens.verify(token, now).map_err(|error| match error {
+            TokenError::Expired => Problem::unauthorized("the token has expired"),
+            TokenError::Invalid => self.refuse_token(address, now),
+        })?;
+        let has = |role: &str| user.roles.iter().any(|own| own == role);
+        let role = match (has("admin"), has("viewer")) {
+            (true, _) => Role::Admin,
+            (false, true) => Role::Viewer,
+            (false, false) => return Err(Problem::forbidden("the token has neither the role `admin` nor `viewer`")),
+        };
+        Ok(Caller { name: printable(&user.id, picket_shared::audit::IDENTIFIER_BYTES_MAX), role, address })
+    }
+
+    fn refuse_token(&self, address: IpAddr, now: Timestamp) -> Problem {
+        self.addresses.charge(AddressKey::of(address), now);
+        self.record(address, "", LoginOutcome::Refused);
+        Problem::unauthorized("the token is not valid here")
+    }
+
+    /// an address that failed too often waits, whatever it brings; no other address does
+    fn slow(&self, address: IpAddr) -> Result<Timestamp, Problem> {
+        let now = self.clock.now();
+        match self.addresses.full(&AddressKey::of(address), now) {
+            None => Ok(now),
+            Some(wait) => {
+                self.instruments.count_login(LoginOutcome::Slowed);
+                Err(Problem::too_many("too many failed logins from this address", wait))
+            }
+        }
+    }
+
+    fn record(&self, address: IpAddr, account: &str, outcome: LoginOutcome) {
+        let (severity, message) = match outcome {
+            LoginOutcome::Accepted => (Severity::Low, "login to the management API"),
+            LoginOutcome::Refused | LoginOutcome::Slowed => (Severity::Medium, "failed login to the management API"),
+        };
+        let record = AuditRecord::new(EventType::AdminLogin, severity, address, message, self.clock.now());
+        let record = record.with("outcome", outcome.as_str()).with("account", account);
+        self.outbox.record(AuditRecord { node: Some(self.id.clone()), ..record });
+        self.instruments.count_login(outcome);
+    }
+}

@@ -1,0 +1,99 @@
+//! `POST /block-ip`: nobody of an address or prefix comes in, and who is in goes. What would hit the house itself needs `force`.
+
+use axum::extract::State;
+use ipnet::IpNet;
+use picket_shared::audit::{AuditRecord, EventType, Severity, printable};
+use picket_shared::policy::Rules;
+use picket_shared::state::{Block, BlockOrigin};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
+
+use super::auth::Caller;
+use super::input::{self, Input, NoQuery};
+use super::problem::Problem;
+use super::{Answer, Api, Shared, Success};
+
+/// the widest prefixes that are blocked without `force`
+const WIDEST_V4: u8 = 8;
+const WIDEST_V6: u8 = 32;
+const REASON_BYTES_MAX: usize = 500;
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct BlockIp {
+    /// an address or a prefix
+    #[schemars(length(min = 1, max = 64))]
+    ip: String,
+    #[schemars(length(min = 1, max = 500))]
+    reason: String,
+    /// until it is lifted, if not given
+    #[schemars(range(min = 1, max = 315_360_000_000_u64))]
+    duration_ms: Option<u64>,
+    #[serde(default)]
+    force: bool,
+}
+
+#[derive(Serialize)]
+pub(super) struct Blocked {
+    block: Block,
+    /// the version of the block list that has it
+    version: u64,
+}
+
+pub(super) async fn post(State(api): Shared, caller: Caller, _: NoQuery, Input(input): Input<BlockIp>) -> Answer<Blocked> {
+    let network = input::network(&input.ip).map_err(|message| Problem::mistake("ip", message))?;
+    let objection = objection(network, &caller, &api.policy.current(), &api);
+    if let Some(objection) = objection.filter(|_| !input.force) {
+        return Err(Problem::conflict(format!("{objection}; send `force: true` if that is meant")));
+    }
+    let now = api.clock.now();
+    let block = Block {
+        network,
+        reason: printable(&input.reason, REASON_BYTES_MAX),
+        origin: BlockOrigin::Manual,
+        by: caller.name.clone(),
+        since: now,
+        until: input.duration_ms.map(|millis| now.plus(Duration::from_millis(millis))),
+    };
+    let version = api.state.blocks.put(block.clone()).await?;
+    api.record(EventType::IpBlocked, Severity::High, &caller, "address blocked", |record| {
+        let record = details(record, network, &caller, &block.reason).with("forced", input.force && objection.is_some());
+        match input.duration_ms {
+            Some(millis) => record.with("durationMs", millis),
+            None => record,
+        }
+    });
+    Ok(Success(Blocked { block, version }))
+}
+
+/// the record is about the address that is blocked; who did it and from where is in its metadata
+pub(super) fn details(record: AuditRecord, network: IpNet, caller: &Caller, reason: &str) -> AuditRecord {
+    let record = AuditRecord { ip: network.addr(), ..record };
+    record.with("network", shown(network)).with("reason", reason).with("actorAddress", caller.address.to_string())
+}
+
+pub(super) fn shown(network: IpNet) -> String {
+    if network.prefix_len() == network.max_prefix_len() { network.addr().to_string() } else { network.to_string() }
+}
+
+/// why a block is most likely a mistake
+fn objection(network: IpNet, caller: &Caller, rules: &Rules, api: &Api) -> Option<&'static str> {
+    let loopback = [IpNet::from(IpAddr::V6(Ipv6Addr::LOCALHOST)), IpNet::new_assert(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), 8)];
+    let widest = if network.addr().is_ipv4() { WIDEST_V4 } else { WIDEST_V6 };
+    let touches = |others: &[IpNet]| others.iter().any(|other| other.contains(&network) || network.contains(other));
+    if network.addr().is_unspecified() || network.prefix_len() < widest {
+        Some("that is too large a part of all addresses")
+    } else if touches(&loopback) {
+        Some("that is the loopback address")
+    } else if touches(&api.trusted_proxies) {
+        Some("a trusted proxy is there, and everybody behind it")
+    } else if touches(&rules.security.allow_list) {
+        Some("an address of the allow list is there")
+    } else if network.contains(&caller.address) {
+        Some("you are calling from there")
+    } else {
+        None
+    }
+}

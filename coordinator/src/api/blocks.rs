@@ -1,0 +1,52 @@
+//! `GET /blocks`: what is in force, the newest first.
+
+use axum::extract::State;
+use picket_shared::state::{Block, BlockOrigin};
+use serde::Serialize;
+
+use super::auth::Caller;
+use super::input::{self, Query};
+use super::{Answer, Shared, Success};
+use crate::enforcement::rounded;
+
+const LIMIT_DEFAULT: u32 = 1000;
+const LIMIT_MAX: u32 = 10_000;
+
+#[derive(Serialize)]
+pub(super) struct InForce {
+    blocks: Vec<Entry>,
+    /// how many there are, beyond what is listed
+    total: usize,
+    version: u64,
+}
+
+#[derive(Serialize)]
+struct Entry {
+    #[serde(flatten)]
+    block: Block,
+    /// how the address stands at this moment
+    score: f64,
+}
+
+pub(super) async fn get(State(api): Shared, _: Caller, mut query: Query) -> Answer<InForce> {
+    let network = query.take("ip", input::network);
+    let origin = query.take("origin", |text| match text {
+        "manual" => Ok(BlockOrigin::Manual),
+        "automatic" => Ok(BlockOrigin::Automatic),
+        _ => Err("must be manual or automatic".to_owned()),
+    });
+    let limit = query.take("limit", input::number(1, LIMIT_MAX)).unwrap_or(LIMIT_DEFAULT);
+    let offset = query.take("offset", input::number(0, u32::MAX)).unwrap_or(0);
+    query.finish()?;
+    let set = api.state.blocks.load(api.clock.now()).await?;
+    let wanted = |block: &Block| {
+        network.is_none_or(|network| block.network.contains(&network) || network.contains(&block.network))
+            && origin.is_none_or(|origin| block.origin == origin)
+    };
+    let mut blocks: Vec<_> = set.blocks.into_iter().filter(wanted).collect();
+    blocks.sort_by(|a, b| b.since.cmp(&a.since).then(a.network.cmp(&b.network)));
+    let total = blocks.len();
+    let entry = |block: Block| Entry { score: rounded(api.enforcement.standing(block.network.addr()).score), block };
+    let blocks = blocks.into_iter().skip(offset as usize).take(limit as usize).map(entry).collect();
+    Ok(Success(InForce { blocks, total, version: set.version }))
+}

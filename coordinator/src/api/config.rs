@@ -1,0 +1,174 @@
+//! `GET /config` and `PUT /config`: the policy in force, and its change by a merge patch (RFC 7396).
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::header::{ETAG, IF_MATCH};
+use http::{HeaderMap, StatusCode};
+use picket_shared::audit::{EventType, Severity};
+use picket_shared::policy::{self, Policy, Rules};
+use picket_shared::state::{PolicyVersion, Published};
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::auth::Caller;
+use super::history::changes;
+use super::input::{JsonValue, NoQuery};
+use super::problem::Problem;
+use super::{Api, Shared, Success};
+
+/// how often a change is tried on top of other people's changes
+const TRIES_MAX: usize = 5;
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct InForce {
+    /// secrets are masked
+    policy: Policy,
+    version: u64,
+    /// whether every node runs this version
+    applied: bool,
+    nodes: Vec<NodePolicy>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct NodePolicy {
+    id: String,
+    policy_version: u64,
+}
+
+pub(super) async fn get(State(api): Shared, _: Caller, _: NoQuery) -> Result<Response, Problem> {
+    let current = current(&api).await?;
+    show(&api, current.policy, current.version).await
+}
+
+pub(super) async fn put(State(api): Shared, caller: Caller, _: NoQuery, headers: HeaderMap, JsonValue(patch): JsonValue) -> Result<Response, Problem> {
+    if !patch.is_object() {
+        return Err(Problem::mistake("", "must be an object: the part of the policy that changes"));
+    }
+    let expected = expected_version(&headers)?;
+    let changed = change(&api, &caller, expected, "policy changed", |current| {
+        let mut merged = to_json(current)?;
+        merge(&mut merged, &patch);
+        policy::read(&merged).map_err(Problem::mistakes)
+    })
+    .await?;
+    show(&api, changed.policy, changed.version).await
+}
+
+/// puts what `make` makes of the policy in force into its place; tries again when another change came first and no version was expected
+pub(super) async fn change(
+    api: &Api,
+    caller: &Caller,
+    expected: Option<u64>,
+    message: &str,
+    make: impl Fn(&Policy) -> Result<Policy, Problem>,
+) -> Result<PolicyVersion, Problem> {
+    for _ in 0..TRIES_MAX {
+        let current = current(api).await?;
+        if expected.is_some_and(|expected| expected != current.version) {
+            return Err(Problem::new(StatusCode::PRECONDITION_FAILED, format!("version {} is in force", current.version)));
+        }
+        let policy = make(&current.policy)?;
+        Rules::compile(policy.clone(), api.policy.environment()).map_err(Problem::mistakes)?;
+        if policy == current.policy {
+            return Ok(current);
+        }
+        let seen = (current.version > 0).then_some(current.version);
+        let now = api.clock.now();
+        if let Published::Version(version) = api.state.policies.publish(policy.clone(), seen, &caller.name, now).await? {
+            record(api, caller, message, &current, &policy, version);
+            return Ok(PolicyVersion { version, policy, by: caller.name.clone(), at: now });
+        }
+    }
+    Err(Problem::conflict("others change the policy at the same time; try again"))
+}
+
+fn record(api: &Api, caller: &Caller, message: &str, before: &PolicyVersion, after: &Policy, version: u64) {
+    let paths: Vec<Value> = changes(&before.policy, after).into_iter().map(|change| change.path.into()).collect();
+    tracing::info!(version, by = caller.name, "policy changed");
+    api.record(EventType::PolicyChanged, Severity::High, caller, message, |record| {
+        record.with("version", version).with("previousVersion", before.version).with("changed", paths)
+    });
+}
+
+/// the state's policy, or the file's with version 0 while the state has none
+async fn current(api: &Api) -> Result<PolicyVersion, Problem> {
+    let stored = api.state.policies.current().await?;
+    Ok(stored.unwrap_or_else(|| PolicyVersion {
+        version: 0,
+        policy: api.policy.current().document.clone(),
+        by: "configuration file".to_owned(),
+        at: api.started,
+    }))
+}
+
+async fn show(api: &Api, policy: Policy, version: u64) -> Result<Response, Problem> {
+    let nodes = api.state.nodes.nodes(api.clock.now()).await?;
+    let nodes: Vec<_> = nodes.into_iter().map(|node| NodePolicy { id: node.id, policy_version: node.policy_version }).collect();
+    let applied = nodes.iter().all(|node| node.policy_version >= version);
+    Ok(([(ETAG, format!("\"{version}\""))], Success(InForce { policy, version, applied, nodes })).into_response())
+}
+
+/// the version of `If-Match: "7"`; none of `*`
+fn expected_version(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
+    let Some(value) = headers.get(IF_MATCH) else {
+        return Ok(None);
+    };
+    let text = value.to_str().unwrap_or_default().trim();
+    if text == "*" {
+        return Ok(None);
+    }
+    let number = text.trim_matches('"').parse().map_err(|_| Problem::bad_request("If-Match must be a version, as in If-Match: \"7\""))?;
+    Ok(Some(number))
+}
+
+pub(super) fn to_json(policy: &Policy) -> Result<Value, Problem> {
+    // A secret becomes its mask here. The policy's only secrets are in `monitoring.notifications`, which this version keeps empty.
+    serde_json::to_value(policy).map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
+}
+
+/// RFC 7396: objects are merged, `null` removes, everything else replaces
+fn merge(target: &mut Value, patch: &Value) {
+    let Value::Object(patch) = patch else {
+        *target = patch.clone();
+        return;
+    };
+    if !target.is_object() {
+        *target = Value::Object(Map::new());
+    }
+    if let Value::Object(fields) = target {
+        for (key, value) in patch {
+            if value.is_null() {
+                fields.remove(key);
+            } else {
+                merge(fields.entry(key.clone()).or_insert(Value::Null), value);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_examples_of_rfc_7396() {
+        for (target, patch, expected) in [
+            (json!({"a": "b"}), json!({"a": "c"}), json!({"a": "c"})),
+            (json!({"a": "b"}), json!({"b": "c"}), json!({"a": "b", "b": "c"})),
+            (json!({"a": "b"}), json!({"a": null}), json!({})),
+            (json!({"a": ["b"]}), json!({"a": "c"}), json!({"a": "c"})),
+            (json!({"a": {"b": "c"}}), json!({"a": {"b": "d", "c": null}}), json!({"a": {"b": "d"}})),
+            (json!({"a": [{"b": "c"}]}), json!({"a": [1]}), json!({"a": [1]})),
+            (json!({"e": null}), json!({"a": 1}), json!({"e": null, "a": 1})),
+            (json!([1, 2]), json!({"a": "b", "c": null}), json!({"a": "b"})),
+            (json!({}), json!({"a": {"bb": {"ccc": null}}}), json!({"a": {"bb": {}}})),
+        ] {
+            let mut merged = target.clone();
+            merge(&mut merged, &patch);
+            assert_eq!(merged, expected, "{target} with {patch}");
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! `GET /audit-logs/export`: everything that the filters find, streamed page by page. The bytes end early if the store fails.
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures_util::stream;
+use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
+use picket_shared::audit::AuditRecord;
+use picket_shared::reason::Reason;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::auth::Caller;
+use super::input::Query;
+use super::problem::Problem;
+use super::{Shared, audit_logs, csv};
+use crate::store::{AuditStore, Cursor, Filter, StoreError};
+
+/// records read at once
+const PAGE: u32 = 1000;
+/// exports at once
+const EXPORTS_MAX: usize = 4;
+const BUSY_RETRY: Duration = Duration::from_secs(10);
+
+/// places for exports
+pub(crate) struct Slots(Arc<Semaphore>);
+
+impl Default for Slots {
+    fn default() -> Self {
+        Slots(Arc::new(Semaphore::new(EXPORTS_MAX)))
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Format {
+    Ndjson,
+    Csv,
+}
+
+pub(super) async fn get(State(api): Shared, _: Caller, mut query: Query) -> Result<Response, Problem> {
+    let filter = audit_logs::filter(&mut query);
+    let format = query.take("format", |text| match text {
+        "ndjson" => Ok(Format::Ndjson),
+        "csv" => Ok(Format::Csv),
+        "ocsf" => Err("ocsf is not available yet; use ndjson or csv".to_owned()),
+        _ => Err("must be ndjson or csv".to_owned()),
+    });
+    query.finish()?;
+    let slot = api.exports.0.clone().try_acquire_owned();
+    let slot = slot.map_err(|_| Problem::unavailable("too many exports at once").retry_after(BUSY_RETRY))?;
+    let format = format.unwrap_or(Format::Ndjson);
+    let (kind, name) = match format {
+        Format::Ndjson => ("application/x-ndjson", "attachment; filename=\"picket-audit.ndjson\""),
+        Format::Csv => ("text/csv; charset=utf-8", "attachment; filename=\"picket-audit.csv\""),
+    };
+    let export = Export { store: api.store.clone(), filter, format, next: Next::First, _slot: slot };
+    Ok(([(CONTENT_TYPE, kind), (CONTENT_DISPOSITION, name)], Body::from_stream(stream::try_unfold(export, Export::advance))).into_response())
+}
+
+struct Export {
+    store: AuditStore,
+    filter: Filter,
+    format: Format,
+    next: Next,
+    _slot: OwnedSemaphorePermit,
+}
+
+enum Next {
+    First,
+    After(Cursor),
+    End,
+}
+
+impl Export {
+    async fn advance(mut self) -> Result<Option<(Bytes, Self)>, StoreError> {
+        let (cursor, head) = match self.next {
+            Next::First => (None, self.head()),
+            Next::After(cursor) => (Some(cursor), String::new()),
+            Next::End => return Ok(None),
+        };
+        let page = self.store.page(&self.filter, cursor.as_ref(), PAGE).await?;
+        self.next = page.next.map_or(Next::End, Next::After);
+        let text = page.records.iter().fold(head, |text, record| text + &self.line(record));
+        Ok(Some((Bytes::from(text), self)))
+    }
+
+    fn head(&self) -> String {
+        match self.format {
+            Format::Ndjson => String::new(),
+            Format::Csv => csv::line([
+                "id", "timestamp", "eventType", "severity", "ip", "message", "socketId", "userId", "eventName", "route", "node", "reason", "metadata",
+            ]),
+        }
+    }
+
+    fn line(&self, record: &AuditRecord) -> String {
+        match self.format {
+            Format::Ndjson => serde_json::to_string(record).map(|line| line + "\n").unwrap_or_default(),
+            Format::Csv => csv_line(record),
+        }
+    }
+}
+
+fn csv_line(record: &AuditRecord) -> String {
+    let text = |field: &Option<String>| field.clone().unwrap_or_default();
+    let metadata = if record.metadata.is_empty() { String::new() } else { serde_json::to_string(&record.metadata).unwrap_or_default() };
+    let cells = [
+        record.id.clone(),
+        record.timestamp.to_string(),
+        record.event_type.as_str().to_owned(),
+        record.severity.as_str().to_owned(),
+        record.ip.to_string(),
+        record.message.clone(),
+        text(&record.socket_id),
+        text(&record.user_id),
+        text(&record.event_name),
+        text(&record.route),
+        text(&record.node),
+        record.reason.map(Reason::token).unwrap_or_default().to_owned(),
+        metadata,
+    ];
+    csv::line(cells.iter().map(String::as_str))
+}

@@ -1,0 +1,149 @@
+//! `GET /health`: a word for everybody, the whole for callers with a credential. 503 when it cannot serve.
+
+use axum::extract::{Extension, State};
+use axum::response::{IntoResponse, Response};
+use axum::Json;
+use http::StatusCode;
+use picket_shared::state::{Mode, NodeStatus, StateError};
+use serde::Serialize;
+use std::time::Duration;
+
+use super::auth::Caller;
+use super::input::NoQuery;
+use super::metrics::ClusterMetrics;
+use super::nodes::Node;
+use super::problem::Problem;
+use super::{Api, Shared};
+use crate::store::StoreError;
+
+/// after the start, nodes may take so long to report
+const NODES_APPEAR_WITHIN: Duration = Duration::from_secs(10);
+/// records waiting to be stored beyond which ingest is behind
+const AUDIT_LAG_MAX: u64 = 10_000;
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Status {
+    Healthy,
+    Warning,
+    Degraded,
+}
+
+#[derive(Serialize)]
+struct Word {
+    status: Status,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Health {
+    status: Status,
+    issues: Vec<Issue>,
+    metrics: Option<ClusterMetrics>,
+    nodes: Vec<Node>,
+    state: StateHealth,
+    audit_lag: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct Issue {
+    status: Status,
+    kind: &'static str,
+    message: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct StateHealth {
+    reachable: bool,
+    store: &'static str,
+    policy_version: u64,
+    blocks_version: u64,
+}
+
+/// what was found when everything was asked
+struct Findings {
+    nodes: Result<Vec<NodeStatus>, StateError>,
+    lag: Result<u64, StateError>,
+    store: Result<(), StoreError>,
+}
+
+pub(super) async fn get(State(api): Shared, caller: Option<Extension<Caller>>, _: NoQuery) -> Result<Response, Problem> {
+    let now = api.clock.now();
+    let findings = Findings { nodes: api.state.nodes.nodes(now).await, lag: api.state.audit.lag().await, store: api.store.check().await };
+    let serves = findings.nodes.is_ok() && findings.lag.is_ok() && findings.store.is_ok();
+    let health = judge(&api, findings);
+    let code = if serves { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    Ok(match caller {
+        Some(_) => (code, Json(health)).into_response(),
+        None => (code, Json(Word { status: health.status })).into_response(),
+    })
+}
+
+fn judge(api: &Api, findings: Findings) -> Health {
+    let now = api.clock.now();
+    let mut issues = Vec::new();
+    if let Err(error) = &findings.store {
+        tracing::warn!(error = error as &dyn std::error::Error, "audit store not healthy");
+        issues.push(Issue { status: Status::Degraded, kind: "store", message: "the audit store is not available".to_owned() });
+    }
+    let (reachable, nodes) = match findings.nodes {
+        Ok(nodes) => (true, nodes),
+        Err(_) => (false, Vec::new()),
+    };
+    if !reachable || findings.lag.is_err() {
+        issues.push(Issue { status: Status::Degraded, kind: "state", message: "the shared state is not reachable".to_owned() });
+    }
+    for node in nodes.iter().filter(|node| node.mode == Mode::Degraded) {
+        issues.push(Issue { status: Status::Degraded, kind: "node", message: format!("node {} decides without the shared state", node.id) });
+    }
+    if reachable && nodes.is_empty() && now.since(api.started) > NODES_APPEAR_WITHIN {
+        issues.push(Issue { status: Status::Warning, kind: "nodes", message: "no node is alive".to_owned() });
+    }
+    let lag = findings.lag.ok();
+    if let Some(lag) = lag.filter(|lag| *lag > AUDIT_LAG_MAX) {
+        issues.push(Issue { status: Status::Warning, kind: "auditLag", message: format!("{lag} audit records wait to be stored") });
+    }
+    let list = nodes.iter().cloned().map(Node::from).collect();
+    let metrics = ClusterMetrics::of(nodes, now);
+    issues.extend(beyond_thresholds(api, &metrics));
+    Health {
+        status: issues.iter().map(|issue| issue.status).max().unwrap_or(Status::Healthy),
+        issues,
+        nodes: list,
+        metrics: reachable.then_some(metrics),
+        state: StateHealth {
+            reachable,
+            store: if findings.store.is_ok() { "ok" } else { "failed" },
+            policy_version: api.policy.version(),
+            blocks_version: api.blocks.version(),
+        },
+        audit_lag: lag,
+    }
+}
+
+/// what `monitoring.alertThresholds` calls too much
+fn beyond_thresholds(api: &Api, metrics: &ClusterMetrics) -> Vec<Issue> {
+    let rules = api.policy.current();
+    let monitoring = &rules.document.monitoring;
+    if !monitoring.enable_health_checks {
+        return Vec::new();
+    }
+    let thresholds = &monitoring.alert_thresholds;
+    let minute = api.load.last_minute(api.clock.now());
+    let warn = |kind, message| Issue { status: Status::Warning, kind, message };
+    let mut issues = Vec::new();
+    let connections = metrics.active_connections();
+    if connections > thresholds.high_connection_count {
+        issues.push(warn("highConnectionCount", format!("{connections} open connections, above {}", thresholds.high_connection_count)));
+    }
+    if minute.events > thresholds.high_message_rate {
+        issues.push(warn("highMessageRate", format!("{} events in the last minute, above {}", minute.events, thresholds.high_message_rate)));
+    }
+    if minute.error_rate() > thresholds.error_rate {
+        let percent = |rate: f64| format!("{:.1} %", rate * 100.0);
+        let message = format!("{} of events and attempts refused in the last minute, above {}", percent(minute.error_rate()), percent(thresholds.error_rate));
+        issues.push(warn("errorRate", message));
+    }
+    issues
+}

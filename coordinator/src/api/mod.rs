@@ -1,0 +1,133 @@
+//! The management API: one endpoint, one file. Everything lies behind [`auth`], paths that do not exist included.
+
+mod analytics;
+mod audit_logs;
+pub(crate) mod auth;
+mod block_ip;
+mod blocks;
+mod config;
+mod csv;
+mod dashboard;
+mod explanation;
+mod export;
+mod guard;
+mod health;
+mod history;
+mod input;
+mod listener;
+mod metrics;
+mod nodes;
+mod problem;
+mod report;
+mod reputation;
+mod rollback;
+mod unblock_ip;
+
+#[cfg(test)]
+mod tests;
+
+use axum::extract::{DefaultBodyLimit, State};
+use axum::middleware;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use ipnet::IpNet;
+use picket_shared::audit::{AuditRecord, EventType, Outbox, Severity};
+use picket_shared::clock::{Clock, Timestamp};
+use picket_shared::state::{BlockView, LivePolicy};
+use picket_shared::tasks::Tasks;
+use serde::Serialize;
+use std::sync::Arc;
+use tokio::net::TcpListener;
+
+use crate::enforcement::Enforcement;
+use crate::load::Load;
+use crate::metrics::Instruments;
+use crate::store::AuditStore;
+pub(crate) use analytics::Cache as AnalyticsCache;
+pub(crate) use export::Slots as Exports;
+
+use auth::{Caller, Gate};
+use problem::Problem;
+
+/// the largest body of a request
+const BODY_BYTES_MAX: usize = 1024 * 1024;
+
+/// what the endpoints work with
+pub(crate) struct Api {
+    pub(crate) id: String,
+    pub(crate) started: Timestamp,
+    pub(crate) gate: Gate,
+    pub(crate) state: picket_shared::state::State,
+    pub(crate) policy: LivePolicy,
+    pub(crate) blocks: BlockView,
+    pub(crate) store: AuditStore,
+    pub(crate) enforcement: Arc<Enforcement>,
+    pub(crate) load: Arc<Load>,
+    pub(crate) outbox: Outbox,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) tasks: Tasks,
+    pub(crate) instruments: Instruments,
+    pub(crate) trusted_proxies: Vec<IpNet>,
+    pub(crate) exports: export::Slots,
+    pub(crate) analytics: analytics::Cache,
+}
+
+type Shared = State<Arc<Api>>;
+
+impl Api {
+    /// records what an administrator did
+    fn record(&self, kind: EventType, severity: Severity, caller: &Caller, message: &str, details: impl FnOnce(AuditRecord) -> AuditRecord) {
+        let record = AuditRecord::new(kind, severity, caller.address, message, self.clock.now()).with("actor", caller.name.as_str());
+        self.outbox.record(AuditRecord { node: Some(self.id.clone()), ..details(record) });
+    }
+}
+
+/// serves until the tasks are told to stop
+pub(crate) async fn serve(listener: TcpListener, api: Api) {
+    let tasks = api.tasks.clone();
+    listener::serve(listener, router(Arc::new(api)), tasks).await;
+}
+
+fn router(api: Arc<Api>) -> Router {
+    let security = Router::new()
+        .route("/metrics", get(metrics::get))
+        .route("/audit-logs", get(audit_logs::get))
+        .route("/audit-logs/export", get(export::get))
+        .route("/audit-logs/{id}/explanation", get(explanation::get))
+        .route("/dashboard", get(dashboard::get))
+        .route("/health", get(health::get))
+        .route("/config", get(config::get).put(config::put))
+        .route("/config/history", get(history::get))
+        .route("/config/rollback", post(rollback::post))
+        .route("/block-ip", post(block_ip::post))
+        .route("/unblock-ip", post(unblock_ip::post))
+        .route("/blocks", get(blocks::get))
+        .route("/reputation/{ip}", get(reputation::get))
+        .route("/report", get(report::get))
+        .route("/nodes", get(nodes::get));
+    Router::new()
+        .nest("/api/security", security)
+        .fallback(async || Problem::not_found("there is nothing at this path"))
+        .method_not_allowed_fallback(async || Problem::new(http::StatusCode::METHOD_NOT_ALLOWED, "this path does not take this method"))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(middleware::from_fn_with_state(api.clone(), auth::authenticate))
+        .layer(middleware::from_fn_with_state(api.clone(), guard::guard))
+        .with_state(api)
+}
+
+/// `{"success": true, "data": …}`
+struct Success<T>(T);
+
+impl<T: Serialize> IntoResponse for Success<T> {
+    fn into_response(self) -> Response {
+        #[derive(Serialize)]
+        struct Envelope<T> {
+            success: bool,
+            data: T,
+        }
+        Json(Envelope { success: true, data: self.0 }).into_response()
+    }
+}
+
+type Answer<T> = Result<Success<T>, Problem>;

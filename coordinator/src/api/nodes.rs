@@ -1,0 +1,46 @@
+//! `GET /nodes`: who is alive, in which mode and with which policy.
+
+use axum::extract::State;
+use picket_shared::clock::Timestamp;
+use picket_shared::state::{CoordinatorStatus, Mode, NodeStatus};
+use serde::Serialize;
+
+use super::auth::Caller;
+use super::input::NoQuery;
+use super::{Answer, Shared, Success};
+
+#[derive(Serialize)]
+pub(super) struct Members {
+    nodes: Vec<Node>,
+    coordinators: Vec<CoordinatorStatus>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Node {
+    id: String,
+    version: String,
+    mode: Mode,
+    policy_version: u64,
+    connections: u64,
+    last_seen: Timestamp,
+}
+
+impl From<NodeStatus> for Node {
+    fn from(status: NodeStatus) -> Self {
+        Node {
+            id: status.id,
+            version: status.version,
+            mode: status.mode,
+            policy_version: status.policy_version,
+            connections: status.connections,
+            last_seen: status.last_seen,
+        }
+    }
+}
+
+pub(super) async fn get(State(api): Shared, _: Caller, _: NoQuery) -> Answer<Members> {
+    let now = api.clock.now();
+    let nodes = api.state.nodes.nodes(now).await?.into_iter().map(Node::from).collect();
+    Ok(Success(Members { nodes, coordinators: api.state.nodes.coordinators(now).await? }))
+}

@@ -1,0 +1,132 @@
+//! How the API says no: `application/problem+json` (RFC 9457) with every mistake, and never with a secret.
+
+use axum::response::{IntoResponse, Response};
+use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderValue, StatusCode};
+use picket_shared::policy::Mistake;
+use picket_shared::state::StateError;
+use serde::Serialize;
+use std::time::Duration;
+
+use crate::store::StoreError;
+
+/// when to come back after a failure of the state or the store
+const OUTAGE_RETRY: Duration = Duration::from_secs(1);
+
+#[derive(Clone, Debug)]
+pub(crate) struct Problem {
+    status: StatusCode,
+    detail: String,
+    errors: Vec<Mistake>,
+    retry_after: Option<Duration>,
+    challenge: bool,
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    title: &'static str,
+    status: u16,
+    detail: &'a str,
+    errors: &'a [Mistake],
+    success: bool,
+    error: &'a str,
+}
+
+impl Problem {
+    pub(crate) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
+        Problem { status, detail: detail.into(), errors: Vec::new(), retry_after: None, challenge: false }
+    }
+
+    pub(crate) fn bad_request(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, detail)
+    }
+
+    /// no or no valid credential
+    pub(crate) fn unauthorized(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, detail)
+    }
+
+    pub(crate) fn forbidden(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, detail)
+    }
+
+    pub(crate) fn not_found(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, detail)
+    }
+
+    pub(crate) fn conflict(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, detail)
+    }
+
+    /// every mistake in what was sent
+    pub(crate) fn mistakes(errors: Vec<Mistake>) -> Self {
+        let detail = match errors.as_slice() {
+            [one] if one.path.is_empty() => one.message.clone(),
+            [one] => format!("{}: {}", one.path, one.message),
+            several => format!("{} mistakes; nothing was changed", several.len()),
+        };
+        Problem { errors, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail) }
+    }
+
+    pub(crate) fn mistake(path: &str, message: impl Into<String>) -> Self {
+        Self::mistakes(vec![Mistake::new(path, message)])
+    }
+
+    pub(crate) fn too_many(detail: impl Into<String>, retry_after: Duration) -> Self {
+        Self::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(retry_after)
+    }
+
+    pub(crate) fn unavailable(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(OUTAGE_RETRY)
+    }
+
+    pub(crate) fn retry_after(self, wait: Duration) -> Self {
+        Problem { retry_after: Some(wait), ..self }
+    }
+
+    /// asks a browser for name and password
+    pub(crate) fn with_challenge(self, challenge: bool) -> Self {
+        Problem { challenge, ..self }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let document = Document {
+            kind: "about:blank",
+            title: self.status.canonical_reason().unwrap_or("Error"),
+            status: self.status.as_u16(),
+            detail: &self.detail,
+            errors: &self.errors,
+            success: false,
+            error: &self.detail,
+        };
+        let mut response = (self.status, axum::Json(document)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if let Some(wait) = self.retry_after {
+            // Rounded up: who comes back at that second comes not too early.
+            headers.insert(RETRY_AFTER, HeaderValue::from(wait.as_millis().div_ceil(1000).max(1).min(u128::from(u32::MAX)) as u64));
+        }
+        if self.challenge {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"picket\", charset=\"UTF-8\""));
+        }
+        response
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        tracing::warn!(error = &error as &dyn std::error::Error, "request not answered");
+        Problem::unavailable("the audit store is not available")
+    }
+}
+
+impl From<StateError> for Problem {
+    fn from(error: StateError) -> Self {
+        tracing::warn!(%error, "request not answered");
+        Problem::unavailable("the shared state is not reachable")
+    }
+}

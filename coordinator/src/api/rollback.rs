@@ -1,0 +1,37 @@
+//! `POST /config/rollback`: an earlier version comes into force again, as a new version.
+
+use axum::extract::State;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::auth::Caller;
+use super::input::{Input, NoQuery};
+use super::problem::Problem;
+use super::{Answer, Shared, Success, config};
+
+/// how far back a rollback looks
+const VERSIONS_MAX: usize = 1000;
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Rollback {
+    #[schemars(range(min = 1))]
+    version: u64,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct RolledBack {
+    version: u64,
+    restored: u64,
+}
+
+pub(super) async fn post(State(api): Shared, caller: Caller, _: NoQuery, Input(input): Input<Rollback>) -> Answer<RolledBack> {
+    let history = api.state.policies.history(VERSIONS_MAX).await?;
+    let earlier = history.into_iter().find(|version| version.version == input.version);
+    let earlier = earlier.ok_or_else(|| Problem::not_found(format!("version {} is not kept", input.version)))?;
+    let message = format!("policy rolled back to version {}", input.version);
+    // What was allowed then is judged by this version's rules.
+    let changed = config::change(&api, &caller, None, &message, |_| Ok(earlier.policy.clone())).await?;
+    Ok(Success(RolledBack { version: changed.version, restored: input.version }))
+}

@@ -1,0 +1,194 @@
+//! Who gets in, and who does not.
+
+use http::Method;
+use serde_json::json;
+use std::time::Duration;
+
+use super::office::{ADMIN, Office, PASSWORD};
+
+const READS: [&str; 13] = [
+    "/metrics", "/audit-logs", "/audit-logs/export", "/audit-logs/0/explanation", "/dashboard", "/config", "/config/history", "/blocks",
+    "/reputation/192.0.2.1", "/report", "/nodes", "/nothing", "",
+];
+const WRITES: [&str; 3] = ["/block-ip", "/unblock-ip", "/config/rollback"];
+
+#[tokio::test]
+async fn r14_every_path_is_denied_without_a_credential_whatever_its_spelling() {
+    let office = Office::open().await;
+    let stranger = office.stranger();
+    for path in READS {
+        stranger.get(path).await.fails_with(401);
+    }
+    for path in WRITES {
+        stranger.post(path, json!({})).await.fails_with(401);
+    }
+    stranger.put("/config", json!({})).await.fails_with(401);
+    for spelling in [
+        "/",
+        "/anything",
+        "//api/security/metrics",
+        "/api//security/metrics",
+        "/api/security/health/",
+        "/api/security/health/../metrics",
+        "/api/security/health/%2e%2e/metrics",
+        "/api/security/health%2f..%2fmetrics",
+        "/api/security/health;/metrics",
+        "/api/security/HEALTH",
+        "/api/security/%68ealth",
+        "/API/SECURITY/METRICS",
+        "/api/security/metrics?x=/api/security/health",
+    ] {
+        assert_eq!(raw_status(&office, "GET", spelling).await, 401, "{spelling}");
+    }
+    for method in ["OPTIONS", "TRACE", "POST", "DELETE", "PROPFIND"] {
+        assert_eq!(raw_status(&office, method, "/api/security/health").await, 401, "{method}");
+    }
+}
+
+/// the path as it is written, without a client's tidying
+async fn raw_status(office: &Office, method: &str, path: &str) -> u16 {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut stream = tokio::net::TcpStream::connect(office.address).await.unwrap();
+    let request = format!("{method} {path} HTTP/1.1\r\nHost: {}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", office.address);
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer.split(' ').nth(1).unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn with_a_credential_unknown_paths_are_404_and_wrong_methods_405() {
+    let office = Office::open().await;
+    office.admin().get("/nothing").await.fails_with(404);
+    office.admin().asks(Method::GET, "/", |request| request).await.fails_with(404);
+    office.admin().asks(Method::DELETE, "/api/security/blocks", |request| request.header("Content-Type", "application/json")).await.fails_with(405);
+}
+
+#[tokio::test]
+async fn without_any_configured_credential_only_the_health_word_answers() {
+    let office = Office::builder().without_credential().start().await;
+    assert_eq!(office.stranger().get("/health").await.json(), json!({ "status": "healthy" }));
+    for visitor in [office.stranger(), office.admin(), office.visitor("", ""), office.bearer(json!({ "role": "admin" }))] {
+        visitor.get("/metrics").await.fails_with(401);
+    }
+}
+
+#[tokio::test]
+async fn r08_only_the_management_issuers_tokens_open_and_by_role() {
+    let office = Office::builder().with_tokens().start().await;
+    let block = json!({ "ip": "192.0.2.66", "reason": "test" });
+    office.bearer(json!({ "role": "admin" })).post("/block-ip", block.clone()).await.data();
+    let viewer = office.bearer(json!({ "role": ["viewer"] }));
+    viewer.get("/blocks").await.data();
+    viewer.post("/block-ip", block.clone()).await.fails_with(403);
+    office.bearer(json!({ "role": "member" })).get("/blocks").await.fails_with(403);
+    office.bearer(json!({})).get("/blocks").await.fails_with(403);
+    office.bearer(json!({ "role": "admin", "iss": "shop" })).get("/blocks").await.fails_with(401);
+    office.bearer(json!({ "role": "admin", "aud": "chat" })).get("/blocks").await.fails_with(401);
+    office.bearer(json!({ "role": "admin", "exp": 1 })).get("/blocks").await.fails_with(401);
+    let recorded = office.audited("eventType=IP_BLOCKED", 1).await;
+    assert_eq!(recorded[0]["metadata"]["actor"], "carol");
+}
+
+#[tokio::test]
+async fn r08_a_change_needs_json_and_the_same_origin_and_nothing_is_shared_across_origins() {
+    let office = Office::open().await;
+    let admin = office.admin();
+    let body = r#"{"ip":"192.0.2.66","reason":"forged"}"#;
+    let path = "/api/security/block-ip";
+    for kind in [None, Some("text/plain"), Some("application/x-www-form-urlencoded"), Some("multipart/form-data"), Some("application/jsonx")] {
+        let reply = admin.asks(Method::POST, path, |request| match kind {
+            Some(kind) => request.header("Content-Type", kind).body(body),
+            None => request.body(body),
+        });
+        reply.await.fails_with(415);
+    }
+    for origin in ["https://evil.example", "null", &format!("http://{}.evil.example", office.address)] {
+        let reply = admin.asks(Method::POST, path, |request| request.header("Content-Type", "application/json").header("Origin", origin).body(body)).await;
+        reply.fails_with(403);
+        assert!(!reply.headers.contains_key("access-control-allow-origin"), "{:?}", reply.headers);
+    }
+    assert_eq!(admin.get("/blocks").await.data()["total"], 0);
+    let own = format!("http://{}", office.address);
+    let reply = admin.asks(Method::POST, path, |request| request.header("Content-Type", "application/json; charset=utf-8").header("Origin", own).body(body));
+    reply.await.data();
+    let read = admin.asks(Method::GET, "/api/security/metrics", |request| request.header("Origin", "https://evil.example")).await;
+    assert!(!read.headers.contains_key("access-control-allow-origin"), "{:?}", read.headers);
+}
+
+#[tokio::test]
+async fn r09_guessing_is_slowed_for_the_guesser_alone_and_recorded_without_the_guess() {
+    let office = Office::builder().behind("127.0.0.1/32").start().await;
+    let guesser = |password: &str| office.visitor(ADMIN, password).from("198.51.100.66");
+    for n in 0..10 {
+        guesser(&format!("guess-{n}")).get("/metrics").await.fails_with(401);
+    }
+    let slowed = guesser(PASSWORD).get("/metrics").await;
+    slowed.fails_with(429);
+    assert_eq!(slowed.header("retry-after"), "60");
+    office.visitor("other", "guess").from("198.51.100.66").get("/metrics").await.fails_with(429);
+    office.admin().from("198.51.100.7").get("/metrics").await.data();
+    office.admin().get("/metrics").await.data();
+
+    office.clock.advance(Duration::from_secs(61));
+    guesser(PASSWORD).get("/metrics").await.data();
+    let failed = office.audited("eventType=ADMIN_LOGIN&severity=medium&ip=198.51.100.66", 10).await;
+    assert_eq!(failed.len(), 10);
+    assert!(failed.iter().all(|record| record["metadata"]["account"] == ADMIN && !record.to_string().contains("guess")), "{failed:?}");
+}
+
+#[tokio::test]
+async fn r09_guesses_at_once_are_counted_like_guesses_one_after_the_other() {
+    let office = Office::open().await;
+    let guesses = (0..40).map(|n| {
+        let office = &office;
+        async move { office.visitor(ADMIN, &format!("guess-{n}")).get("/metrics").await.status }
+    });
+    let answers = futures_util::future::join_all(guesses).await;
+    assert_eq!(answers.iter().filter(|status| **status == 401).count(), 10, "{answers:?}");
+    assert_eq!(answers.iter().filter(|status| **status == 429).count(), 30, "{answers:?}");
+}
+
+#[tokio::test]
+async fn many_requests_at_once_with_the_right_password_all_get_in() {
+    let office = Office::open().await;
+    let admin = office.admin();
+    let answers = futures_util::future::join_all((0..40).map(|_| admin.get("/metrics"))).await;
+    assert!(answers.iter().all(|reply| reply.status == 200));
+    assert_eq!(office.audited("eventType=ADMIN_LOGIN", 1).await.len(), 1, "one login");
+}
+
+#[tokio::test]
+async fn every_answer_has_the_security_headers() {
+    let office = Office::open().await;
+    for reply in [office.stranger().get("/health").await, office.stranger().get("/x").await, office.admin().get("/metrics").await, office.admin().get("/x").await] {
+        assert_eq!(reply.header("x-content-type-options"), "nosniff");
+        assert_eq!(reply.header("cache-control"), "no-store");
+        assert_eq!(reply.header("referrer-policy"), "no-referrer");
+        assert!(reply.header("content-security-policy").contains("default-src 'none'"));
+        assert!(reply.header("content-security-policy").contains("frame-ancestors 'none'"));
+    }
+    assert!(office.stranger().get("/metrics").await.header("www-authenticate").starts_with("Basic"));
+}
+
+#[tokio::test]
+async fn r13_the_listener_is_loopback_by_default() {
+    assert!(crate::config::CoordinatorConfig::default().listen.ip().is_loopback());
+}
+
+#[tokio::test]
+async fn what_is_too_large_or_not_json_is_refused() {
+    let office = Office::open().await;
+    let admin = office.admin();
+    for (body, status) in [
+        (vec![b' '; 1024 * 1024 + 1], 413),
+        (b"{".to_vec(), 400),
+        (b"".to_vec(), 400),
+        (vec![b'['; 100_000], 400),
+        (b"\xff".to_vec(), 400),
+        (b"[]".to_vec(), 422),
+    ] {
+        let reply = admin.asks(Method::POST, "/api/security/block-ip", |request| request.header("Content-Type", "application/json").body(body));
+        reply.await.fails_with(status);
+    }
+}

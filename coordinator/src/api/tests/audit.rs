@@ -1,0 +1,162 @@
+//! The trail: listing, export, explanation, dashboard and report.
+
+use picket_shared::audit::{AuditRecord, EventType, Severity};
+use picket_shared::reason::Reason;
+use serde_json::{Value, json};
+use std::collections::HashSet;
+use std::time::Duration;
+
+use super::office::{Office, START};
+
+#[tokio::test]
+async fn the_trail_is_found_by_its_filters() {
+    let office = Office::open().await;
+    (1..=7).for_each(|host| office.refuses(Reason::OriginNotAllowed, &format!("192.0.2.{host}")));
+    office.refuses(Reason::TokenInvalid, "2001:db8::7");
+    office.audited("eventType=INVALID_ORIGIN", 7).await;
+    office.audited("eventType=AUTHENTICATION_FAILURE", 1).await;
+    for (query, count) in [
+        ("ip=192.0.2.4", 1),
+        ("ip=192.0.2.4/30", 4),
+        ("ip=2001:db8::/32", 1),
+        ("severity=high", 7),
+        ("severity=medium&eventType=INVALID_ORIGIN", 0),
+        ("text=token_invalid", 1),
+        ("text=%25", 0),
+        ("since=2020-01-01T00:00:00Z&eventType=INVALID_ORIGIN", 7),
+        ("until=2020-01-01T00:00:00Z", 0),
+        ("since=2120-01-01T00:00:00Z", 0),
+    ] {
+        assert_eq!(office.audited(query, 0).await.len(), count, "{query}");
+    }
+}
+
+#[tokio::test]
+async fn pages_follow_each_other_by_cursor() {
+    let office = Office::open().await;
+    (1..=7).for_each(|host| office.refuses(Reason::OriginNotAllowed, &format!("192.0.2.{host}")));
+    office.audited("eventType=INVALID_ORIGIN", 7).await;
+    let (mut ids, mut sizes, mut cursor) = (HashSet::new(), Vec::new(), String::new());
+    loop {
+        let page = office.admin().get(&format!("/audit-logs?eventType=INVALID_ORIGIN&limit=3{cursor}")).await.data();
+        let logs = page["logs"].as_array().unwrap();
+        sizes.push(logs.len());
+        ids.extend(logs.iter().map(|record| record["id"].to_string()));
+        assert_eq!((&page["total"], &page["totalIsLowerBound"], &page["filtered"]), (&json!(7), &json!(false), &json!(true)));
+        let Some(next) = page["nextCursor"].as_str() else {
+            break;
+        };
+        cursor = format!("&cursor={next}");
+    }
+    assert_eq!((ids.len(), sizes), (7, vec![3, 3, 1]));
+}
+
+#[tokio::test]
+async fn wrong_and_unknown_parameters_are_all_said_at_once() {
+    let office = Office::open().await;
+    let reply = office.admin().get("/audit-logs?limit=0&eventType=NONSENSE&severity=awful&since=yesterday&cursor=!!&ip=x&colour=red&text=&userId=a&userId=b").await;
+    assert_eq!(reply.mistakes(), ["eventType", "severity", "ip", "userId", "since", "text", "limit", "cursor", "colour"]);
+    for path in ["/metrics?x=1", "/dashboard?x=1", "/blocks?x=1", "/config?x=1", "/nodes?x=1", "/report?x=1", "/health?x=1"] {
+        assert_eq!(office.admin().get(path).await.mistakes(), ["x"], "{path}");
+    }
+}
+
+#[tokio::test]
+async fn an_export_streams_every_record_once_as_lines_or_as_a_table() {
+    let office = Office::open().await;
+    (0..2500).for_each(|n| office.refuses(Reason::AddressBlocked, &format!("192.0.{}.{}", n / 250, n % 250)));
+    office.audited("limit=1000", 1000).await;
+    super::office::eventually("all are stored", async || {
+        let text = office.admin().get("/audit-logs/export?eventType=CONNECTION_BLOCKED").await.text;
+        (text.lines().count() == 2500).then_some(())
+    })
+    .await;
+    let lines = office.admin().get("/audit-logs/export?format=ndjson&ip=192.0.3.0/24").await;
+    assert_eq!(lines.header("content-type"), "application/x-ndjson");
+    assert_eq!(lines.text.lines().count(), 250);
+    assert!(lines.text.lines().all(|line| serde_json::from_str::<Value>(line).unwrap()["ip"].as_str().unwrap().starts_with("192.0.3.")));
+    let table = office.admin().get("/audit-logs/export?format=csv&ip=192.0.3.7").await;
+    assert_eq!(table.header("content-type"), "text/csv; charset=utf-8");
+    assert_eq!(table.text.lines().count(), 2);
+    let ocsf = office.admin().get("/audit-logs/export?format=ocsf").await.fails_with(422);
+    assert!(ocsf["detail"].as_str().unwrap().contains("not available yet"), "{ocsf}");
+}
+
+#[tokio::test]
+async fn r11_a_clients_words_are_no_formula_in_a_spreadsheet() {
+    let office = Office::open().await;
+    let mut record = AuditRecord::new(EventType::UnauthorizedEvent, Severity::High, "192.0.2.1".parse().unwrap(), "=cmd|' /C calc'!A0", START);
+    record.event_name = Some("@SUM(1+1)*cmd".into());
+    record.user_id = Some("+1".into());
+    record.socket_id = Some("-1,\"x\"".into());
+    office.hears(record);
+    office.audited("userId=%2B1", 1).await;
+    let text = office.admin().get("/audit-logs/export?format=csv").await.text;
+    let row = text.lines().find(|line| line.contains("UNAUTHORIZED_EVENT")).unwrap();
+    assert!(row.contains("\"'=cmd|' /C calc'!A0\",\"'-1,\"\"x\"\"\",\"'+1\",\"'@SUM(1+1)*cmd\""), "{row}");
+}
+
+#[tokio::test]
+async fn r10_a_report_page_shows_hostile_words_as_words() {
+    let office = Office::open().await;
+    office.refuses(Reason::HostileContent, "192.0.2.1");
+    office.audited("eventType=SUSPICIOUS_ACTIVITY", 1).await;
+    let page = office.admin().get("/report?period=24h&format=html").await;
+    assert_eq!(page.header("content-type"), "text/html; charset=utf-8");
+    let policy = page.header("content-security-policy");
+    assert!(policy.starts_with("default-src 'none'; style-src 'nonce-") && !policy.contains("unsafe"), "{policy}");
+    assert!(page.text.contains("SUSPICIOUS_ACTIVITY") && page.text.contains("<svg") && !page.text.contains("<script"), "{}", page.text);
+}
+
+#[tokio::test]
+async fn a_report_counts_a_period_in_three_formats() {
+    let office = Office::open().await;
+    office.refuses(Reason::OriginNotAllowed, "192.0.2.1");
+    office.clock.advance(Duration::from_secs(7200));
+    office.refuses(Reason::TokenInvalid, "192.0.2.2");
+    office.audited("ip=192.0.2.0/24", 2).await;
+    let report = office.admin().get("/report?period=1h").await.data();
+    assert_eq!(report["eventCounts"]["AUTHENTICATION_FAILURE"], 1);
+    assert_eq!(report["eventCounts"]["INVALID_ORIGIN"], Value::Null);
+    let report = office.admin().get("/report?period=7d&format=json").await.data();
+    assert_eq!(report["reasonCounts"], json!({ "origin_not_allowed": 1, "token_invalid": 1 }));
+    assert_eq!(report["topIPs"].as_array().unwrap().len(), 3, "two clients and the administrator");
+    let csv = office.admin().get("/report?format=csv&since=2020-01-01T00:00:00Z&until=2120-01-01T00:00:00Z").await.text;
+    assert!(csv.contains("eventType,INVALID_ORIGIN,1\r\n"), "{csv}");
+    for wrong in ["period=1y", "format=pdf", "period=1h&since=2020-01-01T00:00:00Z", "since=2120-01-01T00:00:00Z"] {
+        office.admin().get(&format!("/report?{wrong}")).await.fails_with(422);
+    }
+}
+
+#[tokio::test]
+async fn the_dashboard_shows_the_last_day() {
+    let office = Office::open().await;
+    office.refuses(Reason::OriginNotAllowed, "192.0.2.1");
+    office.clock.advance(Duration::from_secs(90_000));
+    office.refuses(Reason::OriginNotAllowed, "192.0.2.4");
+    office.refuses(Reason::HostileContent, "192.0.2.4");
+    office.audited("ip=192.0.2.0/24", 3).await;
+    let dashboard = office.admin().get("/dashboard").await.data();
+    let analytics = &dashboard["analytics"];
+    assert_eq!(analytics["eventCounts"]["INVALID_ORIGIN"], 1);
+    assert_eq!(analytics["severityCounts"]["high"], 2);
+    assert_eq!(analytics["topIPs"][0], json!({ "ip": "192.0.2.4", "count": 2 }));
+    assert_eq!(dashboard["metrics"]["activeConnections"], 0);
+    assert!(dashboard["recentLogs"].as_array().unwrap().len() >= 3);
+    assert!(dashboard["timeSeries"]["points"].as_array().unwrap().len() >= 24);
+}
+
+#[tokio::test]
+async fn a_verdict_is_explained() {
+    let office = Office::open().await;
+    let mut record = AuditRecord::refusal(Reason::TokenInvalid, "192.0.2.1".parse().unwrap(), START).with("policyVersion", 3);
+    record.node = Some("edge-1".into());
+    let id = record.id.clone();
+    office.hears(record);
+    office.audited("ip=192.0.2.1", 1).await;
+    let explanation = office.admin().get(&format!("/audit-logs/{id}/explanation")).await.data();
+    assert_eq!(explanation["rule"]["reason"], "token_invalid");
+    assert_eq!((&explanation["node"], &explanation["policyVersion"]), (&json!("edge-1"), &json!(3)));
+    assert_eq!(explanation["address"]["score"], 1.0);
+    office.admin().get("/audit-logs/nothing/explanation").await.fails_with(404);
+}

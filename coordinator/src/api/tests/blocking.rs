@@ -1,0 +1,126 @@
+//! Blocks by hand and by score, and what is refused unless it is forced.
+
+use picket_shared::reason::Reason;
+use serde_json::json;
+use std::time::Duration;
+
+use super::office::{Office, eventually};
+
+#[tokio::test]
+async fn an_address_is_blocked_listed_and_unblocked_and_both_are_recorded() {
+    let office = Office::open().await;
+    let admin = office.admin();
+    let blocked = admin.post("/block-ip", json!({ "ip": "192.0.2.66", "reason": "a\nscan", "durationMs": 60_000 })).await.data();
+    assert_eq!(blocked["block"]["ip"], "192.0.2.66");
+    let listed = admin.get("/blocks").await.data();
+    let block = &listed["blocks"][0];
+    assert_eq!((&block["ip"], &block["origin"], &block["by"], &block["reason"]), (&json!("192.0.2.66"), &json!("manual"), &json!("warden"), &json!("a\\nscan")));
+    assert_eq!(admin.get("/blocks?ip=192.0.2.0/24&origin=manual").await.data()["total"], 1);
+    assert_eq!(admin.get("/blocks?ip=198.51.100.0/24").await.data()["total"], 0);
+
+    assert_eq!(admin.post("/unblock-ip", json!({ "ip": "192.0.2.66" })).await.data(), json!({ "ip": "192.0.2.66" }));
+    admin.post("/unblock-ip", json!({ "ip": "192.0.2.66", "reason": "again" })).await.fails_with(404);
+    assert_eq!(admin.get("/blocks").await.data()["total"], 0);
+    let record = office.audited("eventType=IP_BLOCKED&ip=192.0.2.66", 1).await.remove(0);
+    assert_eq!((&record["metadata"]["actor"], &record["metadata"]["durationMs"]), (&json!("warden"), &json!(60_000)));
+    office.audited("eventType=IP_UNBLOCKED&ip=192.0.2.66", 1).await;
+}
+
+#[tokio::test]
+async fn a_block_ends_at_its_time() {
+    let office = Office::open().await;
+    office.admin().post("/block-ip", json!({ "ip": "192.0.2.66", "reason": "x", "durationMs": 60_000 })).await.data();
+    office.clock.advance(Duration::from_secs(60));
+    assert_eq!(office.admin().get("/blocks").await.data()["total"], 0);
+    office.admin().post("/unblock-ip", json!({ "ip": "192.0.2.66" })).await.fails_with(404);
+}
+
+#[tokio::test]
+async fn r12_what_would_hit_everybody_or_the_house_itself_needs_force() {
+    let office = Office::builder().behind("10.1.0.0/16").policy(|policy| policy.security.allow_list = vec!["203.0.113.7".into()]).start().await;
+    let admin = office.admin();
+    for ip in [
+        "127.0.0.1", "127.0.0.0/8", "::1", "::ffff:127.0.0.1", "::ffff:127.0.0.0/104", "0.0.0.0", "::", "0.0.0.0/0", "::/0", "10.1.2.3",
+        "10.1.0.0/16", "10.0.0.0/8", "198.0.0.0/7", "2000::/3", "2001:db8::/31", "203.0.113.7", "203.0.113.0/24",
+    ] {
+        admin.post("/block-ip", json!({ "ip": ip, "reason": "x" })).await.fails_with(409);
+        admin.post("/block-ip", json!({ "ip": ip, "reason": "x", "force": false })).await.fails_with(409);
+    }
+    assert_eq!(admin.get("/blocks").await.data()["total"], 0);
+    admin.post("/block-ip", json!({ "ip": "198.0.0.0/7", "reason": "x", "force": true })).await.data();
+    assert_eq!(admin.get("/blocks").await.data()["blocks"][0]["ip"], "198.0.0.0/7");
+    admin.post("/block-ip", json!({ "ip": "198.0.0.0/8", "reason": "x" })).await.data();
+    admin.post("/block-ip", json!({ "ip": "2001:db8::/32", "reason": "x" })).await.data();
+}
+
+#[tokio::test]
+async fn r12_the_caller_does_not_lock_itself_out() {
+    let office = Office::builder().behind("127.0.0.1/32").start().await;
+    let admin = office.admin().from("198.51.100.7");
+    for ip in ["198.51.100.7", "198.51.100.0/24"] {
+        admin.post("/block-ip", json!({ "ip": ip, "reason": "x" })).await.fails_with(409);
+    }
+    office.admin().from("198.51.100.8").post("/block-ip", json!({ "ip": "198.51.100.7", "reason": "x" })).await.data();
+}
+
+#[tokio::test]
+async fn nonsense_and_unknown_fields_are_refused_with_their_place() {
+    let office = Office::open().await;
+    for ip in ["", "somewhere", "300.1.2.3", "203.0.113.0/33", "203.0.113.66; DROP TABLE audit"] {
+        assert_eq!(office.admin().post("/block-ip", json!({ "ip": ip, "reason": "x" })).await.mistakes(), ["ip"], "{ip}");
+    }
+    let reply = office.admin().post("/block-ip", json!({ "ip": 7, "durationMS": 1, "durationMs": 0, "force": "yes" })).await;
+    assert_eq!(reply.mistakes(), ["durationMS", "durationMs", "force", "ip", "reason"]);
+    assert!(reply.text.contains("did you mean `durationMs`?"), "{}", reply.text);
+    assert_eq!(office.admin().post("/unblock-ip", json!({ "ip": "x" })).await.mistakes(), ["ip"]);
+    assert_eq!(office.admin().get("/blocks").await.data()["total"], 0);
+}
+
+#[tokio::test]
+async fn a_bad_score_blocks_by_itself_and_unblocking_clears_it() {
+    let office = Office::open().await;
+    (0..5).for_each(|_| office.refuses(Reason::TokenInvalid, "2001:db8:1:2::9"));
+    let blocks = eventually("the automatic block", async || {
+        let data = office.admin().get("/blocks").await.data();
+        (data["total"] == 1).then_some(data)
+    })
+    .await;
+    let block = &blocks["blocks"][0];
+    assert_eq!((&block["ip"], &block["origin"], &block["by"]), (&json!("2001:db8:1:2::/64"), &json!("automatic"), &json!("picket")));
+    let record = office.audited("eventType=IP_BLOCKED&text=automatic", 1).await.remove(0);
+    assert_eq!((&record["severity"], &record["metadata"]["parts"]), (&json!("high"), &json!({ "token_invalid": 5.0 })));
+    assert_eq!(record["metadata"]["durationMs"], 600_000);
+
+    office.refuses(Reason::TokenInvalid, "2001:db8:1:2::9");
+    eventually("the score to rise again", async || {
+        let standing = office.admin().get("/reputation/2001:db8:1:2::5").await.data();
+        (standing["score"] == 1.0).then_some(())
+    })
+    .await;
+    office.admin().post("/unblock-ip", json!({ "ip": "2001:db8:1:2::9", "reason": "a mistake" })).await.data();
+    let standing = office.admin().get("/reputation/2001:db8:1:2::9").await.data();
+    assert_eq!((&standing["score"], &standing["relapses"], &standing["subject"]), (&json!(0.0), &json!(1), &json!("2001:db8:1:2::/64")));
+}
+
+#[tokio::test]
+async fn r16_bad_origins_alone_block_nobody() {
+    let office = Office::open().await;
+    (0..200).for_each(|_| office.refuses(Reason::OriginNotAllowed, "192.0.2.1"));
+    office.audited("limit=1000&eventType=INVALID_ORIGIN", 200).await;
+    let standing = office.admin().get("/reputation/192.0.2.1").await.data();
+    assert_eq!((&standing["score"], &standing["block"], &standing["threshold"]), (&json!(1.0), &json!(null), &json!(5)));
+    assert_eq!(office.admin().get("/blocks").await.data()["total"], 0);
+    assert_eq!(office.admin().get("/reputation/nowhere").await.mistakes(), ["ip"]);
+}
+
+#[tokio::test]
+async fn part_of_a_wider_block_is_not_unblocked_alone() {
+    let office = Office::open().await;
+    office.admin().post("/block-ip", json!({ "ip": "192.0.2.0/24", "reason": "x" })).await.data();
+    let problem = eventually("the view knows the block", async || {
+        let problem = office.admin().post("/unblock-ip", json!({ "ip": "192.0.2.7" })).await.fails_with(404);
+        problem["detail"].as_str().unwrap().contains("192.0.2.0/24").then_some(problem)
+    })
+    .await;
+    assert!(problem["detail"].as_str().unwrap().contains("unblock that"), "{problem}");
+}

@@ -1,0 +1,111 @@
+//! The policy over the API: changed in parts, judged whole, with history and rollback.
+
+use http::Method;
+use serde_json::{Value, json};
+
+use super::office::{Office, eventually};
+
+#[tokio::test]
+async fn a_part_is_changed_and_the_rest_stays() {
+    let office = Office::open().await;
+    let before = office.admin().get("/config").await;
+    assert_eq!((before.header("etag"), &before.data()["version"]), ("\"1\"", &json!(1)));
+    let after = office.admin().put("/config", json!({ "validation": { "maxMessageLength": 10, "allowedEventTypes": ["chat:*"] } })).await.data();
+    assert_eq!((&after["version"], &after["policy"]["validation"]["maxMessageLength"]), (&json!(2), &json!(10)));
+    assert_eq!(after["policy"]["validation"]["maxDepth"], 64);
+    let removed = office.admin().put("/config", json!({ "validation": { "allowedEventTypes": null } })).await.data();
+    assert_eq!((&removed["version"], &removed["policy"]["validation"]["allowedEventTypes"]), (&json!(3), &Value::Null));
+    let same = office.admin().put("/config", json!({ "validation": { "maxMessageLength": 10 } })).await.data();
+    assert_eq!(same["version"], 3, "no change is no version");
+    let records = office.audited("eventType=POLICY_CHANGED", 2).await;
+    let record = records.iter().find(|record| record["metadata"]["version"] == 2).unwrap();
+    assert_eq!(record["metadata"]["actor"], "warden");
+    assert_eq!(record["metadata"]["changed"], json!(["validation.allowedEventTypes", "validation.maxMessageLength"]));
+}
+
+#[tokio::test]
+async fn every_mistake_is_said_and_nothing_changes() {
+    let office = Office::open().await;
+    let shapes = json!({
+        "validation": { "maxMessageLength": 10, "maxDepth": -1, "content": { "mode": "destroy" } },
+        "rateLimiting": { "burstLimit": { "maxEvents": "many" } },
+        "cors": { "allowedOrigin": ["https://typo.example"] },
+    });
+    let reply = office.admin().put("/config", shapes).await;
+    assert_eq!(reply.mistakes(), ["cors.allowedOrigin", "rateLimiting.burstLimit.maxEvents", "validation.content.mode", "validation.maxDepth"]);
+    assert!(reply.text.contains("did you mean `allowedOrigins`?"), "{}", reply.text);
+    let meanings = json!({ "cors": { "allowedOrigins": ["*", "nonsense"] }, "security": { "allowList": ["x"] } });
+    assert_eq!(office.admin().put("/config", meanings).await.mistakes(), ["cors.allowedOrigins[0]", "cors.allowedOrigins[1]", "security.allowList[0]"]);
+    let ignored = json!({ "enforce": "shadow", "monitoring": { "notifications": [{ "kind": "webhook", "url": "https://canary.example", "minSeverity": "high" }] } });
+    let reply = office.admin().put("/config", ignored).await;
+    assert_eq!(reply.mistakes(), ["enforce", "monitoring.notifications"]);
+    assert!(!reply.text.contains("canary"), "{}", reply.text);
+    for body in [json!([]), json!("x"), Value::Null] {
+        office.admin().put("/config", body).await.fails_with(422);
+    }
+    assert_eq!(office.admin().get("/config").await.data()["version"], 1);
+}
+
+#[tokio::test]
+async fn a_change_on_top_of_another_version_is_412() {
+    let office = Office::open().await;
+    let put = async |version: &str, depth: u32| {
+        let body = json!({ "validation": { "maxDepth": depth } });
+        office.admin().asks(Method::PUT, "/api/security/config", |request| request.header("If-Match", version).json(&body)).await
+    };
+    put("\"1\"", 40).await.data();
+    put("\"1\"", 30).await.fails_with(412);
+    put("\"2\"", 30).await.data();
+    put("W/\"3\"", 20).await.fails_with(400);
+    put("*", 20).await.data();
+    assert_eq!(office.admin().get("/config").await.data()["policy"]["validation"]["maxDepth"], 20);
+}
+
+#[tokio::test]
+async fn changes_at_once_are_all_made() {
+    let office = Office::open().await;
+    let admin = office.admin();
+    let changes = [
+        json!({ "validation": { "maxDepth": 40 } }),
+        json!({ "validation": { "maxMessageLength": 500 } }),
+        json!({ "security": { "violationsBeforeClose": 9 } }),
+    ];
+    let replies = futures_util::future::join_all(changes.map(|change| admin.put("/config", change))).await;
+    assert!(replies.iter().all(|reply| reply.status == 200));
+    let policy = office.admin().get("/config").await.data()["policy"].clone();
+    assert_eq!((&policy["validation"]["maxDepth"], &policy["validation"]["maxMessageLength"]), (&json!(40), &json!(500)));
+    assert_eq!(policy["security"]["violationsBeforeClose"], 9);
+}
+
+#[tokio::test]
+async fn the_history_says_who_changed_what_and_a_rollback_is_a_change_of_its_own() {
+    let office = Office::open().await;
+    let original = office.admin().get("/config").await.data();
+    office.admin().put("/config", json!({ "validation": { "maxDepth": 40 } })).await.data();
+    let history = office.admin().get("/config/history").await.data();
+    let newest = &history["versions"][0];
+    assert_eq!((&newest["version"], &newest["by"]), (&json!(2), &json!("warden")));
+    assert_eq!(newest["changes"], json!([{ "path": "validation.maxDepth", "from": 64, "to": 40 }]));
+    assert_eq!(history["versions"][1]["changes"], Value::Null);
+
+    let back = office.admin().post("/config/rollback", json!({ "version": 1 })).await.data();
+    assert_eq!(back, json!({ "version": 3, "restored": 1 }));
+    assert_eq!(office.admin().get("/config").await.data()["policy"], original["policy"]);
+    office.admin().post("/config/rollback", json!({ "version": 99 })).await.fails_with(404);
+    assert_eq!(office.admin().post("/config/rollback", json!({ "version": "1" })).await.mistakes(), ["version"]);
+    let record = office.audited("eventType=POLICY_CHANGED&text=rolled back", 1).await.remove(0);
+    assert_eq!(record["metadata"]["changed"], json!(["validation.maxDepth"]));
+}
+
+#[tokio::test]
+async fn scoring_follows_the_policy() {
+    let office = Office::open().await;
+    office.admin().put("/config", json!({ "security": { "suspiciousActivityThreshold": 1 } })).await.data();
+    eventually("the threshold in force", async || {
+        let standing = office.admin().get("/reputation/192.0.2.1").await.data();
+        (standing["threshold"] == 1).then_some(())
+    })
+    .await;
+    office.refuses(picket_shared::reason::Reason::TokenInvalid, "192.0.2.66");
+    eventually("the block", async || (office.admin().get("/blocks").await.data()["total"] == 1).then_some(())).await;
+}

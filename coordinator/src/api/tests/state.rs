@@ -1,0 +1,109 @@
+//! What the cluster is doing: metrics, nodes, health; and the coordinator's own start and end.
+
+use picket_shared::reason::Reason;
+use picket_shared::state::TrafficSnapshot;
+use serde_json::{Value, json};
+use std::time::Duration;
+
+use super::office::{Office, eventually};
+
+fn traffic(active: u64, events: u64, refusals: u64) -> TrafficSnapshot {
+    TrafficSnapshot { total_connections: active + 1, active_connections: active, authenticated_connections: active, events, refusals, ..TrafficSnapshot::default() }
+}
+
+#[tokio::test]
+async fn the_metrics_are_the_sum_of_the_nodes() {
+    let office = Office::open().await;
+    office.has_node("edge-1", traffic(2, 0, 0)).await;
+    office.has_node("edge-2", traffic(3, 0, 0)).await;
+    let metrics = office.admin().get("/metrics").await.data();
+    assert_eq!((&metrics["totalConnections"], &metrics["activeConnections"], &metrics["authenticatedConnections"]), (&json!(7), &json!(5), &json!(5)));
+    assert_eq!((&metrics["nodes"][1]["id"], &metrics["nodes"][1]["activeConnections"]), (&json!("edge-2"), &json!(3)));
+    for field in ["anonymousConnections", "blockedAttempts", "suspiciousActivities", "rateLimitViolations", "payloadViolations"] {
+        assert_eq!(metrics[field], 0, "{field}");
+    }
+    assert_eq!(metrics["lastUpdated"], "2025-11-24T16:00:00Z");
+}
+
+#[tokio::test]
+async fn the_members_are_listed() {
+    let office = Office::open().await;
+    office.has_node("edge-1", traffic(2, 0, 0)).await;
+    let members = eventually("the first heartbeat", async || {
+        let members = office.admin().get("/nodes").await.data();
+        (members["coordinators"][0]["id"] == "office-1").then_some(members)
+    })
+    .await;
+    let node = &members["nodes"][0];
+    assert_eq!((&node["id"], &node["mode"], &node["policyVersion"], &node["connections"]), (&json!("edge-1"), &json!("normal"), &json!(1), &json!(2)));
+    assert_eq!(office.admin().get("/config").await.data()["nodes"], json!([{ "id": "edge-1", "policyVersion": 1 }]));
+}
+
+#[tokio::test]
+async fn health_is_a_word_for_strangers_and_the_whole_for_the_administrator() {
+    let office = Office::open().await;
+    office.has_node("edge-1", traffic(2, 0, 0)).await;
+    let word = office.stranger().get("/health").await;
+    assert_eq!((word.status, word.json()), (200, json!({ "status": "healthy" })));
+    let whole = office.admin().get("/health").await.json();
+    assert_eq!((&whole["status"], &whole["issues"], &whole["state"]["reachable"]), (&json!("healthy"), &json!([]), &json!(true)));
+    assert_eq!((&whole["nodes"][0]["id"], &whole["metrics"]["activeConnections"]), (&json!("edge-1"), &json!(2)));
+    assert!(whole["auditLag"].is_u64(), "{whole}");
+    office.visitor("warden", "wrong").get("/health").await.fails_with(401);
+}
+
+#[tokio::test]
+async fn health_warns_beyond_the_thresholds() {
+    let office = Office::builder()
+        .policy(|policy| {
+            policy.monitoring.alert_thresholds.high_connection_count = 10;
+            policy.monitoring.alert_thresholds.high_message_rate = 100;
+        })
+        .start()
+        .await;
+    office.has_node("edge-1", traffic(11, 0, 0)).await;
+    let kinds = |health: &Value| health["issues"].as_array().unwrap().iter().map(|issue| issue["kind"].as_str().unwrap().to_owned()).collect::<Vec<_>>();
+    let health = office.admin().get("/health").await.json();
+    assert_eq!((health["status"].as_str(), kinds(&health)), (Some("warning"), vec!["highConnectionCount".to_owned()]));
+    assert_eq!(office.stranger().get("/health").await.json(), json!({ "status": "warning" }));
+
+    // The rates need a heartbeat before and one after.
+    let mut events = 0;
+    let health = eventually("the rates", async || {
+        events += 200;
+        office.has_node("edge-1", traffic(5, events, events / 2)).await;
+        let health = office.admin().get("/health").await.json();
+        (kinds(&health).len() == 2).then_some(health)
+    })
+    .await;
+    assert_eq!(kinds(&health), ["highMessageRate", "errorRate"]);
+}
+
+#[tokio::test]
+async fn health_warns_when_no_node_is_left() {
+    let office = Office::open().await;
+    office.clock.advance(Duration::from_secs(11));
+    let health = office.admin().get("/health").await.json();
+    assert_eq!((&health["status"], &health["issues"][0]["kind"]), (&json!("warning"), &json!("nodes")));
+}
+
+#[tokio::test]
+async fn what_was_recorded_before_the_stop_is_there_after_the_start() {
+    let office = Office::open().await;
+    (0..300).for_each(|_| office.refuses(Reason::AddressBlocked, "192.0.2.1"));
+    let folder = office.closes().await;
+    let url = format!("sqlite:{}", folder.path().join("data/audit.db").display());
+    let store = crate::store::AuditStore::open(&url).await.unwrap();
+    assert_eq!(store.total(&crate::store::Filter::default()).await.unwrap().count, 300);
+}
+
+#[tokio::test]
+async fn the_instruments_are_there() {
+    let office = Office::open().await;
+    office.refuses(Reason::TokenInvalid, "192.0.2.1");
+    office.audited("ip=192.0.2.1", 1).await;
+    let text = office.metrics.render().unwrap();
+    for name in ["picket_audit_records_stored", "picket_coordinator_logins", "picket_coordinator_requests"] {
+        assert!(text.contains(name), "{name}: {text}");
+    }
+}

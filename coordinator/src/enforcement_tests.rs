@@ -1,0 +1,152 @@
+//! Automatic blocking against the embedded state, with a clock that is moved by hand.
+
+use super::*;
+use picket_shared::clock::ManualClock;
+use picket_shared::policy::Environment;
+use picket_shared::reason::Reason;
+use picket_shared::state::{State, follow_blocks};
+use picket_shared::tasks::Tasks;
+use picket_shared::telemetry::Metrics;
+
+const START: Timestamp = Timestamp::from_millis(1_764_000_000_000);
+
+struct Watch {
+    enforcement: Enforcement,
+    state: State,
+    clock: Arc<ManualClock>,
+    tasks: Tasks,
+}
+
+impl Watch {
+    fn with(change: impl FnOnce(&mut Policy)) -> Self {
+        let mut policy = Policy::default();
+        change(&mut policy);
+        let (state, clock, tasks) = (State::memory(), Arc::new(ManualClock::at(START)), Tasks::default());
+        let view = BlockView::default();
+        tasks.spawn("blocks", follow_blocks(view.clone(), state.blocks.clone(), clock.clone(), tasks.stopped()));
+        let enforcement = Enforcement {
+            id: "c1".into(),
+            policy: LivePolicy::starting_with(policy, Environment::Production).unwrap(),
+            blocks: state.blocks.clone(),
+            view,
+            outbox: Outbox::default(),
+            clock: clock.clone(),
+            trusted_proxies: vec!["10.0.0.0/8".parse().unwrap()],
+            instruments: Instruments::new(&Metrics::start("test").unwrap()),
+            memory: Mutex::default(),
+        };
+        Watch { enforcement, state, clock, tasks }
+    }
+
+    async fn offends(&self, address: &str, reason: Reason, times: usize) {
+        for _ in 0..times {
+            let record = AuditRecord::refusal(reason, address.parse().unwrap(), self.clock.now());
+            self.enforcement.observe(&record).await;
+        }
+    }
+
+    async fn blocks(&self) -> Vec<(String, Duration)> {
+        let set = self.state.blocks.load(self.clock.now()).await.unwrap();
+        set.blocks.into_iter().map(|block| (block.network.to_string(), block.until.unwrap().since(block.since))).collect()
+    }
+}
+
+#[tokio::test]
+async fn a_bad_score_blocks_and_a_relapse_lasts_longer() {
+    let watch = Watch::with(|_| {});
+    watch.offends("192.0.2.66", Reason::TokenInvalid, 4).await;
+    assert_eq!(watch.blocks().await, []);
+    watch.offends("192.0.2.66", Reason::HostileContent, 1).await;
+    assert_eq!(watch.blocks().await, [("192.0.2.66/32".to_owned(), Duration::from_secs(600))]);
+    assert_eq!(watch.enforcement.standing("192.0.2.66".parse().unwrap()).score, 0.0, "it starts anew");
+
+    watch.clock.advance(Duration::from_secs(601));
+    watch.offends("192.0.2.66", Reason::TokenInvalid, 5).await;
+    assert_eq!(watch.blocks().await, [("192.0.2.66/32".to_owned(), Duration::from_secs(2400))]);
+    assert!(watch.tasks.stop(Duration::from_secs(1)).await);
+}
+
+#[tokio::test]
+async fn h23_an_ipv6_subscriber_is_blocked_whole() {
+    let watch = Watch::with(|_| {});
+    for host in 1..=5 {
+        watch.offends(&format!("2001:db8:1:2::{host}"), Reason::TokenInvalid, 1).await;
+    }
+    assert_eq!(watch.blocks().await, [("2001:db8:1:2::/64".to_owned(), Duration::from_secs(600))]);
+}
+
+#[tokio::test]
+async fn r16_allow_listed_addresses_and_proxies_are_never_blocked_nor_is_anyone_by_origins_alone() {
+    let watch = Watch::with(|policy| policy.security.allow_list = vec!["203.0.113.0/24".into()]);
+    watch.offends("203.0.113.7", Reason::TokenInvalid, 20).await;
+    watch.offends("10.1.2.3", Reason::TokenInvalid, 20).await;
+    for _ in 0..48 {
+        watch.offends("192.0.2.1", Reason::OriginNotAllowed, 50).await;
+        watch.clock.advance(Duration::from_secs(1800));
+    }
+    assert_eq!(watch.blocks().await, []);
+}
+
+#[tokio::test]
+async fn blocking_can_be_switched_off() {
+    let watch = Watch::with(|policy| policy.security.block_suspicious_ips = false);
+    watch.offends("192.0.2.66", Reason::TokenInvalid, 20).await;
+    assert_eq!(watch.blocks().await, []);
+    assert_eq!(watch.enforcement.standing("192.0.2.66".parse().unwrap()).score, 20.0);
+}
+
+#[tokio::test]
+async fn loopback_is_blocked_for_the_shortest_time_only() {
+    let watch = Watch::with(|_| {});
+    for _ in 0..3 {
+        watch.offends("127.0.0.1", Reason::TokenInvalid, 5).await;
+        assert_eq!(watch.blocks().await, [("127.0.0.1/32".to_owned(), Duration::from_secs(600))]);
+        watch.clock.advance(Duration::from_secs(601));
+    }
+}
+
+#[tokio::test]
+async fn an_administrators_block_is_not_shortened() {
+    let watch = Watch::with(|_| {});
+    let mut changes = watch.enforcement.view.changes();
+    let manual = Block {
+        network: "192.0.2.66/32".parse().unwrap(),
+        reason: "known".into(),
+        origin: BlockOrigin::Manual,
+        by: "admin".into(),
+        since: START,
+        until: None,
+    };
+    watch.state.blocks.put(manual.clone()).await.unwrap();
+    changes.changed().await.unwrap();
+    watch.offends("192.0.2.66", Reason::TokenInvalid, 20).await;
+    assert_eq!(watch.state.blocks.load(START).await.unwrap().blocks, [manual]);
+}
+
+#[tokio::test]
+async fn what_is_replayed_scores_and_blocks_nobody() {
+    let watch = Watch::with(|_| {});
+    let ip = "192.0.2.66".parse().unwrap();
+    let offence = AuditRecord::refusal(Reason::TokenInvalid, ip, START);
+    let blocked = AuditRecord::new(EventType::IpBlocked, Severity::High, ip, "x", START).with("automatic", true).with("network", "192.0.2.66");
+    for record in [&offence, &blocked, &offence, &offence] {
+        watch.enforcement.replay(record);
+    }
+    watch.enforcement.remember_block(&blocked);
+    assert_eq!(watch.enforcement.standing(ip).score, 2.0);
+    assert_eq!(watch.enforcement.relapses(ip), 1);
+    assert_eq!(watch.blocks().await, []);
+}
+
+#[test]
+fn relapses_are_bounded_and_forgotten_after_a_month() {
+    let mut relapses = Relapses::default();
+    let address = |n: usize| AddressKey::of(std::net::Ipv4Addr::from(u32::try_from(n).unwrap()).into());
+    for n in 0..RELAPSES_MAX + 10 {
+        relapses.remember(address(n), START.plus(Duration::from_millis(n as u64)));
+    }
+    assert!(relapses.addresses.len() <= RELAPSES_MAX);
+    let newest = address(RELAPSES_MAX + 9);
+    assert_eq!(relapses.count(newest, START), 1);
+    assert_eq!(relapses.count(newest, START.plus(RELAPSE_MEMORY * 2)), 0);
+}

@@ -1,0 +1,182 @@
+//! From the audit log into the store: in batches, once each, acknowledged after the commit. New records are scored.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use picket_shared::audit::{AuditRecord, EventType, Severity};
+use picket_shared::clock::Clock;
+use picket_shared::state::{AuditLog, EntryId, LivePolicy, StateError};
+
+use crate::enforcement::{Enforcement, RELAPSE_MEMORY};
+use crate::metrics::Instruments;
+use crate::store::{AuditStore, Cursor, Filter, StoreError};
+
+/// records in one transaction
+const BATCH_MAX: usize = 512;
+/// how long one read waits for the first record
+const READ_WAIT: Duration = Duration::from_millis(250);
+/// the pause after a failure; the records wait in the audit log
+const RETRY_DELAY: Duration = Duration::from_secs(1);
+/// how long the last records may take after the stop
+const DRAIN_MAX: Duration = Duration::from_secs(5);
+/// half-lives after which an offence no longer matters: its points are below a two-hundredth
+const HALF_LIVES_THAT_MATTER: u32 = 8;
+/// records that are read to score anew after a start
+const REPLAY_MAX: usize = 100_000;
+const REPLAY_PAGE: u32 = 1000;
+
+pub(crate) struct Ingest {
+    pub(crate) log: Arc<dyn AuditLog>,
+    pub(crate) store: AuditStore,
+    pub(crate) enforcement: Arc<Enforcement>,
+    pub(crate) policy: LivePolicy,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) instruments: Instruments,
+    /// the last entry that was scored: what is read again is not scored again
+    pub(crate) scored: Option<EntryId>,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum IngestError {
+    #[error("the audit log cannot be read")]
+    Log(#[from] StateError),
+    #[error("audit records cannot be stored, they wait in the audit log")]
+    Store(#[from] StoreError),
+}
+
+impl Ingest {
+    /// until `stop` resolves, then until the audit log is empty
+    pub(crate) async fn run(mut self, stop: impl Future<Output = ()>) {
+        tokio::pin!(stop);
+        self.score_anew().await;
+        loop {
+            tokio::select! {
+                () = self.step_or_wait() => {}
+                () = &mut stop => break,
+            }
+        }
+        if tokio::time::timeout(DRAIN_MAX, self.drain()).await.is_err() {
+            tracing::warn!("audit records are left in the audit log");
+        }
+        self.store.close().await;
+    }
+
+    async fn step_or_wait(&mut self) {
+        if let Err(error) = self.step().await {
+            self.instruments.store_failures.add(1, &[]);
+            tracing::warn!(error = &error as &dyn std::error::Error, "ingest waits");
+            tokio::time::sleep(RETRY_DELAY).await;
+        }
+    }
+
+    async fn drain(&mut self) {
+        loop {
+            match self.step().await {
+                Ok(0) => return,
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "the last audit records are not stored yet");
+                    tokio::time::sleep(RETRY_DELAY).await;
+                }
+            }
+        }
+    }
+
+    /// one batch; answers how many records it had
+    async fn step(&mut self) -> Result<usize, IngestError> {
+        let batch = self.log.read(BATCH_MAX, READ_WAIT).await?;
+        let Some((last, _)) = batch.last() else {
+            return Ok(0);
+        };
+        let last = *last;
+        let new = self.keep(&batch).await?;
+        for (id, record) in new {
+            if self.scored.is_none_or(|scored| id > scored) {
+                self.enforcement.observe(record).await;
+            }
+        }
+        self.scored = self.scored.max(Some(last));
+        self.log.acknowledge(last).await?;
+        Ok(batch.len())
+    }
+
+    /// stores what is to be stored; answers what is new
+    async fn keep<'a>(&self, batch: &'a [(EntryId, AuditRecord)]) -> Result<Vec<(EntryId, &'a AuditRecord)>, StoreError> {
+        let logging = self.policy.current().document.security.enable_audit_logging;
+        let (stored, passed): (Vec<_>, Vec<_>) = batch.iter().partition(|(_, record)| logging || is_always_stored(record));
+        let records: Vec<_> = stored.iter().map(|(_, record)| record.clone()).collect();
+        let is_new = self.store.insert(&records).await?;
+        let repeated = is_new.iter().filter(|new| !**new).count() as u64;
+        self.instruments.records_stored.add(records.len() as u64 - repeated, &[]);
+        self.instruments.records_repeated.add(repeated, &[]);
+        self.instruments.records_not_stored.add(passed.len() as u64, &[]);
+        let mut new: Vec<_> = stored.into_iter().zip(is_new).filter(|(_, new)| *new).map(|(entry, _)| entry).chain(passed).collect();
+        new.sort_by_key(|(id, _)| *id);
+        Ok(new.into_iter().map(|(id, record)| (*id, record)).collect())
+    }
+
+    /// brings the scores back from the store after a start
+    async fn score_anew(&self) {
+        let now = self.clock.now();
+        let half_life = Duration::from_millis(self.policy.current().document.security.reputation.half_life_ms);
+        let blocks = Filter { event_type: Some(EventType::IpBlocked), since: Some(now.minus(RELAPSE_MEMORY)), ..Filter::default() };
+        let offences = Filter { since: Some(now.minus(half_life.saturating_mul(HALF_LIVES_THAT_MATTER))), ..Filter::default() };
+        let outcome: Result<(), StoreError> = async {
+            self.newest(&blocks).await?.iter().for_each(|record| self.enforcement.remember_block(record));
+            self.newest(&offences).await?.iter().for_each(|record| self.enforcement.replay(record));
+            Ok(())
+        }
+        .await;
+        if let Err(error) = outcome {
+            tracing::warn!(error = &error as &dyn std::error::Error, "scores start at zero");
+        }
+    }
+
+    /// the newest records of a filter, oldest first
+    async fn newest(&self, filter: &Filter) -> Result<Vec<AuditRecord>, StoreError> {
+        let mut records = Vec::new();
+        let mut cursor: Option<Cursor> = None;
+        loop {
+            let page = self.store.page(filter, cursor.as_ref(), REPLAY_PAGE).await?;
+            records.extend(page.records);
+            cursor = page.next;
+            if cursor.is_none() || records.len() >= REPLAY_MAX {
+                records.reverse();
+                return Ok(records);
+            }
+        }
+    }
+}
+
+fn is_always_stored(record: &AuditRecord) -> bool {
+    record.severity > Severity::Low || record.event_type.is_administrative()
+}
+
+/// deletes what is beyond the store's bound, in small steps, until `stop` resolves
+pub(crate) async fn keep_within_bounds(store: AuditStore, instruments: Instruments, records_max: u64, stop: impl Future<Output = ()>) {
+    const PERIOD: Duration = Duration::from_secs(60);
+    const PAUSE: Duration = Duration::from_millis(50);
+    tokio::pin!(stop);
+    let mut pause = PAUSE;
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = &mut stop => return,
+        }
+        pause = match store.delete_beyond(records_max).await {
+            Ok(0) => PERIOD,
+            Ok(deleted) => {
+                instruments.records_deleted.add(deleted, &[]);
+                PAUSE
+            }
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "old audit records not deleted");
+                PERIOD
+            }
+        };
+    }
+}
+
+#[cfg(test)]
+#[path = "ingest_tests.rs"]
+mod tests;

@@ -1,0 +1,128 @@
+//! Ingest with a store that fails, a log that repeats itself, and audit logging switched off.
+
+use super::*;
+use parking_lot::Mutex;
+use picket_shared::audit::Outbox;
+use picket_shared::clock::{ManualClock, Timestamp};
+use picket_shared::policy::{Environment, Policy};
+use picket_shared::reason::Reason;
+use picket_shared::state::{BlockView, State};
+use picket_shared::telemetry::Metrics;
+
+const START: Timestamp = Timestamp::from_millis(1_764_000_000_000);
+
+struct Mill {
+    ingest: Ingest,
+    state: State,
+    folder: tempfile::TempDir,
+}
+
+impl Mill {
+    async fn with(change: impl FnOnce(&mut Policy)) -> Self {
+        Self::on(State::memory(), tempfile::tempdir().unwrap(), change).await
+    }
+
+    async fn on(state: State, folder: tempfile::TempDir, change: impl FnOnce(&mut Policy)) -> Self {
+        let mut policy = Policy::default();
+        change(&mut policy);
+        let policy = LivePolicy::starting_with(policy, Environment::Production).unwrap();
+        let clock = Arc::new(ManualClock::at(START));
+        let instruments = Instruments::new(&Metrics::start("test").unwrap());
+        let enforcement = Enforcement {
+            id: "c1".into(),
+            policy: policy.clone(),
+            blocks: state.blocks.clone(),
+            view: BlockView::default(),
+            outbox: Outbox::default(),
+            clock: clock.clone(),
+            trusted_proxies: Vec::new(),
+            instruments: instruments.clone(),
+            memory: Mutex::default(),
+        };
+        let store = AuditStore::open(&format!("sqlite:{}", folder.path().join("audit.db").display())).await.unwrap();
+        let log = state.audit.clone();
+        let ingest = Ingest { log, store, enforcement: Arc::new(enforcement), policy, clock, instruments, scored: None };
+        Mill { ingest, state, folder }
+    }
+
+    async fn arrives(&self, records: &[AuditRecord]) {
+        self.state.audit.append(records).await.unwrap();
+    }
+
+    async fn stored(&self) -> usize {
+        self.ingest.store.page(&Filter::default(), None, 1000).await.unwrap().records.len()
+    }
+
+    fn score(&self) -> f64 {
+        self.ingest.enforcement.standing(mallory()).score
+    }
+}
+
+fn mallory() -> std::net::IpAddr {
+    "192.0.2.66".parse().unwrap()
+}
+
+fn refusal(reason: Reason) -> AuditRecord {
+    AuditRecord::refusal(reason, mallory(), START)
+}
+
+#[tokio::test]
+async fn a_record_that_is_delivered_twice_is_stored_and_scored_once() {
+    let mut mill = Mill::with(|_| {}).await;
+    let record = refusal(Reason::TokenInvalid);
+    mill.arrives(&[record.clone(), record.clone()]).await;
+    mill.ingest.step().await.unwrap();
+    mill.arrives(&[record]).await;
+    mill.ingest.step().await.unwrap();
+    assert_eq!((mill.stored().await, mill.score()), (1, 1.0));
+    assert_eq!(mill.state.audit.lag().await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn while_the_store_fails_nothing_is_acknowledged_or_lost() {
+    let mut mill = Mill::with(|_| {}).await;
+    mill.arrives(&[refusal(Reason::TokenInvalid)]).await;
+    mill.ingest.store.close().await;
+    assert!(mill.ingest.step().await.is_err());
+    assert_eq!(mill.state.audit.lag().await.unwrap(), 1);
+    let Mill { ingest, state, folder } = mill;
+    drop(ingest);
+    let mut mill = Mill::on(state, folder, |_| {}).await;
+    mill.ingest.step().await.unwrap();
+    assert_eq!((mill.stored().await, mill.state.audit.lag().await.unwrap()), (1, 0));
+}
+
+#[tokio::test]
+async fn without_audit_logging_low_records_are_scored_and_administration_is_stored() {
+    let mut mill = Mill::with(|policy| policy.security.enable_audit_logging = false).await;
+    let login = AuditRecord::new(EventType::AdminLogin, Severity::Low, mallory(), "login", START);
+    mill.arrives(&[refusal(Reason::Malformed), refusal(Reason::TokenInvalid), login]).await;
+    mill.ingest.step().await.unwrap();
+    assert_eq!((mill.stored().await, mill.score()), (2, 2.0));
+}
+
+#[tokio::test]
+async fn scores_survive_a_restart() {
+    let mut mill = Mill::with(|_| {}).await;
+    mill.arrives(&[refusal(Reason::TokenInvalid), refusal(Reason::TokenInvalid), refusal(Reason::HostileContent)]).await;
+    mill.ingest.step().await.unwrap();
+    let Mill { ingest, state, folder } = mill;
+    ingest.store.close().await;
+    drop(ingest);
+    let mill = Mill::on(state, folder, |_| {}).await;
+    assert_eq!(mill.score(), 0.0);
+    mill.ingest.score_anew().await;
+    assert_eq!(mill.score(), 3.0);
+}
+
+#[tokio::test]
+async fn what_is_in_the_log_at_the_stop_is_stored() {
+    let mill = Mill::with(|_| {}).await;
+    let records: Vec<_> = (0..1500).map(|_| refusal(Reason::AddressBlocked)).collect();
+    mill.arrives(&records).await;
+    let Mill { ingest, state, folder } = mill;
+    ingest.run(std::future::ready(())).await;
+    let mill = Mill::on(state, folder, |_| {}).await;
+    assert_eq!(mill.ingest.store.total(&Filter::default()).await.unwrap().count, 1500);
+    assert_eq!(mill.state.audit.lag().await.unwrap(), 0);
+}

@@ -1,0 +1,71 @@
+//! Every instrument of this crate. Label values come from enums, never from clients.
+
+use opentelemetry::KeyValue;
+use opentelemetry::metrics::{Counter, Gauge};
+use picket_shared::telemetry::Metrics;
+
+#[derive(Clone)]
+pub(crate) struct Instruments {
+    pub(crate) records_stored: Counter<u64>,
+    pub(crate) records_repeated: Counter<u64>,
+    pub(crate) records_not_stored: Counter<u64>,
+    pub(crate) records_deleted: Counter<u64>,
+    pub(crate) store_failures: Counter<u64>,
+    pub(crate) audit_lag: Gauge<u64>,
+    pub(crate) addresses_scored: Gauge<u64>,
+    pub(crate) automatic_blocks: Counter<u64>,
+    logins: Counter<u64>,
+    requests: Counter<u64>,
+}
+
+/// how an attempt to log in ended
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LoginOutcome {
+    Accepted,
+    Refused,
+    Slowed,
+}
+
+impl LoginOutcome {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            LoginOutcome::Accepted => "accepted",
+            LoginOutcome::Refused => "refused",
+            LoginOutcome::Slowed => "slowed",
+        }
+    }
+}
+
+impl Instruments {
+    pub(crate) fn new(metrics: &Metrics) -> Self {
+        let meter = metrics.meter("picket-coordinator");
+        let counter = |name, description, unit| meter.u64_counter(name).with_description(description).with_unit(unit).build();
+        let gauge = |name, description, unit| meter.u64_gauge(name).with_description(description).with_unit(unit).build();
+        Instruments {
+            records_stored: counter("picket.audit.records_stored", "audit records written to the store", "{record}"),
+            records_repeated: counter("picket.audit.records_repeated", "audit records that were delivered again and already stored", "{record}"),
+            records_not_stored: counter("picket.audit.records_not_stored", "low-severity audit records not stored because audit logging is off", "{record}"),
+            records_deleted: counter("picket.audit.records_deleted", "audit records deleted because the store is full", "{record}"),
+            store_failures: counter("picket.audit.store_failures", "batches that could not be stored at once", "{batch}"),
+            audit_lag: gauge("picket.audit.lag", "audit records waiting to be stored", "{record}"),
+            addresses_scored: gauge("picket.coordinator.addresses_scored", "addresses that have a reputation score", "{address}"),
+            automatic_blocks: counter("picket.coordinator.automatic_blocks", "addresses blocked because of their score", "{block}"),
+            logins: counter("picket.coordinator.logins", "attempts to log in to the management API, by outcome", "{login}"),
+            requests: counter("picket.coordinator.requests", "requests to the management API, by class of status", "{request}"),
+        }
+    }
+
+    pub(crate) fn count_login(&self, outcome: LoginOutcome) {
+        self.logins.add(1, &[KeyValue::new("outcome", outcome.as_str())]);
+    }
+
+    pub(crate) fn count_request(&self, status: http::StatusCode) {
+        let class = match status.as_u16() {
+            0..300 => "success",
+            300..400 => "redirect",
+            400..500 => "client_error",
+            _ => "server_error",
+        };
+        self.requests.add(1, &[KeyValue::new("status", class)]);
+    }
+}

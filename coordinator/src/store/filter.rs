@@ -1,0 +1,103 @@
+//! What is asked of the audit store: filters, and the place in the trail at which a page ends.
+
+use ipnet::IpNet;
+use std::net::IpAddr;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use picket_shared::audit::{EventType, Severity};
+use picket_shared::clock::Timestamp;
+
+/// which records; everything that is `Some` must hold
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    pub event_type: Option<EventType>,
+    pub severity: Option<Severity>,
+    /// an address, or all addresses of a prefix
+    pub network: Option<IpNet>,
+    pub user_id: Option<String>,
+    pub socket_id: Option<String>,
+    /// not before
+    pub since: Option<Timestamp>,
+    /// before
+    pub until: Option<Timestamp>,
+    /// part of message, metadata, reason or event name
+    pub text: Option<String>,
+}
+
+/// the last record of a page: the next page is what is older
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cursor {
+    pub timestamp: Timestamp,
+    pub id: String,
+}
+
+impl Cursor {
+    /// opaque text for callers
+    pub fn encode(&self) -> String {
+        URL_SAFE_NO_PAD.encode(format!("{}.{}", self.timestamp.as_millis(), self.id))
+    }
+
+    pub fn decode(text: &str) -> Option<Self> {
+        let plain = String::from_utf8(URL_SAFE_NO_PAD.decode(text).ok()?).ok()?;
+        let (millis, id) = plain.split_once('.')?;
+        let sound = !id.is_empty() && id.len() <= 64 && id.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        let timestamp = Timestamp::from_millis(millis.parse().ok()?);
+        sound.then(|| Cursor { timestamp, id: id.to_owned() })
+    }
+}
+
+/// the stored form of an address: its family, then its bytes; addresses of a family sort as numbers
+pub(super) fn address_key(address: IpAddr) -> Vec<u8> {
+    let (family, bytes) = match address.to_canonical() {
+        IpAddr::V4(v4) => (4, v4.octets().to_vec()),
+        IpAddr::V6(v6) => (6, v6.octets().to_vec()),
+    };
+    std::iter::once(family).chain(bytes).collect()
+}
+
+pub(super) fn address_of(key: &[u8]) -> Option<IpAddr> {
+    match key.split_first()? {
+        (4, bytes) => <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from),
+        (6, bytes) => <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from),
+        _ => None,
+    }
+}
+
+/// `text` as a `LIKE` pattern for any text that holds it; the escape character is `\`
+pub(super) fn like_pattern(text: &str) -> String {
+    let mut pattern = String::with_capacity(text.len() + 2);
+    pattern.push('%');
+    for c in text.chars() {
+        if matches!(c, '%' | '_' | '\\') {
+            pattern.push('\\');
+        }
+        pattern.push(c);
+    }
+    pattern.push('%');
+    pattern
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_survives_its_way_through_a_client_and_nonsense_is_none() {
+        let cursor = Cursor { timestamp: Timestamp::from_millis(17), id: "0abc".into() };
+        assert_eq!(Cursor::decode(&cursor.encode()), Some(cursor));
+        for text in ["", "!!", "MTc", "eC4x", &URL_SAFE_NO_PAD.encode("1.a'b")] {
+            assert_eq!(Cursor::decode(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn addresses_are_stored_in_their_order_and_read_back() {
+        for text in ["192.0.2.1", "2001:db8::1"] {
+            let address: IpAddr = text.parse().unwrap();
+            assert_eq!(address_of(&address_key(address)), Some(address));
+        }
+        assert_eq!(address_key("::ffff:192.0.2.1".parse().unwrap()), address_key("192.0.2.1".parse().unwrap()));
+        assert_eq!(like_pattern("50%_\\"), "%50\\%\\_\\\\%");
+    }
+}

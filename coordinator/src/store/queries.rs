@@ -1,0 +1,231 @@
+//! Every query of the audit store. Nothing outside this file and the migrations is SQL.
+
+use sqlx::sqlite::SqliteRow;
+use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection};
+use std::net::IpAddr;
+
+use picket_shared::address;
+use picket_shared::audit::{AuditRecord, EventType, Severity};
+use picket_shared::clock::Timestamp;
+use picket_shared::reason::Reason;
+
+use super::filter::{address_key, address_of, like_pattern};
+use super::{Cursor, Filter};
+
+const COLUMNS: &str = "id, timestamp, event_type, severity, ip, message, socket_id, user_id, event_name, route, node, reason, metadata";
+
+/// stores a record; false if it is there already
+pub(super) async fn insert(connection: &mut SqliteConnection, record: &AuditRecord) -> sqlx::Result<bool> {
+    let metadata = serde_json::to_string(&record.metadata).unwrap_or_else(|_| "{}".to_owned());
+    let done = sqlx::query(
+        "INSERT INTO audit (id, timestamp, event_type, severity, ip, message, socket_id, user_id, event_name, route, node, reason, metadata)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
+    )
+    .bind(&record.id)
+    .bind(stored_time(record.timestamp))
+    .bind(record.event_type.as_str())
+    .bind(record.severity as i64)
+    .bind(address_key(record.ip))
+    .bind(&record.message)
+    .bind(&record.socket_id)
+    .bind(&record.user_id)
+    .bind(&record.event_name)
+    .bind(&record.route)
+    .bind(&record.node)
+    .bind(record.reason.map(Reason::token))
+    .bind(metadata)
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// up to `limit` records after `cursor`, newest first
+pub(super) async fn page(connection: &mut SqliteConnection, filter: &Filter, cursor: Option<&Cursor>, limit: u32) -> sqlx::Result<Vec<AuditRecord>> {
+    let mut query = QueryBuilder::new(format!("SELECT {COLUMNS} FROM audit"));
+    restrict(&mut query, filter, cursor);
+    query.push(" ORDER BY timestamp DESC, id DESC LIMIT ").push_bind(i64::from(limit));
+    query.build().fetch_all(connection).await?.iter().map(record).collect()
+}
+
+pub(super) async fn by_id(connection: &mut SqliteConnection, id: &str) -> sqlx::Result<Option<AuditRecord>> {
+    let mut query = QueryBuilder::new(format!("SELECT {COLUMNS} FROM audit WHERE id = "));
+    query.push_bind(id.to_owned());
+    query.build().fetch_optional(connection).await?.as_ref().map(record).transpose()
+}
+
+/// how many records there are, counted up to `cap`
+pub(super) async fn count(connection: &mut SqliteConnection, filter: &Filter, cap: u32) -> sqlx::Result<u64> {
+    let mut query = QueryBuilder::new("SELECT COUNT(*) FROM (SELECT 1 FROM audit");
+    restrict(&mut query, filter, None);
+    query.push(" LIMIT ").push_bind(i64::from(cap)).push(")");
+    unsigned(&query.build().fetch_one(connection).await?, 0)
+}
+
+pub(super) async fn counts_by_type(connection: &mut SqliteConnection, filter: &Filter) -> sqlx::Result<Vec<(EventType, u64)>> {
+    let rows = grouped(connection, "event_type", filter, u32::MAX).await?;
+    rows.iter().map(|row| Ok((parsed(row, 0, EventType::parse)?, unsigned(row, 1)?))).collect()
+}
+
+pub(super) async fn counts_by_severity(connection: &mut SqliteConnection, filter: &Filter) -> sqlx::Result<Vec<(Severity, u64)>> {
+    let rows = grouped(connection, "severity", filter, u32::MAX).await?;
+    rows.iter().map(|row| Ok((severity(row, 0)?, unsigned(row, 1)?))).collect()
+}
+
+pub(super) async fn counts_by_reason(connection: &mut SqliteConnection, filter: &Filter) -> sqlx::Result<Vec<(String, u64)>> {
+    let rows = grouped(connection, "reason", filter, u32::MAX).await?;
+    let named = rows.iter().map(|row| Ok((row.try_get::<Option<String>, _>(0)?, unsigned(row, 1)?)));
+    named.filter_map(|row: sqlx::Result<_>| row.map(|(reason, count)| reason.map(|reason| (reason, count))).transpose()).collect()
+}
+
+/// the addresses with the most records, most first
+pub(super) async fn counts_by_address(connection: &mut SqliteConnection, filter: &Filter, limit: u32) -> sqlx::Result<Vec<(IpAddr, u64)>> {
+    let rows = grouped(connection, "ip", filter, limit).await?;
+    rows.iter().map(|row| Ok((ip(row, 0)?, unsigned(row, 1)?))).collect()
+}
+
+async fn grouped(connection: &mut SqliteConnection, column: &'static str, filter: &Filter, limit: u32) -> sqlx::Result<Vec<SqliteRow>> {
+    let mut query = QueryBuilder::new(format!("SELECT {column}, COUNT(*) FROM audit"));
+    restrict(&mut query, filter, None);
+    query.push(format!(" GROUP BY {column} ORDER BY COUNT(*) DESC, {column} LIMIT ")).push_bind(i64::from(limit));
+    query.build().fetch_all(connection).await
+}
+
+/// counts by bucket of `bucket_ms` milliseconds and kind, oldest first
+pub(super) async fn series(connection: &mut SqliteConnection, filter: &Filter, bucket_ms: u64) -> sqlx::Result<Vec<(Timestamp, EventType, u64)>> {
+    let width = i64::try_from(bucket_ms).unwrap_or(i64::MAX).max(1);
+    let mut query = QueryBuilder::new("SELECT timestamp / ");
+    query.push_bind(width).push(" * ").push_bind(width).push(" AS bucket, event_type, COUNT(*) FROM audit");
+    restrict(&mut query, filter, None);
+    query.push(" GROUP BY bucket, event_type ORDER BY bucket, event_type");
+    let rows = query.build().fetch_all(connection).await?;
+    rows.iter().map(|row| Ok((time(row, 0)?, parsed(row, 1, EventType::parse)?, unsigned(row, 2)?))).collect()
+}
+
+/// users seen, the most recent first
+pub(super) async fn users(connection: &mut SqliteConnection, filter: &Filter, limit: u32) -> sqlx::Result<Vec<(String, Timestamp)>> {
+    let mut query = QueryBuilder::new("SELECT user_id, MAX(timestamp) AS seen FROM audit");
+    restrict(&mut query, filter, None);
+    let already = filter != &Filter::default();
+    query.push(if already { " AND " } else { " WHERE " }).push("user_id IS NOT NULL GROUP BY user_id ORDER BY seen DESC LIMIT ");
+    query.push_bind(i64::from(limit));
+    query.build().fetch_all(connection).await?.iter().map(|row| Ok((row.try_get(0)?, time(row, 1)?))).collect()
+}
+
+/// how many rows the table can hold at most; exact while nothing but the oldest is deleted
+pub(super) async fn rows_at_most(connection: &mut SqliteConnection) -> sqlx::Result<u64> {
+    let row = sqlx::query("SELECT COALESCE(MAX(rowid), 0) - COALESCE(MIN(rowid), 1) + 1 FROM audit").fetch_one(connection).await?;
+    unsigned(&row, 0)
+}
+
+/// deletes up to `limit` of the records that were stored first
+pub(super) async fn delete_oldest(connection: &mut SqliteConnection, limit: u32) -> sqlx::Result<u64> {
+    let done = sqlx::query("DELETE FROM audit WHERE rowid IN (SELECT rowid FROM audit ORDER BY rowid LIMIT ?)")
+        .bind(i64::from(limit))
+        .execute(connection)
+        .await?;
+    Ok(done.rows_affected())
+}
+
+pub(super) async fn ping(connection: &mut SqliteConnection) -> sqlx::Result<()> {
+    sqlx::query("SELECT 1 FROM audit LIMIT 1").fetch_optional(connection).await.map(drop)
+}
+
+fn restrict(query: &mut QueryBuilder<Sqlite>, filter: &Filter, cursor: Option<&Cursor>) {
+    let mut word = " WHERE ";
+    let mut also = |query: &mut QueryBuilder<Sqlite>| {
+        query.push(std::mem::replace(&mut word, " AND "));
+    };
+    if let Some(kind) = filter.event_type {
+        also(query);
+        query.push("event_type = ").push_bind(kind.as_str());
+    }
+    if let Some(severity) = filter.severity {
+        also(query);
+        query.push("severity = ").push_bind(severity as i64);
+    }
+    if let Some(network) = filter.network {
+        also(query);
+        if network.prefix_len() == network.max_prefix_len() {
+            query.push("ip = ").push_bind(address_key(network.addr()));
+        } else {
+            query.push("ip BETWEEN ").push_bind(address_key(network.network())).push(" AND ").push_bind(address_key(network.broadcast()));
+        }
+    }
+    for (column, value) in [("user_id", &filter.user_id), ("socket_id", &filter.socket_id)] {
+        if let Some(value) = value {
+            also(query);
+            query.push(column).push(" = ").push_bind(value.clone());
+        }
+    }
+    if let Some(since) = filter.since {
+        also(query);
+        query.push("timestamp >= ").push_bind(stored_time(since));
+    }
+    if let Some(until) = filter.until {
+        also(query);
+        query.push("timestamp < ").push_bind(stored_time(until));
+    }
+    if let Some(text) = &filter.text {
+        also(query);
+        let pattern = like_pattern(text);
+        for (place, column) in ["message", "metadata", "reason", "event_name"].into_iter().enumerate() {
+            query.push(if place == 0 { "(" } else { " OR " }).push(column).push(" LIKE ").push_bind(pattern.clone()).push(r" ESCAPE '\'");
+        }
+        query.push(")");
+    }
+    if let Some(cursor) = cursor {
+        also(query);
+        query.push("(timestamp, id) < (").push_bind(stored_time(cursor.timestamp)).push(", ").push_bind(cursor.id.clone()).push(")");
+    }
+}
+
+fn record(row: &SqliteRow) -> sqlx::Result<AuditRecord> {
+    let metadata: String = row.try_get("metadata")?;
+    let reason: Option<String> = row.try_get("reason")?;
+    Ok(AuditRecord {
+        id: row.try_get("id")?,
+        timestamp: time(row, 1)?,
+        event_type: parsed(row, 2, EventType::parse)?,
+        severity: severity(row, 3)?,
+        ip: ip(row, 4)?,
+        message: row.try_get("message")?,
+        socket_id: row.try_get("socket_id")?,
+        user_id: row.try_get("user_id")?,
+        event_name: row.try_get("event_name")?,
+        route: row.try_get("route")?,
+        node: row.try_get("node")?,
+        reason: reason.as_deref().and_then(Reason::from_token),
+        metadata: serde_json::from_str(&metadata).map_err(|error| sqlx::Error::Decode(error.into()))?,
+    })
+}
+
+fn stored_time(time: Timestamp) -> i64 {
+    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
+}
+
+fn time(row: &SqliteRow, column: usize) -> sqlx::Result<Timestamp> {
+    unsigned(row, column).map(Timestamp::from_millis)
+}
+
+fn unsigned(row: &SqliteRow, column: usize) -> sqlx::Result<u64> {
+    Ok(u64::try_from(row.try_get::<i64, _>(column)?).unwrap_or(0))
+}
+
+fn severity(row: &SqliteRow, column: usize) -> sqlx::Result<Severity> {
+    let number: i64 = row.try_get(column)?;
+    Severity::ALL.into_iter().find(|severity| *severity as i64 == number).ok_or_else(|| unreadable("severity"))
+}
+
+fn ip(row: &SqliteRow, column: usize) -> sqlx::Result<IpAddr> {
+    let key: Vec<u8> = row.try_get(column)?;
+    address_of(&key).map(address::canonical).ok_or_else(|| unreadable("address"))
+}
+
+fn parsed<T>(row: &SqliteRow, column: usize, parse: impl Fn(&str) -> Option<T>) -> sqlx::Result<T> {
+    let text: String = row.try_get(column)?;
+    parse(&text).ok_or_else(|| unreadable("kind"))
+}
+
+fn unreadable(what: &'static str) -> sqlx::Error {
+    sqlx::Error::Decode(format!("a stored {what} is not known").into())
+}

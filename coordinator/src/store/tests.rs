@@ -1,0 +1,166 @@
+//! The audit store on a real file: what is stored once is found by every filter, and deleted oldest first.
+
+use super::*;
+use picket_shared::address::parse_network;
+use picket_shared::reason::Reason;
+
+struct Shelf {
+    store: AuditStore,
+    folder: tempfile::TempDir,
+}
+
+impl Shelf {
+    async fn empty() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let store = AuditStore::open(&url(&folder)).await.unwrap();
+        Shelf { store, folder }
+    }
+
+    async fn with(records: &[AuditRecord]) -> Self {
+        let shelf = Self::empty().await;
+        shelf.store.insert(records).await.unwrap();
+        shelf
+    }
+
+    async fn messages(&self, filter: Filter) -> Vec<String> {
+        let page = self.store.page(&filter, None, 100).await.unwrap();
+        page.records.into_iter().map(|record| record.message).collect()
+    }
+}
+
+fn url(folder: &tempfile::TempDir) -> String {
+    format!("sqlite:{}", folder.path().join("data/audit.db").display())
+}
+
+fn at(millis: u64) -> Timestamp {
+    Timestamp::from_millis(1_764_000_000_000 + millis)
+}
+
+fn record(millis: u64, ip: &str, message: &str) -> AuditRecord {
+    AuditRecord::new(EventType::ValidationError, Severity::Low, ip.parse().unwrap(), message, at(millis))
+}
+
+#[tokio::test]
+async fn a_record_comes_back_as_it_was_and_is_stored_once() {
+    let mut whole = AuditRecord::refusal(Reason::MessageRate, "2001:db8::7".parse().unwrap(), at(1)).with("limit", 7);
+    whole.socket_id = Some("s1".into());
+    whole.user_id = Some("alice".into());
+    whole.event_name = Some("chat:send".into());
+    whole.route = Some("/ws".into());
+    whole.node = Some("edge-1".into());
+    let shelf = Shelf::empty().await;
+    assert_eq!(shelf.store.insert(std::slice::from_ref(&whole)).await.unwrap(), [true]);
+    assert_eq!(shelf.store.insert(&[whole.clone(), record(2, "192.0.2.1", "new")]).await.unwrap(), [false, true]);
+    assert_eq!(shelf.store.find(&whole.id).await.unwrap().unwrap(), whole);
+    assert_eq!(shelf.store.find("nothing").await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn every_filter_finds_its_records() {
+    let mut alice = record(1, "192.0.2.1", "alice at home");
+    alice.user_id = Some("alice".into());
+    alice.socket_id = Some("s1".into());
+    let mut grave = record(2, "192.0.2.200", "grave").with("detail", "100% <b>_x\\y</b>");
+    grave.severity = Severity::Critical;
+    let mut far = record(3, "2001:db8:1:2::9", "far");
+    far.event_type = EventType::InvalidOrigin;
+    let refusal = AuditRecord { message: "why".into(), ..AuditRecord::refusal(Reason::TokenInvalid, "198.51.100.1".parse().unwrap(), at(4)) };
+    let shelf = Shelf::with(&[alice, grave, far, refusal]).await;
+
+    let network = |text: &str| Filter { network: parse_network(text), ..Filter::default() };
+    let text = |text: &str| Filter { text: Some(text.into()), ..Filter::default() };
+    let cases = [
+        (Filter::default(), vec!["why", "far", "grave", "alice at home"]),
+        (Filter { user_id: Some("alice".into()), ..Filter::default() }, vec!["alice at home"]),
+        (Filter { socket_id: Some("s1".into()), ..Filter::default() }, vec!["alice at home"]),
+        (Filter { severity: Some(Severity::Critical), ..Filter::default() }, vec!["grave"]),
+        (Filter { event_type: Some(EventType::InvalidOrigin), ..Filter::default() }, vec!["far"]),
+        (Filter { since: Some(at(2)), until: Some(at(4)), ..Filter::default() }, vec!["far", "grave"]),
+        (network("192.0.2.1"), vec!["alice at home"]),
+        (network("::ffff:192.0.2.1"), vec!["alice at home"]),
+        (network("192.0.2.0/25"), vec!["alice at home"]),
+        (network("192.0.2.0/24"), vec!["grave", "alice at home"]),
+        (network("2001:db8:1::/48"), vec!["far"]),
+        (network("0.0.0.0/0"), vec!["why", "grave", "alice at home"]),
+        (text("100% <b>_x"), vec!["grave"]),
+        (text("100_"), vec![]),
+        (text("token_invalid"), vec!["why"]),
+        (text("%"), vec!["grave"]),
+        (text("' OR 1=1 --"), vec![]),
+    ];
+    for (filter, expected) in cases {
+        assert_eq!(shelf.messages(filter.clone()).await, expected, "{filter:?}");
+    }
+}
+
+#[tokio::test]
+async fn pages_hold_every_record_once_also_within_one_millisecond() {
+    let records: Vec<_> = (0..25).map(|n| record(n / 10, "192.0.2.1", &n.to_string())).collect();
+    let shelf = Shelf::with(&records).await;
+    let mut seen = Vec::new();
+    let mut cursor = None;
+    loop {
+        let page = shelf.store.page(&Filter::default(), cursor.as_ref(), 4).await.unwrap();
+        seen.extend(page.records.into_iter().map(|record| record.id));
+        cursor = page.next;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    let mut expected: Vec<_> = records.iter().map(|record| (record.timestamp, record.id.clone())).collect();
+    expected.sort_by(|a, b| b.cmp(a));
+    assert_eq!(seen, expected.into_iter().map(|(_, id)| id).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn totals_are_exact_up_to_their_cap() {
+    let records: Vec<_> = (0..10_001).map(|n| record(n, if n == 0 { "192.0.2.2" } else { "192.0.2.1" }, "x")).collect();
+    let shelf = Shelf::with(&records).await;
+    assert_eq!(shelf.store.total(&Filter::default()).await.unwrap(), Total { count: 10_000, is_lower_bound: true });
+    let most = Filter { network: parse_network("192.0.2.1"), ..Filter::default() };
+    assert_eq!(shelf.store.total(&most).await.unwrap(), Total { count: 10_000, is_lower_bound: false });
+}
+
+#[tokio::test]
+async fn a_summary_counts_by_kind_severity_reason_address_and_time() {
+    let mut records: Vec<_> = (0..6).map(|n| record(n * 30_000, "192.0.2.1", "x")).collect();
+    records.push(AuditRecord::refusal(Reason::TokenInvalid, "192.0.2.9".parse().unwrap(), at(70_000)));
+    let shelf = Shelf::with(&records).await;
+    let filter = Filter { since: Some(at(0)), until: Some(at(120_000)), ..Filter::default() };
+    let summary = shelf.store.summary(&filter, Duration::from_secs(60), 1).await.unwrap();
+    assert_eq!(summary.total, 5);
+    assert_eq!(summary.by_type, [(EventType::ValidationError, 4), (EventType::AuthenticationFailure, 1)]);
+    assert_eq!(summary.by_severity, [(Severity::Low, 4), (Severity::Medium, 1)]);
+    assert_eq!(summary.by_reason, [("token_invalid".to_owned(), 1)]);
+    assert_eq!(summary.top_addresses, [("192.0.2.1".parse().unwrap(), 4)]);
+    assert_eq!(summary.buckets.iter().map(|bucket| bucket.total).collect::<Vec<_>>(), [2, 3]);
+}
+
+#[tokio::test]
+async fn what_is_beyond_the_maximum_goes_oldest_first() {
+    let records: Vec<_> = (0..10).map(|n| record(n, "192.0.2.1", &n.to_string())).collect();
+    let shelf = Shelf::with(&records).await;
+    assert_eq!(shelf.store.delete_beyond(3).await.unwrap(), 7);
+    assert_eq!(shelf.store.delete_beyond(3).await.unwrap(), 0);
+    assert_eq!(shelf.messages(Filter::default()).await, ["9", "8", "7"]);
+}
+
+#[tokio::test]
+async fn a_store_has_one_owner_and_outlives_it() {
+    let shelf = Shelf::with(&[record(1, "192.0.2.1", "kept")]).await;
+    let second = AuditStore::open(&url(&shelf.folder)).await;
+    assert!(matches!(second, Err(StoreError::InUse(_))));
+    let Shelf { store, folder } = shelf;
+    store.close().await;
+    drop(store);
+    let shelf = Shelf { store: AuditStore::open(&url(&folder)).await.unwrap(), folder };
+    assert_eq!(shelf.messages(Filter::default()).await, ["kept"]);
+}
+
+#[tokio::test]
+async fn another_kind_of_store_is_refused_without_its_password() {
+    for url in ["postgres://picket:canary@db/picket", "sqlite:", "sqlite::memory:", "/var/lib/picket.db"] {
+        let error = AuditStore::open(url).await.err().unwrap().to_string();
+        assert!(error.contains("sqlite:PATH") && !error.contains("canary"), "{error}");
+    }
+}

@@ -1,0 +1,138 @@
+//! The command line.
+
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Security gateway for WebSocket and Socket.IO applications
+#[derive(Debug, Parser)]
+#[command(name = "picket", version, arg_required_else_help = true, after_help = EXAMPLES)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  picket standalone                       a demo chat to attack, for a first look
+  picket standalone --config picket.yaml --data-dir /var/lib/picket
+  picket check-config picket.yaml         every mistake with its line
+  picket token --subject alice --role member --ttl 1h
+  PICKET_NODE__LISTEN=0.0.0.0:9000 picket standalone --config picket.yaml
+
+Settings: flags go before the environment (PICKET_NODE__LISTEN is node.listen),
+that before the file, that before the defaults of production or development.
+PICKET_LOG filters the log, as in info,picket_node=debug.";
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run node and coordinator in one process, with the state in memory
+    #[command(after_help = STANDALONE)]
+    Standalone(StandaloneArgs),
+    /// Run a node: not available in this version
+    Node(ConfigArgs),
+    /// Run a coordinator: not available in this version
+    Coordinator(ConfigArgs),
+    /// Print the effective configuration with secrets masked, or every mistake in it
+    CheckConfig(CheckConfigArgs),
+    /// Print the JSON Schema of the configuration file
+    Schema,
+    /// Sign an application token with a configured HMAC secret, for development
+    #[command(after_help = TOKEN)]
+    Token(TokenArgs),
+}
+
+const STANDALONE: &str = "\
+Without a configuration file the environment is development. Without routes, in
+development and on a loopback address, a demo chat is the upstream.
+Ctrl-C drains: sockets are closed spread over time; a second one ends at once.";
+
+const TOKEN: &str = "\
+The issuer stands in the configuration, with a secret of 32 bytes or more:
+  auth:
+    jwt:
+      issuers:
+        - issuer: https://id.example.com
+          audience: chat
+          algorithms: [HS256]
+          secretFile: jwt.secret";
+
+#[derive(Debug, Args)]
+pub struct ConfigArgs {
+    /// The configuration file, in YAML
+    #[arg(long, value_name = "FILE", env = "PICKET_CONFIG")]
+    pub config: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct StandaloneArgs {
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Where the audit store lies; without it a temporary folder, removed at the end
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct CheckConfigArgs {
+    /// The configuration file; goes before --config
+    #[arg(value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    #[command(flatten)]
+    pub config: ConfigArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct TokenArgs {
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// The user
+    #[arg(long)]
+    pub subject: String,
+    /// A role of the user; may be given several times
+    #[arg(long = "role", value_name = "ROLE")]
+    pub roles: Vec<String>,
+    /// How long the token is valid: 90s, 15m, 1h, 7d
+    #[arg(long, default_value = "1h", value_parser = duration)]
+    pub ttl: Duration,
+    /// Which issuer signs, if there are several
+    #[arg(long)]
+    pub issuer: Option<String>,
+}
+
+/// a number with a unit
+fn duration(text: &str) -> Result<Duration, String> {
+    const DAYS_MAX: u64 = 3650;
+    let unit = |suffix: char| match suffix {
+        's' => Some(1),
+        'm' => Some(60),
+        'h' => Some(3600),
+        'd' => Some(86_400),
+        _ => None,
+    };
+    let seconds = text.chars().last().and_then(unit).and_then(|unit| text[..text.len() - 1].parse::<u64>().ok()?.checked_mul(unit));
+    match seconds {
+        Some(seconds) if seconds > 0 && seconds <= DAYS_MAX * 86_400 => Ok(Duration::from_secs(seconds)),
+        Some(_) => Err(format!("must be more than nothing and at most {DAYS_MAX}d")),
+        None => Err("write a number and a unit, such as 90s, 15m, 1h or 7d".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_time_has_a_unit() {
+        assert_eq!(duration("15m"), Ok(Duration::from_secs(900)));
+        for wrong in ["", "15", "h", "-1h", "0s", "1é", "99999999999999999999d", "4000d"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+}

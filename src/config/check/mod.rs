@@ -1,0 +1,137 @@
+//! What a configuration must be besides well-formed: every mistake in its meaning, unsafe production settings among them.
+
+mod access;
+mod routes;
+
+use ipnet::IpNet;
+use picket_shared::policy::{Environment, Mistake, Rules};
+use serde_json::Value;
+
+use super::{Config, shape};
+
+/// what is said about a setting of the contract that this version does not carry out: refused rather than ignored
+const UNAVAILABLE: &str = "is not available in this version";
+
+/// the configuration, or every mistake in its shape and meaning
+pub fn check(value: Value) -> Result<Config, Vec<Mistake>> {
+    let shaped = shape::read(value);
+    let meaning = meaning(&shaped.config).into_iter().filter(|mistake| shaped.understood(&mistake.path));
+    let mistakes: Vec<_> = shaped.mistakes.iter().cloned().chain(meaning).collect();
+    if mistakes.is_empty() { Ok(shaped.config) } else { Err(mistakes) }
+}
+
+fn meaning(config: &Config) -> Vec<Mistake> {
+    let mut mistakes = config.node.unavailable();
+    state(config, &mut mistakes);
+    trusted_proxies(config, &mut mistakes);
+    routes::check(config, &mut mistakes);
+    access::auth(config, &mut mistakes);
+    access::coordinator(config, &mut mistakes);
+    if config.telemetry.otlp_endpoint.is_some() {
+        mistakes.push(Mistake::new("telemetry.otlpEndpoint", format!("{UNAVAILABLE}; metrics are at /metrics")));
+    }
+    policy(config, &mut mistakes);
+    mistakes
+}
+
+fn is_production(config: &Config) -> bool {
+    config.environment == Environment::Production
+}
+
+fn state(config: &Config, mistakes: &mut Vec<Mistake>) {
+    const REDIS: [&str; 4] = ["redis://", "rediss://", "redis-cluster://", "redis-sentinel://"];
+    let url = config.state.url.as_str();
+    if REDIS.iter().any(|scheme| url.starts_with(scheme)) {
+        let message = format!("Redis {UNAVAILABLE}; `picket standalone` keeps its state in memory: write memory://, or leave it out");
+        mistakes.push(Mistake::new("state.url", message));
+    } else if url != "memory://" {
+        mistakes.push(Mistake::new("state.url", "must be memory://"));
+    }
+}
+
+fn trusted_proxies(config: &Config, mistakes: &mut Vec<Mistake>) {
+    let everybody = IpNet::aggregate(&config.node.trusted_proxies).iter().any(|network| network.prefix_len() == 0);
+    if everybody && is_production(config) {
+        let message = "trusting every proxy lets every client choose its address; list the addresses of your load balancers";
+        mistakes.push(Mistake::new("node.trustedProxies", message));
+    }
+}
+
+fn policy(config: &Config, mistakes: &mut Vec<Mistake>) {
+    if let Err(found) = Rules::compile(config.policy.clone(), config.environment) {
+        mistakes.extend(found.into_iter().map(|mistake| Mistake::new(format!("policy.{}", mistake.path), mistake.message)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// a sound production configuration with a patch laid over it, and what is said about it
+    pub(super) fn said_about(patch: Value) -> Vec<(String, String)> {
+        let hash = crate::config::credential::hash("correct horse battery staple").unwrap();
+        let mut value = json!({
+            "environment": "production",
+            "state": { "url": "memory://" },
+            "node": { "routes": [{ "path": "/ws", "upstream": "ws://127.0.0.1:4000/ws", "protocol": "json" }] },
+            "coordinator": { "admin": { "username": "warden", "passwordHash": hash } },
+        });
+        lay(&mut value, patch);
+        check(value).err().unwrap_or_default().into_iter().map(|mistake| (mistake.path, mistake.message)).collect()
+    }
+
+    fn lay(target: &mut Value, patch: Value) {
+        match (target, patch) {
+            (Value::Object(fields), Value::Object(patch)) => {
+                for (name, value) in patch {
+                    lay(fields.entry(name).or_insert(Value::Null), value);
+                }
+            }
+            (target, patch) => *target = patch,
+        }
+    }
+
+    /// each patch makes exactly one mistake, at this path and with these words
+    pub(super) fn each_is_refused(cases: Vec<(Value, &str, &str)>) {
+        for (patch, path, words) in cases {
+            let said = said_about(patch.clone());
+            assert_eq!(said.len(), 1, "{patch}: {said:?}");
+            assert!(said[0].0 == path && said[0].1.contains(words), "{patch}: {said:?}");
+        }
+    }
+
+    #[test]
+    fn a_sound_configuration_passes() {
+        assert_eq!(said_about(json!({})), []);
+        assert_eq!(said_about(json!({ "node": { "trustedProxies": ["10.0.0.0/8"] } })), []);
+        assert_eq!(said_about(json!({ "environment": "development", "node": { "trustedProxies": ["0.0.0.0/0"] } })), []);
+    }
+
+    #[test]
+    fn unsafe_and_unavailable_settings_are_refused() {
+        each_is_refused(vec![
+            (json!({ "state": { "url": "rediss://127.0.0.1" } }), "state.url", "not available"),
+            (json!({ "state": { "url": "postgres://x" } }), "state.url", "memory://"),
+            (json!({ "node": { "trustedProxies": ["0.0.0.0/0"] } }), "node.trustedProxies", "every proxy"),
+            (json!({ "node": { "trustedProxies": ["::/0"] } }), "node.trustedProxies", "every proxy"),
+            (json!({ "node": { "trustedProxies": ["0.0.0.0/1", "128.0.0.0/1"] } }), "node.trustedProxies", "every proxy"),
+            (json!({ "node": { "tls": { "certFile": "x" } } }), "node.tls", "not available"),
+            (json!({ "telemetry": { "otlpEndpoint": "http://x" } }), "telemetry.otlpEndpoint", "not available"),
+            (json!({ "policy": { "enforce": "shadow" } }), "policy.enforce", "in this version"),
+            (json!({ "policy": { "cors": { "allowedOrigins": ["*"] } } }), "policy.cors.allowedOrigins[0]", "allowAnyOrigin"),
+            (
+                json!({ "policy": { "monitoring": { "notifications": [{ "kind": "webhook", "url": "https://x", "minSeverity": "high" }] } } }),
+                "policy.monitoring.notifications",
+                "in this version",
+            ),
+        ]);
+    }
+
+    #[test]
+    fn shape_and_meaning_are_said_together_but_nothing_twice() {
+        let said = said_about(json!({ "node": { "listen": 7, "routes": "none" }, "policy": { "cors": { "allowedOrigins": ["*"] } } }));
+        let paths: Vec<_> = said.iter().map(|(path, _)| path.as_str()).collect();
+        assert_eq!(paths, ["node.listen", "node.routes", "policy.cors.allowedOrigins[0]"]);
+    }
+}

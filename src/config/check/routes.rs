@@ -1,0 +1,146 @@
+//! Routes: paths, hosts, upstreams, and how events are named.
+
+use picket_node::config::{DenyMode, Protocol, RouteConfig};
+use picket_shared::policy::Mistake;
+use std::collections::HashSet;
+use url::Url;
+
+use super::UNAVAILABLE;
+use crate::config::Config;
+
+/// routes of one node
+const ROUTES_MAX: usize = 1000;
+
+pub fn check(config: &Config, mistakes: &mut Vec<Mistake>) {
+    let routes = &config.node.routes;
+    if routes.is_empty() && !config.may_run_the_demo() {
+        let message = "name at least one route, such as { path: /ws, upstream: 'ws://127.0.0.1:4000/ws', protocol: json }";
+        mistakes.push(Mistake::new("node.routes", message));
+    }
+    if routes.len() > ROUTES_MAX {
+        mistakes.push(Mistake::new("node.routes", format!("has {} entries; at most {ROUTES_MAX} are allowed", routes.len())));
+    }
+    let mut taken = HashSet::new();
+    for (index, route) in routes.iter().enumerate() {
+        let at = format!("node.routes[{index}]");
+        let mut mistake = |field: &str, message: String| mistakes.push(Mistake::new(format!("{at}.{field}"), message));
+        for (field, wrong) in wrong_fields(route) {
+            mistake(field, wrong);
+        }
+        for host in hosts(route) {
+            if !taken.insert((host.clone(), route.path.as_str())) {
+                let host = host.map_or_else(|| "any host".to_owned(), |host| format!("host {host}"));
+                mistake("path", format!("another route already serves {} for {host}", route.path));
+            }
+        }
+    }
+}
+
+/// the hosts of a route; `None` is any
+fn hosts(route: &RouteConfig) -> Vec<Option<String>> {
+    if route.hosts.is_empty() {
+        return vec![None];
+    }
+    route.hosts.iter().map(|host| Some(host.to_ascii_lowercase())).collect()
+}
+
+fn wrong_fields(route: &RouteConfig) -> Vec<(&'static str, String)> {
+    let mut wrong = Vec::new();
+    if !route.path.starts_with('/') || route.path.contains(['?', '#']) || route.path.contains(char::is_whitespace) {
+        wrong.push(("path", "must start with `/`, and have no query, fragment or blank".to_owned()));
+    }
+    if let Some(host) = route.hosts.iter().find(|host| !is_host(host)) {
+        wrong.push(("hosts", format!("`{host}` is not a host name; write it without scheme, port and path")));
+    }
+    if let Err(message) = check_upstream(&route.upstream) {
+        wrong.push(("upstream", message));
+    }
+    if route.protocol == Protocol::MsgPack {
+        wrong.push(("protocol", format!("msgpack {UNAVAILABLE}")));
+    }
+    if route.deny_mode == DenyMode::AcceptThenClose {
+        wrong.push(("denyMode", format!("accept-then-close {UNAVAILABLE}")));
+    }
+    if !is_event_field(&route.event_field) {
+        wrong.push(("eventField", "must be the name of a top-level field, or a JSON pointer such as /meta/type".to_owned()));
+    }
+    wrong
+}
+
+fn is_host(host: &str) -> bool {
+    !host.contains([':', '/', '*']) && url::Host::parse(host).is_ok()
+}
+
+fn check_upstream(text: &str) -> Result<(), String> {
+    let url = Url::parse(text).map_err(|error| format!("is not a URL ({error}); write it as http://127.0.0.1:3000 or ws://127.0.0.1:4000/ws"))?;
+    match url.scheme() {
+        "http" | "ws" => {}
+        "https" | "wss" => return Err(format!("TLS to the upstream {UNAVAILABLE}; use http:// or ws://")),
+        other => return Err(format!("`{other}` is not a scheme of an upstream; use http:// or ws://")),
+    }
+    if url.host_str().is_none_or(str::is_empty) {
+        return Err("names no host".to_owned());
+    }
+    if !url.username().is_empty() || url.password().is_some() || url.query().is_some() || url.fragment().is_some() {
+        return Err("must not have a user, a password, a query or a fragment".to_owned());
+    }
+    Ok(())
+}
+
+/// a name, or a pointer whose `~` are escaped (RFC 6901 section 3)
+fn is_event_field(text: &str) -> bool {
+    let escaped = text.split('~').skip(1).all(|rest| rest.starts_with(['0', '1']));
+    !text.is_empty() && (!text.starts_with('/') || escaped)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{each_is_refused, said_about};
+    use serde_json::{Value, json};
+
+    fn with(field: &str, value: Value) -> Value {
+        let mut route = json!({ "path": "/ws", "upstream": "ws://127.0.0.1:4000/ws", "protocol": "json" });
+        route[field] = value;
+        json!({ "node": { "routes": [route] } })
+    }
+
+    #[test]
+    fn what_cannot_be_routed_is_refused() {
+        let field = |name: &'static str, value: Value, words: &'static str| (name, value, words);
+        for (name, value, words) in [
+            field("path", json!("ws"), "must start with"),
+            field("path", json!("/ws?x"), "no query"),
+            field("hosts", json!(["https://a.example.com"]), "host name"),
+            field("hosts", json!(["a.example.com:80"]), "host name"),
+            field("upstream", json!("127.0.0.1:4000"), "is not a URL"),
+            field("upstream", json!("wss://127.0.0.1:4000"), "not available"),
+            field("upstream", json!("ftp://127.0.0.1"), "not a scheme"),
+            field("upstream", json!("ws://user@127.0.0.1"), "user"),
+            field("protocol", json!("msgpack"), "not available"),
+            field("denyMode", json!("accept-then-close"), "not available"),
+            field("eventField", json!(""), "top-level"),
+            field("eventField", json!("/a~b"), "pointer"),
+        ] {
+            each_is_refused(vec![(with(name, value), &format!("node.routes[0].{name}"), words)]);
+        }
+        assert_eq!(said_about(with("eventField", json!("/meta/ty~1pe"))), []);
+        assert_eq!(said_about(with("hosts", json!(["a.example.com", "192.0.2.1"]))), []);
+    }
+
+    #[test]
+    fn a_path_is_served_once_for_each_host() {
+        let route = |hosts: Value| json!({ "path": "/ws", "hosts": hosts, "upstream": "ws://127.0.0.1:1", "protocol": "json" });
+        let said = |routes: Value| said_about(json!({ "node": { "routes": routes } }));
+        assert_eq!(said(json!([route(json!(["a.test"])), route(json!(["b.test"])), route(json!([]))])), []);
+        let twice = said(json!([route(json!(["a.test"])), route(json!(["A.test"]))]));
+        assert_eq!(twice, [("node.routes[1].path".into(), "another route already serves /ws for host a.test".into())]);
+    }
+
+    #[test]
+    fn without_routes_only_the_demo_starts() {
+        let none = |environment: &str, listen: &str| said_about(json!({ "environment": environment, "node": { "routes": [], "listen": listen } }));
+        assert_eq!(none("development", "127.0.0.1:8080"), []);
+        assert_eq!(none("development", "0.0.0.0:8080").len(), 1);
+        assert_eq!(none("production", "127.0.0.1:8080").len(), 1);
+    }
+}
