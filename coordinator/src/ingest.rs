@@ -152,31 +152,6 @@ fn is_always_stored(record: &AuditRecord) -> bool {
     record.severity > Severity::Low || record.event_type.is_administrative()
 }
 
-/// deletes what is beyond the store's bound, in small steps, until `stop` resolves
-pub(crate) async fn keep_within_bounds(store: AuditStore, instruments: Instruments, records_max: u64, stop: impl Future<Output = ()>) {
-    const PERIOD: Duration = Duration::from_secs(60);
-    const PAUSE: Duration = Duration::from_millis(50);
-    tokio::pin!(stop);
-    let mut pause = PAUSE;
-    loop {
-        tokio::select! {
-            () = tokio::time::sleep(pause) => {}
-            () = &mut stop => return,
-        }
-        pause = match store.delete_beyond(records_max).await {
-            Ok(0) => PERIOD,
-            Ok(deleted) => {
-                instruments.records_deleted.add(deleted, &[]);
-                PAUSE
-            }
-            Err(error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "old audit records not deleted");
-                PERIOD
-            }
-        };
-    }
-}
-
 #[cfg(test)]
 #[path = "ingest_tests.rs"]
 mod tests;

@@ -8,6 +8,7 @@ mod ingest;
 mod load;
 mod metrics;
 mod reputation;
+mod retention;
 mod store;
 
 pub use api::auth::CredentialError;
@@ -25,17 +26,15 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 
 use api::Api;
-use api::auth::{Credential, Failures, Gate};
+use api::auth::{Credential, Failures, Gate, Sessions};
 use config::CoordinatorConfig;
 use enforcement::Enforcement;
 use heartbeat::Heartbeat;
 use ingest::Ingest;
 use load::Load;
 use metrics::Instruments;
+use retention::Retention;
 use store::AuditStore;
-
-/// audit records that the store keeps; beyond it the oldest go
-const RECORDS_MAX: u64 = 10_000_000;
 
 /// what a coordinator is made of
 pub struct Parts {
@@ -102,7 +101,8 @@ fn run(parts: Parts, credential: Option<Credential>, tokens: Option<TokenVerifie
         scored: None,
     };
     tasks.spawn("audit ingest", ingest.run(tasks.stopped()));
-    tasks.spawn("audit retention", ingest::keep_within_bounds(store.clone(), instruments.clone(), RECORDS_MAX, tasks.stopped()));
+    let retention = Retention { store: store.clone(), clock: clock.clone(), instruments: instruments.clone() };
+    tasks.spawn("audit retention", retention.run(tasks.stopped()));
     let heartbeat = Heartbeat {
         id: id.clone(),
         state: state.clone(),
@@ -116,6 +116,7 @@ fn run(parts: Parts, credential: Option<Credential>, tokens: Option<TokenVerifie
         id: id.clone(),
         credential,
         tokens,
+        sessions: Sessions::default(),
         addresses: Failures::default(),
         accounts: Failures::default(),
         outbox: outbox.clone(),

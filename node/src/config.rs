@@ -151,6 +151,15 @@ pub struct Limits {
     /// bytes of an event's name
     #[schemars(range(min = 1, max = 65_536))]
     pub identifier_bytes_max: usize,
+    /// fragments of one message
+    #[schemars(range(min = 1))]
+    pub fragments_max: usize,
+    /// from the first to the last byte of one message
+    #[schemars(range(min = 1))]
+    pub message_timeout_ms: u64,
+    /// pings, pongs and closes of a client in any five seconds
+    #[schemars(range(min = 1))]
+    pub control_frames_max: u32,
     /// bytes that wait for a slow reader
     #[schemars(range(min = 1))]
     pub queued_bytes_max: usize,
@@ -190,6 +199,9 @@ impl Default for Limits {
             namespaces_max: 16,
             token_bytes_max: picket_shared::token::TOKEN_BYTES_MAX,
             identifier_bytes_max: picket_shared::audit::IDENTIFIER_BYTES_MAX,
+            fragments_max: 1024,
+            message_timeout_ms: 30_000,
+            control_frames_max: 50,
             queued_bytes_max: 1_048_576,
             write_timeout_ms: 10_000,
             ping_interval_ms: 25_000,

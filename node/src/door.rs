@@ -14,7 +14,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
-use tokio_tungstenite::tungstenite::protocol::Role;
 
 use crate::admission::{admit, screen};
 use crate::answer::Answer;
@@ -27,7 +26,7 @@ use crate::gate::Gate;
 use crate::handshake::{self, Wish};
 use crate::refusal::Refusal;
 use crate::route::{Route, Routes};
-use crate::session::{Attention, Conversation, Plain, Presence, Relay, SocketIo, Sockets, websocket};
+use crate::session::{Attention, Conversation, Plain, Presence, Relay, SocketIo, Sockets};
 use crate::upstream::{self, Opened};
 
 pub struct Door {
@@ -95,10 +94,8 @@ impl Door {
             let Ok(client) = on_upgrade.await else {
                 return;
             };
-            let message_bytes_max = gate.policy.current().validation.payload_bytes_max;
-            let client = websocket(client, Role::Server, &gate.limits, message_bytes_max).await;
-            let upstream = websocket(tunnel, Role::Client, &gate.limits, message_bytes_max).await;
-            Relay::new(gate, tasks, attempt, conversation, Sockets { client, upstream }, attention).run().await;
+            let sockets = Sockets::over(client, tunnel, &gate).await;
+            Relay::new(gate, tasks, attempt, conversation, sockets, attention).run().await;
             drop(place);
         });
         Ok(response)

@@ -37,6 +37,9 @@ pub fn judge(head: &request::Parts) -> Result<Wish, Answer> {
             return Err(Answer::refused(Reason::ProtocolError, format!("two {name} headers")));
         }
     }
+    if head.version == Version::HTTP_11 && !head.headers.contains_key(header::HOST) {
+        return Err(Answer::refused(Reason::ProtocolError, "no Host header"));
+    }
     if is_ambiguous(head.uri.path()) {
         return Err(Answer::refused(Reason::ProtocolError, "ambiguous path"));
     }

@@ -1,4 +1,5 @@
-//! The gateway's listener: accepts sockets within bounds and serves one request on each.
+//! The gateway's listener: accepts sockets within bounds and serves one request on each, as every answer but 101 says
+//! `Connection: close`.
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -68,7 +69,6 @@ async fn serve_one(stream: TcpStream, peer: SocketAddr, door: Arc<Door>, place: 
         async move { Ok::<Response<Full<Bytes>>, Infallible>(door.enter(peer, request, place).await) }
     });
     let connection = hyper::server::conn::http1::Builder::new()
-        .keep_alive(false)
         .timer(TokioTimer::new())
         .header_read_timeout(Duration::from_millis(limits.header_timeout_ms))
         .max_headers(limits.headers_max)

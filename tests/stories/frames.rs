@@ -201,10 +201,10 @@ async fn x27_an_upstream_that_dies_closes_its_clients_with_1014_within_a_second_
     let upstream = Upstream::echo().await;
     let limit = json!({ "rateLimiting": { "concurrentConnections": { "perAddress": 1, "perUser": 20 } } });
     let picket = Picket::guarding(&upstream).policy(limit).start().await;
-    let mut alice = picket.caller("198.51.100.7").comes_in().await;
-    let mut bob = picket.caller("198.51.100.8").comes_in().await;
-    alice.is_still_served().await;
-    bob.is_still_served().await;
+    // Raw, as the library of the other clients does not know 1014.
+    let mut alice = picket.wire("198.51.100.7").await;
+    let mut bob = picket.wire("198.51.100.8").await;
+    picket.admin().counts("two open connections", |metrics| metrics["activeConnections"] == 2).await;
 
     upstream.dies();
     let closed = tokio::time::timeout(std::time::Duration::from_secs(1), async { (alice.closes().await, bob.closes().await) }).await;

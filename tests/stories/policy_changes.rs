@@ -100,37 +100,3 @@ async fn the_history_says_who_changed_what_and_a_rollback_goes_back() {
     assert_eq!(back["policy"], original["policy"]);
     assert_ne!(back["version"], original["version"], "a rollback is a change of its own");
 }
-
-#[tokio::test]
-async fn in_shadow_everything_passes_and_is_recorded() {
-    let upstream = Upstream::echo().await;
-    let picket = Picket::guarding(&upstream)
-        .policy(json!({ "enforce": "shadow", "validation": { "allowedEventTypes": ["chat:*"], "content": { "mode": "reject" } } }))
-        .start()
-        .await;
-
-    let mut mallory = picket.caller("198.51.100.7").origin("https://evil.example").comes_in().await;
-    mallory.sends(json!({ "type": "admin:drop", "text": "<script>alert(1)</script>" })).await;
-    mallory.receives(json!({ "type": "admin:drop", "text": "<script>alert(1)</script>" })).await;
-
-    picket.admin().audited("eventType=INVALID_ORIGIN", 1).await;
-    picket.admin().audited("eventType=UNAUTHORIZED_EVENT", 1).await;
-}
-
-#[tokio::test]
-async fn the_kill_switch_lets_everything_through() {
-    let upstream = Upstream::echo().await;
-    let picket = Picket::guarding(&upstream).policy(json!({ "validation": { "allowedEventTypes": ["chat:*"] } })).patient().start().await;
-    let mut alice = picket.caller("198.51.100.7").comes_in().await;
-    alice.sends(json!({ "type": "orders:new" })).await;
-    alice.is_refused("unknown_event").await;
-
-    picket.admin().changes_policy(json!({ "enforce": "off" })).await.succeeds();
-
-    eventually("the event to pass", async || {
-        alice.sends(json!({ "type": "orders:new" })).await;
-        let answer = alice.receives_text(|text| text.contains("orders:new")).await;
-        (!answer.contains("unknown_event")).then_some(())
-    })
-    .await;
-}

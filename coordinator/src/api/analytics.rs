@@ -1,14 +1,14 @@
 //! Counts over a time, as dashboard and report show them, with a series that has no gaps.
 
-use parking_lot::Mutex;
 use picket_shared::clock::Timestamp;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
+use tokio::sync::Mutex;
 
 use super::Api;
-use crate::store::{Bucket, Filter, StoreError, Summary};
+use crate::store::{Bucket, Span, StoreError, Summary};
 
 /// addresses in the list of those with the most records
 const TOP_MAX: u32 = 10;
@@ -16,7 +16,7 @@ const TOP_MAX: u32 = 10;
 const POINTS_MAX: u64 = 120;
 /// lengths of a point that people can read
 const STEPS_MS: [u64; 8] = [60_000, 300_000, 900_000, 3_600_000, 7_200_000, 21_600_000, 86_400_000, 604_800_000];
-/// how old the last answer may be: open dashboards ask often, and each count reads every record of the time
+/// how old the last answer may be: open dashboards ask often, and the busiest addresses are counted record by record
 const FRESH: Duration = Duration::from_secs(3);
 
 #[derive(Clone, Serialize)]
@@ -44,33 +44,33 @@ pub(super) struct Series {
     pub(super) points: Vec<Bucket>,
 }
 
-/// the last answer for the last day
+/// the last answer for the last day; who finds it too old holds up the others until there is a new one
 #[derive(Default)]
 pub(crate) struct Cache(Mutex<Option<(Timestamp, Analytics)>>);
 
 /// the last 24 hours, at most a few seconds old
 pub(super) async fn last_day(api: &Api, now: Timestamp) -> Result<Analytics, StoreError> {
-    if let Some((at, analytics)) = &*api.analytics.0.lock()
-        && now.since(*at) < FRESH
-    {
+    let mut last = api.analytics.0.lock().await;
+    if let Some((_, analytics)) = last.as_ref().filter(|(at, _)| now.since(*at) < FRESH) {
         return Ok(analytics.clone());
     }
-    let analytics = over(api, now.minus(Duration::from_secs(86_400)), now.plus(Duration::from_secs(1))).await?;
-    *api.analytics.0.lock() = Some((now, analytics.clone()));
+    let span = Span { since: now.minus(Duration::from_secs(86_400)), until: now.plus(Duration::from_secs(1)) };
+    let analytics = over(api, span).await?;
+    *last = Some((now, analytics.clone()));
     Ok(analytics)
 }
 
-pub(super) async fn over(api: &Api, since: Timestamp, until: Timestamp) -> Result<Analytics, StoreError> {
-    let bucket = bucket(until.since(since));
-    let filter = Filter { since: Some(since), until: Some(until), ..Filter::default() };
-    let Summary { total, by_type, by_severity, by_reason, top_addresses, buckets } = api.store.summary(&filter, bucket, TOP_MAX).await?;
+/// counted by whole minutes
+pub(super) async fn over(api: &Api, span: Span) -> Result<Analytics, StoreError> {
+    let bucket = bucket(span.until.since(span.since));
+    let Summary { total, by_type, by_severity, by_reason, top_addresses, buckets } = api.store.summary(span, bucket, TOP_MAX).await?;
     Ok(Analytics {
         total,
         event_counts: by_type.into_iter().map(|(kind, count)| (kind.as_str(), count)).collect(),
         severity_counts: by_severity.into_iter().map(|(severity, count)| (severity.as_str(), count)).collect(),
         reason_counts: by_reason.into_iter().collect(),
         top_ips: top_addresses.into_iter().map(|(ip, count)| TopAddress { ip, count }).collect(),
-        series: Series { bucket_ms: millis(bucket), points: without_gaps(buckets, since, until, millis(bucket)) },
+        series: Series { bucket_ms: millis(bucket), points: without_gaps(buckets, span, millis(bucket)) },
     })
 }
 
@@ -80,10 +80,10 @@ fn bucket(span: Duration) -> Duration {
     Duration::from_millis(step.unwrap_or_else(|| millis(span).div_ceil(POINTS_MAX)))
 }
 
-fn without_gaps(buckets: Vec<Bucket>, since: Timestamp, until: Timestamp, bucket_ms: u64) -> Vec<Bucket> {
+fn without_gaps(buckets: Vec<Bucket>, span: Span, bucket_ms: u64) -> Vec<Bucket> {
     let mut known: BTreeMap<_, _> = buckets.into_iter().map(|bucket| (bucket.at, bucket)).collect();
-    let first = since.as_millis() / bucket_ms;
-    let last = until.as_millis().saturating_sub(1) / bucket_ms;
+    let first = span.since.as_millis() / bucket_ms;
+    let last = span.until.as_millis().saturating_sub(1) / bucket_ms;
     let times = (first..=last).map(|number| Timestamp::from_millis(number * bucket_ms));
     times.map(|at| known.remove(&at).unwrap_or(Bucket { at, total: 0, counts: BTreeMap::new() })).collect()
 }
@@ -101,7 +101,7 @@ mod tests {
         for span in [1, 3_600, 86_400, 7 * 86_400, 30 * 86_400, 100 * 365 * 86_400] {
             let (since, until) = (Timestamp::from_millis(1_000_000_000_007), Timestamp::from_millis(1_000_000_000_007 + span * 1000));
             let bucket = millis(bucket(until.since(since)));
-            let points = without_gaps(Vec::new(), since, until, bucket);
+            let points = without_gaps(Vec::new(), Span { since, until }, bucket);
             assert!((1..=121).contains(&points.len()), "{span}: {}", points.len());
             assert!(points[0].at <= since && points.last().unwrap().at < until);
         }

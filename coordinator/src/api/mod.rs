@@ -1,4 +1,4 @@
-//! The management API: one endpoint, one file. Everything lies behind [`auth`], paths that do not exist included.
+//! The management API and the dashboard: one endpoint, one file. Everything lies behind [`auth`], paths that do not exist included.
 
 mod analytics;
 mod audit_logs;
@@ -15,8 +15,11 @@ mod health;
 mod history;
 mod input;
 mod listener;
+mod login;
+mod logout;
 mod metrics;
 mod nodes;
+mod pages;
 mod problem;
 mod report;
 mod reputation;
@@ -105,8 +108,11 @@ fn router(api: Arc<Api>) -> Router {
         .route("/blocks", get(blocks::get))
         .route("/reputation/{ip}", get(reputation::get))
         .route("/report", get(report::get))
-        .route("/nodes", get(nodes::get));
-    Router::new()
+        .route("/nodes", get(nodes::get))
+        .route("/login", post(login::post))
+        .route("/logout", post(logout::post));
+    let pages = pages::routes().fold(Router::new(), |router, (path, page)| router.route(path, page));
+    pages
         .nest("/api/security", security)
         .fallback(async || Problem::not_found("there is nothing at this path"))
         .method_not_allowed_fallback(async || Problem::new(http::StatusCode::METHOD_NOT_ALLOWED, "this path does not take this method"))

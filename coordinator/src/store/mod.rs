@@ -29,6 +29,7 @@ const READERS_MAX: u32 = 4;
 const WAIT_MAX: Duration = Duration::from_secs(5);
 /// records deleted in one step, so that writes are not held up
 const DELETE_STEP: u32 = 5_000;
+const MINUTE_MS: u64 = 60_000;
 /// users listed for an address
 const USERS_MAX: u32 = 100;
 
@@ -70,6 +71,26 @@ pub struct Total {
     pub count: u64,
     /// there may be more
     pub is_lower_bound: bool,
+}
+
+/// from `since` until before `until`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    pub since: Timestamp,
+    pub until: Timestamp,
+}
+
+impl Span {
+    /// the minutes that it touches: counts are kept by the minute
+    fn whole_minutes(self) -> Self {
+        let last = Timestamp::from_millis(self.until.as_millis().saturating_add(MINUTE_MS - 1));
+        Span { since: minute(self.since), until: minute(last) }
+    }
+}
+
+/// the beginning of a moment's minute
+fn minute(time: Timestamp) -> Timestamp {
+    Timestamp::from_millis(time.as_millis() / MINUTE_MS * MINUTE_MS)
 }
 
 /// counts over a time
@@ -117,8 +138,16 @@ impl AuditStore {
     pub async fn insert(&self, records: &[AuditRecord]) -> Result<Vec<bool>, StoreError> {
         let mut transaction = self.writer.begin().await?;
         let mut new = Vec::with_capacity(records.len());
+        let mut counts: BTreeMap<queries::CountKey, u64> = BTreeMap::new();
         for record in records {
-            new.push(queries::insert(&mut transaction, record).await?);
+            let is_new = queries::insert(&mut transaction, record).await?;
+            new.push(is_new);
+            if is_new {
+                *counts.entry((minute(record.timestamp), record.event_type, record.severity, record.reason)).or_default() += 1;
+            }
+        }
+        for (key, count) in counts {
+            queries::count_up(&mut transaction, key, count).await?;
         }
         transaction.commit().await?;
         Ok(new)
@@ -147,18 +176,19 @@ impl AuditStore {
         Ok(Total { count: count.min(cap), is_lower_bound: count > cap })
     }
 
-    /// everything a dashboard or report says about the records of `filter`
-    pub async fn summary(&self, filter: &Filter, bucket: Duration, top: u32) -> Result<Summary, StoreError> {
+    /// everything a dashboard or report says about a span
+    pub async fn summary(&self, span: Span, bucket: Duration, top: u32) -> Result<Summary, StoreError> {
         let mut connection = self.readers.acquire().await?;
+        let span = span.whole_minutes();
         let bucket_ms = u64::try_from(bucket.as_millis()).unwrap_or(u64::MAX);
-        let by_type = queries::counts_by_type(&mut connection, filter).await?;
+        let by_type = queries::counts_by_type(&mut connection, span).await?;
         Ok(Summary {
             total: by_type.iter().map(|(_, count)| count).sum(),
             by_type,
-            by_severity: queries::counts_by_severity(&mut connection, filter).await?,
-            by_reason: queries::counts_by_reason(&mut connection, filter).await?,
-            top_addresses: queries::counts_by_address(&mut connection, filter, top).await?,
-            buckets: buckets(queries::series(&mut connection, filter, bucket_ms).await?),
+            by_severity: queries::counts_by_severity(&mut connection, span).await?,
+            by_reason: queries::counts_by_reason(&mut connection, span).await?,
+            top_addresses: queries::busiest_addresses(&mut connection, span, top).await?,
+            buckets: buckets(queries::series(&mut connection, span, bucket_ms).await?),
         })
     }
 
@@ -178,6 +208,12 @@ impl AuditStore {
             return Ok(0);
         }
         Ok(queries::delete_oldest(&mut connection, step).await?)
+    }
+
+    /// forgets how many records there were in minutes before
+    pub async fn delete_counts(&self, before: Timestamp) -> Result<u64, StoreError> {
+        let mut connection = self.writer.acquire().await?;
+        Ok(queries::delete_counts(&mut connection, before).await?)
     }
 
     /// whether the store answers

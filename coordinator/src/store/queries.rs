@@ -10,7 +10,7 @@ use picket_shared::clock::Timestamp;
 use picket_shared::reason::Reason;
 
 use super::filter::{address_key, address_of, like_pattern};
-use super::{Cursor, Filter};
+use super::{Cursor, Filter, Span};
 
 const COLUMNS: &str = "id, timestamp, event_type, severity, ip, message, socket_id, user_id, event_name, route, node, reason, metadata";
 
@@ -61,44 +61,77 @@ pub(super) async fn count(connection: &mut SqliteConnection, filter: &Filter, ca
     unsigned(&query.build().fetch_one(connection).await?, 0)
 }
 
-pub(super) async fn counts_by_type(connection: &mut SqliteConnection, filter: &Filter) -> sqlx::Result<Vec<(EventType, u64)>> {
-    let rows = grouped(connection, "event_type", filter, u32::MAX).await?;
+/// what is counted together
+pub(super) type CountKey = (Timestamp, EventType, Severity, Option<Reason>);
+
+/// adds to a minute's count
+pub(super) async fn count_up(connection: &mut SqliteConnection, (minute, kind, severity, reason): CountKey, count: u64) -> sqlx::Result<()> {
+    sqlx::query(
+        "INSERT INTO audit_counts (minute, event_type, severity, reason, count) VALUES (?, ?, ?, ?, ?)
+         ON CONFLICT (minute, event_type, severity, reason) DO UPDATE SET count = count + excluded.count",
+    )
+    .bind(stored_time(minute))
+    .bind(kind.as_str())
+    .bind(severity as i64)
+    .bind(reason.map(Reason::token).unwrap_or_default())
+    .bind(i64::try_from(count).unwrap_or(i64::MAX))
+    .execute(connection)
+    .await
+    .map(drop)
+}
+
+pub(super) async fn counts_by_type(connection: &mut SqliteConnection, span: Span) -> sqlx::Result<Vec<(EventType, u64)>> {
+    let rows = counted(connection, "event_type", span).await?;
     rows.iter().map(|row| Ok((parsed(row, 0, EventType::parse)?, unsigned(row, 1)?))).collect()
 }
 
-pub(super) async fn counts_by_severity(connection: &mut SqliteConnection, filter: &Filter) -> sqlx::Result<Vec<(Severity, u64)>> {
-    let rows = grouped(connection, "severity", filter, u32::MAX).await?;
+pub(super) async fn counts_by_severity(connection: &mut SqliteConnection, span: Span) -> sqlx::Result<Vec<(Severity, u64)>> {
+    let rows = counted(connection, "severity", span).await?;
     rows.iter().map(|row| Ok((severity(row, 0)?, unsigned(row, 1)?))).collect()
 }
 
-pub(super) async fn counts_by_reason(connection: &mut SqliteConnection, filter: &Filter) -> sqlx::Result<Vec<(String, u64)>> {
-    let rows = grouped(connection, "reason", filter, u32::MAX).await?;
-    let named = rows.iter().map(|row| Ok((row.try_get::<Option<String>, _>(0)?, unsigned(row, 1)?)));
-    named.filter_map(|row: sqlx::Result<_>| row.map(|(reason, count)| reason.map(|reason| (reason, count))).transpose()).collect()
+pub(super) async fn counts_by_reason(connection: &mut SqliteConnection, span: Span) -> sqlx::Result<Vec<(String, u64)>> {
+    let rows = counted(connection, "reason", span).await?;
+    let named = rows.iter().map(|row| Ok((row.try_get::<String, _>(0)?, unsigned(row, 1)?)));
+    named.filter(|row| row.as_ref().map_or(true, |(reason, _): &(String, u64)| !reason.is_empty())).collect()
 }
 
-/// the addresses with the most records, most first
-pub(super) async fn counts_by_address(connection: &mut SqliteConnection, filter: &Filter, limit: u32) -> sqlx::Result<Vec<(IpAddr, u64)>> {
-    let rows = grouped(connection, "ip", filter, limit).await?;
-    rows.iter().map(|row| Ok((ip(row, 0)?, unsigned(row, 1)?))).collect()
-}
-
-async fn grouped(connection: &mut SqliteConnection, column: &'static str, filter: &Filter, limit: u32) -> sqlx::Result<Vec<SqliteRow>> {
-    let mut query = QueryBuilder::new(format!("SELECT {column}, COUNT(*) FROM audit"));
-    restrict(&mut query, filter, None);
-    query.push(format!(" GROUP BY {column} ORDER BY COUNT(*) DESC, {column} LIMIT ")).push_bind(i64::from(limit));
+async fn counted(connection: &mut SqliteConnection, column: &'static str, span: Span) -> sqlx::Result<Vec<SqliteRow>> {
+    let mut query = QueryBuilder::new(format!("SELECT {column}, SUM(count) AS records FROM audit_counts"));
+    within(&mut query, "minute", span);
+    query.push(format!(" GROUP BY {column} ORDER BY records DESC, {column}"));
     query.build().fetch_all(connection).await
 }
 
 /// counts by bucket of `bucket_ms` milliseconds and kind, oldest first
-pub(super) async fn series(connection: &mut SqliteConnection, filter: &Filter, bucket_ms: u64) -> sqlx::Result<Vec<(Timestamp, EventType, u64)>> {
+pub(super) async fn series(connection: &mut SqliteConnection, span: Span, bucket_ms: u64) -> sqlx::Result<Vec<(Timestamp, EventType, u64)>> {
     let width = i64::try_from(bucket_ms).unwrap_or(i64::MAX).max(1);
-    let mut query = QueryBuilder::new("SELECT timestamp / ");
-    query.push_bind(width).push(" * ").push_bind(width).push(" AS bucket, event_type, COUNT(*) FROM audit");
-    restrict(&mut query, filter, None);
+    let mut query = QueryBuilder::new("SELECT minute / ");
+    query.push_bind(width).push(" * ").push_bind(width).push(" AS bucket, event_type, SUM(count) FROM audit_counts");
+    within(&mut query, "minute", span);
     query.push(" GROUP BY bucket, event_type ORDER BY bucket, event_type");
     let rows = query.build().fetch_all(connection).await?;
     rows.iter().map(|row| Ok((time(row, 0)?, parsed(row, 1, EventType::parse)?, unsigned(row, 2)?))).collect()
+}
+
+/// the addresses with the most records, most first
+pub(super) async fn busiest_addresses(connection: &mut SqliteConnection, span: Span, limit: u32) -> sqlx::Result<Vec<(IpAddr, u64)>> {
+    let mut query = QueryBuilder::new("SELECT ip, COUNT(*) AS records FROM audit");
+    within(&mut query, "timestamp", span);
+    query.push(" GROUP BY ip ORDER BY records DESC, ip LIMIT ").push_bind(i64::from(limit));
+    let rows = query.build().fetch_all(connection).await?;
+    rows.iter().map(|row| Ok((ip(row, 0)?, unsigned(row, 1)?))).collect()
+}
+
+fn within(query: &mut QueryBuilder<Sqlite>, column: &'static str, span: Span) {
+    query.push(" WHERE ").push(column).push(" >= ").push_bind(stored_time(span.since));
+    query.push(" AND ").push(column).push(" < ").push_bind(stored_time(span.until));
+}
+
+/// deletes the counts of minutes before
+pub(super) async fn delete_counts(connection: &mut SqliteConnection, before: Timestamp) -> sqlx::Result<u64> {
+    let done = sqlx::query("DELETE FROM audit_counts WHERE minute < ?").bind(stored_time(before)).execute(connection).await?;
+    Ok(done.rows_affected())
 }
 
 /// users seen, the most recent first
@@ -113,7 +146,7 @@ pub(super) async fn users(connection: &mut SqliteConnection, filter: &Filter, li
 
 /// how many rows the table can hold at most; exact while nothing but the oldest is deleted
 pub(super) async fn rows_at_most(connection: &mut SqliteConnection) -> sqlx::Result<u64> {
-    let row = sqlx::query("SELECT COALESCE(MAX(rowid), 0) - COALESCE(MIN(rowid), 1) + 1 FROM audit").fetch_one(connection).await?;
+    let row = sqlx::query("SELECT COALESCE((SELECT MAX(rowid) FROM audit) - (SELECT MIN(rowid) FROM audit) + 1, 0)").fetch_one(connection).await?;
     unsigned(&row, 0)
 }
 
@@ -135,20 +168,25 @@ fn restrict(query: &mut QueryBuilder<Sqlite>, filter: &Filter, cursor: Option<&C
     let mut also = |query: &mut QueryBuilder<Sqlite>| {
         query.push(std::mem::replace(&mut word, " AND "));
     };
+    // A `+` keeps a column's index out of the plan: the planner knows no frequencies, and the filters before it find fewer.
+    let by_identity = filter.user_id.is_some() || filter.socket_id.is_some();
+    let by_address = by_identity || filter.network.is_some();
     if let Some(kind) = filter.event_type {
         also(query);
-        query.push("event_type = ").push_bind(kind.as_str());
+        query.push(if by_address { "+event_type = " } else { "event_type = " }).push_bind(kind.as_str());
     }
     if let Some(severity) = filter.severity {
         also(query);
-        query.push("severity = ").push_bind(severity as i64);
+        let second = by_address || filter.event_type.is_some();
+        query.push(if second { "+severity = " } else { "severity = " }).push_bind(severity as i64);
     }
     if let Some(network) = filter.network {
         also(query);
+        query.push(if by_identity { "+ip" } else { "ip" });
         if network.prefix_len() == network.max_prefix_len() {
-            query.push("ip = ").push_bind(address_key(network.addr()));
+            query.push(" = ").push_bind(address_key(network.addr()));
         } else {
-            query.push("ip BETWEEN ").push_bind(address_key(network.network())).push(" AND ").push_bind(address_key(network.broadcast()));
+            query.push(" BETWEEN ").push_bind(address_key(network.network())).push(" AND ").push_bind(address_key(network.broadcast()));
         }
     }
     for (column, value) in [("user_id", &filter.user_id), ("socket_id", &filter.socket_id)] {

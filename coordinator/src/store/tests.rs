@@ -87,6 +87,8 @@ async fn every_filter_finds_its_records() {
         (text("token_invalid"), vec!["why"]),
         (text("%"), vec!["grave"]),
         (text("' OR 1=1 --"), vec![]),
+        (Filter { severity: Some(Severity::Critical), event_type: Some(EventType::ValidationError), ..network("192.0.2.200") }, vec!["grave"]),
+        (Filter { user_id: Some("alice".into()), socket_id: Some("s2".into()), ..network("192.0.2.1") }, vec![]),
     ];
     for (filter, expected) in cases {
         assert_eq!(shelf.messages(filter.clone()).await, expected, "{filter:?}");
@@ -126,14 +128,17 @@ async fn a_summary_counts_by_kind_severity_reason_address_and_time() {
     let mut records: Vec<_> = (0..6).map(|n| record(n * 30_000, "192.0.2.1", "x")).collect();
     records.push(AuditRecord::refusal(Reason::TokenInvalid, "192.0.2.9".parse().unwrap(), at(70_000)));
     let shelf = Shelf::with(&records).await;
-    let filter = Filter { since: Some(at(0)), until: Some(at(120_000)), ..Filter::default() };
-    let summary = shelf.store.summary(&filter, Duration::from_secs(60), 1).await.unwrap();
-    assert_eq!(summary.total, 5);
+    shelf.store.insert(&records).await.unwrap();
+    let span = Span { since: at(0), until: at(90_001) };
+    let summary = shelf.store.summary(span, Duration::from_secs(60), 1).await.unwrap();
+    assert_eq!(summary.total, 5, "whole minutes, and each record once");
     assert_eq!(summary.by_type, [(EventType::ValidationError, 4), (EventType::AuthenticationFailure, 1)]);
     assert_eq!(summary.by_severity, [(Severity::Low, 4), (Severity::Medium, 1)]);
     assert_eq!(summary.by_reason, [("token_invalid".to_owned(), 1)]);
     assert_eq!(summary.top_addresses, [("192.0.2.1".parse().unwrap(), 4)]);
     assert_eq!(summary.buckets.iter().map(|bucket| bucket.total).collect::<Vec<_>>(), [2, 3]);
+    assert_eq!(shelf.store.delete_counts(at(60_000)).await.unwrap(), 1);
+    assert_eq!(shelf.store.summary(span, Duration::from_secs(60), 1).await.unwrap().total, 3);
 }
 
 #[tokio::test]

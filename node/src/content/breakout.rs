@@ -43,7 +43,9 @@ pub(super) fn acts(text: &str) -> bool {
 fn starts_with_handler(text: &str) -> bool {
     let Some(attribute) = tag::attribute(text, 0) else { return false };
     let tight = text.trim_start().get(attribute.name.len()..).and_then(|rest| rest.strip_prefix('='));
-    let is_code = tight.is_none_or(|value| value.starts_with([' ', '{'])) || attribute.value.contains("=>");
+    let is_code = tight.is_none_or(|value| value.starts_with([' ', '{']))
+        || attribute.value.contains("=>")
+        || attribute.value.ends_with('=');
     !is_code && is_handler(attribute.name, attribute.value)
 }
 

@@ -1,6 +1,7 @@
 //! Codecs: what the bytes of a message mean. No IO, no clock, no policy.
 
 mod event_name;
+pub mod frames;
 pub mod socketio;
 
 pub use event_name::{EventField, NamedAt, locate, locate_first};

@@ -1,6 +1,7 @@
 //! An open session: who holds it, what is said on it, and how it ends. The relay moves the bytes; conversations decide.
 
 mod attention;
+mod guard;
 mod plain;
 mod presence;
 mod relay;
@@ -10,6 +11,6 @@ mod step;
 pub use attention::{Attention, ring_on_changes};
 pub use plain::Plain;
 pub use presence::Presence;
-pub use relay::{Relay, Sockets, websocket};
+pub use relay::{Relay, Sockets};
 pub use socketio::SocketIo;
 pub use step::Conversation;

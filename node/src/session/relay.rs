@@ -5,10 +5,10 @@
 
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use hyper::upgrade::Upgraded;
-use hyper_util::rt::TokioIo;
 use picket_shared::clock::Timestamp;
 use picket_shared::reason::Reason;
 use picket_shared::tasks::Tasks;
+use picket_shared::window::Quota;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,39 +21,59 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig
 use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 
 use super::attention::Notice;
+use super::guard::{Guarded, violation_of};
 use super::step::{Conversation, Step};
 use crate::admission::still_admissible;
 use crate::attempt::Attempt;
-use crate::config::Limits;
 use crate::decide::{self, Case, Stage};
 use crate::gate::Gate;
+use crate::protocol::frames::{FrameBounds, Violation};
 use crate::refusal::Denial;
 
-type Socket = WebSocketStream<TokioIo<Upgraded>>;
+type Socket = WebSocketStream<Guarded>;
 
 /// how long a client may take to answer a close frame
 const LINGER: Duration = Duration::from_secs(2);
+/// what a peer may still send after a close frame before it is dropped
+const LINGER_BYTES_MAX: usize = 1024 * 1024;
 /// the longest message of an upstream
 const UPSTREAM_MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// the window in which control frames are counted
+const CONTROL_FRAMES_WINDOW_MS: u64 = 5000;
 /// a session's longest sleep; every deadline that appears meanwhile arms the timer anew
 const SLEEP_MAX: Duration = Duration::from_secs(3600);
 
 /// both ends of a session
 pub struct Sockets {
-    pub client: Socket,
-    pub upstream: Socket,
+    client: Socket,
+    upstream: Socket,
 }
 
-/// a WebSocket over an upgraded connection, with its bounds
-pub async fn websocket(io: Upgraded, role: Role, limits: &Limits, message_bytes_max: usize) -> Socket {
-    let message_bytes_max = if role == Role::Client { UPSTREAM_MESSAGE_BYTES_MAX } else { message_bytes_max };
-    let config = WebSocketConfig::default()
-        .read_buffer_size(limits.read_buffer_bytes)
-        .write_buffer_size(limits.read_buffer_bytes)
-        .max_write_buffer_size(limits.queued_bytes_max.saturating_add(UPSTREAM_MESSAGE_BYTES_MAX))
-        .max_message_size(Some(message_bytes_max))
-        .max_frame_size(Some(message_bytes_max));
-    WebSocketStream::from_raw_socket(TokioIo::new(io), role, Some(config)).await
+impl Sockets {
+    /// WebSockets over two upgraded connections, with their bounds
+    pub async fn over(client: Upgraded, upstream: Upgraded, gate: &Gate) -> Self {
+        let limits = &gate.limits;
+        let message_bytes_max = gate.policy.current().validation.payload_bytes_max;
+        let bounds = FrameBounds {
+            message_bytes_max: message_bytes_max as u64,
+            fragments_max: limits.fragments_max,
+            control_frames: Quota::new(limits.control_frames_max, CONTROL_FRAMES_WINDOW_MS),
+        };
+        let client = Guarded::client(client, bounds, gate.clock.clone());
+        let config = |message_bytes_max| {
+            WebSocketConfig::default()
+                .read_buffer_size(limits.read_buffer_bytes)
+                .write_buffer_size(limits.read_buffer_bytes)
+                .max_write_buffer_size(limits.queued_bytes_max.saturating_add(UPSTREAM_MESSAGE_BYTES_MAX))
+                .max_message_size(Some(message_bytes_max))
+                .max_frame_size(Some(message_bytes_max))
+        };
+        let upstream_config = config(UPSTREAM_MESSAGE_BYTES_MAX);
+        Sockets {
+            client: WebSocketStream::from_raw_socket(client, Role::Server, Some(config(message_bytes_max))).await,
+            upstream: WebSocketStream::from_raw_socket(Guarded::upstream(upstream), Role::Client, Some(upstream_config)).await,
+        }
+    }
 }
 
 pub struct Relay {
@@ -271,6 +291,9 @@ impl Relay {
             return Err(self.deny(reason));
         }
         let limits = self.gate.limits;
+        if self.message_due().is_some_and(|due| due <= now) {
+            return Err(self.deny(Denial::from(Reason::Slow).because("node.limits.messageTimeoutMs")));
+        }
         match self.clock.pinged {
             Some(pinged) if pinged.plus(Duration::from_millis(limits.pong_timeout_ms)) <= now => Err(self.deny(Reason::Idle)),
             None if self.clock.last_heard.plus(Duration::from_millis(limits.ping_interval_ms)) <= now => {
@@ -289,13 +312,19 @@ impl Relay {
             None => self.clock.last_heard.plus(Duration::from_millis(limits.ping_interval_ms)),
         };
         let own = self.conversation.deadline().map(|(due, _)| due);
-        let due = [own, self.clock.leave].into_iter().flatten().fold(silence, Timestamp::min);
+        let due = [own, self.clock.leave, self.message_due()].into_iter().flatten().fold(silence, Timestamp::min);
         if self.clock.armed_for.is_none_or(|armed| due < armed) {
             let wait = due.since(self.gate.clock.now()).min(SLEEP_MAX);
             // Never a moment too early by rounding, which would arm it again for nothing.
             self.clock.timer = Box::pin(sleep(wait + Duration::from_millis(1)));
             self.clock.armed_for = Some(due);
         }
+    }
+
+    /// when the message that is under way has to be whole
+    fn message_due(&self) -> Option<Timestamp> {
+        let since = self.sockets.client.get_ref().unfinished_since()?;
+        Some(since.plus(Duration::from_millis(self.gate.limits.message_timeout_ms)))
     }
 
     fn deny(&self, denial: impl Into<Denial>) -> End {
@@ -316,6 +345,12 @@ impl Relay {
 
     fn client_failed(&self, error: &Error) -> End {
         match error {
+            Error::Io(error) => match violation_of(error) {
+                Some(violation @ Violation::Protocol(_)) => self.deny(Denial::from(Reason::ProtocolError).because(violation.to_string())),
+                Some(violation @ Violation::TooBig(_)) => self.deny(Denial::from(Reason::PayloadTooLarge).because(violation.to_string())),
+                Some(violation @ Violation::Flood(_)) => self.deny(Denial::from(Reason::Flood).because(violation.to_string())),
+                None => End::ClientGone,
+            },
             Error::Capacity(_) => self.deny(Denial::from(Reason::PayloadTooLarge).because(error.to_string())),
             Error::Utf8(_) => self.deny(Reason::BadUtf8),
             Error::Protocol(ProtocolError::ResetWithoutClosingHandshake | ProtocolError::ReceivedAfterClosing) => End::ClientGone,
@@ -361,12 +396,25 @@ fn going_away() -> CloseFrame {
 /// sends a close frame (or the answer to the peer's), then reads on until the peer has closed too, so that no reset destroys it
 async fn say_goodbye(socket: &mut Socket, close: Option<Option<CloseFrame>>, patience: Duration) {
     let goodbye = async {
-        let sent = match close {
-            Some(frame) => socket.send(Message::Close(frame)).await,
-            None => socket.flush().await,
+        let queued = match close {
+            Some(frame) => socket.feed(Message::Close(frame)).await,
+            None => Ok(()),
         };
-        if sent.is_ok() {
-            while let Some(Ok(_)) = socket.next().await {}
+        // Where the peer has closed already, its answer is what is left to send.
+        if let Err(error) = queued {
+            tracing::debug!(%error, "no close frame was sent");
+        }
+        let mut discarded = 0;
+        if socket.flush().await.is_err() {
+            return;
+        }
+        while discarded <= LINGER_BYTES_MAX {
+            match socket.next().await {
+                Some(Ok(message)) => discarded += message.len(),
+                Some(Err(Error::ConnectionClosed)) | None => return,
+                // Its frames cannot be read any more, but it may not have read ours yet.
+                Some(Err(_)) => return drop(socket.get_mut().discard(LINGER_BYTES_MAX).await),
+            }
         }
     };
     // Whoever does not answer in time is dropped.

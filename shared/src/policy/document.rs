@@ -109,7 +109,7 @@ macro_rules! limit {
             #[schemars(range(min = 1))]
             pub $max: u32,
             /// length of the sliding window in milliseconds
-            #[schemars(range(min = 1000, max = 86_400_000))]
+            #[schemars(range(min = 100, max = 86_400_000))]
             pub window_ms: u64,
             /// count every use in the shared state at once, without shares
             pub exact: bool,
@@ -132,7 +132,7 @@ pub struct MessageLimit {
     #[schemars(range(min = 1))]
     pub max_messages: u32,
     /// length of the sliding window in milliseconds
-    #[schemars(range(min = 1000, max = 86_400_000))]
+    #[schemars(range(min = 100, max = 86_400_000))]
     pub window_ms: u64,
     /// which events count, with `*` globs
     pub events: Vec<String>,
@@ -152,7 +152,7 @@ pub struct EventsLimit {
     #[schemars(range(min = 1))]
     pub max_events: u32,
     /// length of the sliding window in milliseconds
-    #[schemars(range(min = 1000, max = 86_400_000))]
+    #[schemars(range(min = 100, max = 86_400_000))]
     pub window_ms: u64,
     /// count every use in the shared state at once, without shares
     pub exact: bool,
@@ -170,7 +170,7 @@ pub struct NamedEventLimit {
     #[schemars(range(min = 1))]
     pub max_events: u32,
     /// length of the sliding window in milliseconds
-    #[schemars(range(min = 1000, max = 86_400_000))]
+    #[schemars(range(min = 100, max = 86_400_000))]
     pub window_ms: u64,
     #[serde(default)]
     pub per: Per,

@@ -27,7 +27,13 @@ impl Origin {
         };
         // The serialisation (RFC 6454 section 6.2) must be the text itself: that leaves no second reading of it.
         let same = [origin.to_string(), origin.with_default_port()].iter().any(|own| own.eq_ignore_ascii_case(text));
-        (matches!(url.scheme(), "http" | "https") && same).then_some(origin)
+        (matches!(url.scheme(), "http" | "https") && same && origin.is_plain()).then_some(origin)
+    }
+
+    /// whether a host name has the letters that host names have, so that no pattern's star can be claimed
+    fn is_plain(&self) -> bool {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+        !matches!(&self.host, Host::Domain(name) if !name.bytes().all(plain))
     }
 
     pub fn is_localhost(&self) -> bool {
@@ -138,7 +144,7 @@ mod tests {
         let pattern = OriginPattern::parse("https://*.example.com").unwrap();
         let allowed = |text: &str| Origin::parse(text).is_some_and(|origin| pattern.matches(&origin));
         assert!(allowed("https://a.example.com") && allowed("https://a.b.example.com"));
-        for other in ["https://example.com", "https://evilexample.com", "https://.example.com", "http://a.example.com"] {
+        for other in ["https://*.example.com", "https://example.com", "https://evilexample.com", "https://.example.com", "http://a.example.com"] {
             assert!(!allowed(other), "{other}");
         }
         assert!(OriginPattern::parse("https://*.com").is_err());

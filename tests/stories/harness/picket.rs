@@ -98,10 +98,10 @@ impl PicketBuilder {
             .stderr(Stdio::piped())
             .spawn()
             .expect("the picket executable starts");
-        let log = Log::default();
-        log.follows(child.stdout.take().unwrap());
+        let (log, said) = (Log::default(), Log::default());
+        said.follows(child.stdout.take().unwrap());
         log.follows(child.stderr.take().unwrap());
-        let mut picket = Picket { child, log, directory, listeners: HashMap::new() };
+        let mut picket = Picket { child, log, said, directory, listeners: HashMap::new() };
         picket.opens(&self.listeners).await;
         picket
     }
@@ -110,6 +110,7 @@ impl PicketBuilder {
 pub struct Picket {
     child: Child,
     log: Log,
+    said: Log,
     directory: TempDir,
     listeners: HashMap<String, SocketAddr>,
 }
@@ -204,8 +205,14 @@ impl Picket {
             .sum()
     }
 
+    /// Standard error: one JSON object a line.
     pub fn log(&self) -> Vec<String> {
         self.log.lines()
+    }
+
+    /// Both outputs.
+    pub fn everything_it_said(&self) -> String {
+        format!("{}\n{}", self.said.text(), self.log.text())
     }
 
     pub fn data_directory(&self) -> std::path::PathBuf {
@@ -252,7 +259,7 @@ impl Drop for Picket {
             eprintln!("picket {} was not reaped", self.child.id());
         }
         if std::thread::panicking() {
-            eprintln!("--- what picket said ---\n{}", self.log.text());
+            eprintln!("--- what picket said ---\n{}", self.everything_it_said());
         }
     }
 }
@@ -261,7 +268,7 @@ fn json_route(upstream: &str) -> Value {
     json!({ "path": "/ws", "upstream": upstream, "protocol": "json", "eventField": "type" })
 }
 
-/// Both outputs, line by line.
+/// An output, line by line.
 #[derive(Clone, Default)]
 struct Log {
     lines: Arc<Mutex<Vec<String>>>,

@@ -1,14 +1,17 @@
 //! Who calls: a layer over every path, known or not. What it does not name as open is denied without a valid credential.
 //!
-//! HTTP Basic with the management credential, or a bearer token of the management issuer; an application's token is neither.
+//! HTTP Basic with the management credential, a bearer token of the management issuer, or the session of a login; an
+//! application's token is none of these.
 
 mod client;
 mod credential;
+mod session;
 mod throttle;
 mod write;
 
 pub(crate) use credential::Credential;
 pub use credential::CredentialError;
+pub(crate) use session::{SESSION_LIFE, Session, Sessions, cookie};
 pub(crate) use throttle::Failures;
 
 use axum::extract::{FromRequestParts, Request, State};
@@ -27,8 +30,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Api;
 use super::problem::Problem;
+use super::{Api, pages};
 use crate::metrics::{Instruments, LoginOutcome};
 
 /// failed logins of one address in a minute; then it waits
@@ -53,6 +56,10 @@ pub(crate) enum Role {
     Viewer,
 }
 
+/// where the request comes from, logged in or not
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ClientAddress(pub(crate) IpAddr);
+
 /// a handler that names a `Caller` is never reached without one
 impl<S: Sync> FromRequestParts<S> for Caller {
     type Rejection = Problem;
@@ -67,6 +74,7 @@ pub(crate) struct Gate {
     pub(crate) id: String,
     pub(crate) credential: Option<Credential>,
     pub(crate) tokens: Option<TokenVerifier>,
+    pub(crate) sessions: Sessions,
     pub(crate) addresses: Failures<AddressKey>,
     pub(crate) accounts: Failures<String>,
     pub(crate) outbox: Outbox,
@@ -77,6 +85,7 @@ pub(crate) struct Gate {
 pub(super) async fn authenticate(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
     let (mut head, body) = request.into_parts();
     let address = client::address(&head, &api.trusted_proxies);
+    head.extensions.insert(ClientAddress(address));
     match admit(&api.gate, &head, address).await {
         Ok(Some(caller)) => {
             head.extensions.insert(caller);
@@ -89,23 +98,35 @@ pub(super) async fn authenticate(State(api): State<Arc<Api>>, request: Request, 
 
 /// the caller; nobody on an open path; or why not
 async fn admit(gate: &Gate, head: &Parts, address: IpAddr) -> Result<Option<Caller>, Problem> {
-    let Some(claim) = claim(&head.headers).map_err(|problem| challenged(problem, head))? else {
-        let open = is_open(&head.method, head.uri.path());
-        return if open { Ok(None) } else { Err(challenged(Problem::unauthorized("log in first"), head)) };
-    };
-    let caller = gate.log_in(claim, address).await.map_err(|problem| challenged(problem, head))?;
+    let caller = identify(gate, &head.headers, address).await.map_err(|problem| challenged(problem, head))?;
+    if caller.is_none() && !is_open(&head.method, head.uri.path()) {
+        return Err(challenged(Problem::unauthorized("log in first"), head));
+    }
     if is_write(&head.method) {
-        if caller.role != Role::Admin {
+        if caller.as_ref().is_some_and(|caller| caller.role != Role::Admin) {
             return Err(Problem::forbidden("viewers cannot change anything"));
         }
         write::check(&head.headers)?;
     }
-    Ok(Some(caller))
+    Ok(caller)
+}
+
+/// by the Authorization header, else by the session's cookie
+async fn identify(gate: &Gate, headers: &HeaderMap, address: IpAddr) -> Result<Option<Caller>, Problem> {
+    if let Some(claim) = claim(headers)? {
+        return gate.log_in(claim, address).await.map(Some);
+    }
+    let session = gate.sessions.find(headers, gate.clock.now());
+    Ok(session.map(|session| Caller { name: session.name, role: session.role, address }))
 }
 
 /// what answers without a credential; compared byte for byte, so that no other spelling of a path is open
 fn is_open(method: &Method, path: &str) -> bool {
-    matches!(*method, Method::GET | Method::HEAD) && path == "/api/security/health"
+    match *method {
+        Method::GET | Method::HEAD => path == "/api/security/health" || pages::is_page(path),
+        Method::POST => path == "/api/security/login",
+        _ => false,
+    }
 }
 
 fn is_write(method: &Method) -> bool {

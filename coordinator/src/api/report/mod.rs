@@ -16,6 +16,7 @@ use super::input::{self, Query};
 use super::nodes::Node;
 use super::problem::Problem;
 use super::{Api, Shared, Success, csv};
+use crate::store::Span;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -98,7 +99,7 @@ impl Report {
         Ok(Report {
             generated_at: now,
             period,
-            analytics: analytics::over(api, period.since, period.until).await?,
+            analytics: analytics::over(api, Span { since: period.since, until: period.until }).await?,
             blocks: BlockCounts { manual: blocks.len() - automatic, automatic },
             policy_version: api.policy.version(),
             nodes: api.state.nodes.nodes(now).await?.into_iter().map(Node::from).collect(),

@@ -1,0 +1,79 @@
+// Blocks in force, blocking and unblocking, and how one address stands.
+
+import { get, post } from "./api.js";
+import { failure, field, h, notice, show, table, time } from "./dom.js";
+
+export function blocks(place, parameters) {
+  const ip = h("input", { name: "ip", required: true, placeholder: "192.0.2.7 or 192.0.2.0/24", value: parameters.get("ip") ?? "" });
+  const reason = h("input", { name: "reason", required: true, maxlength: 500 });
+  const minutes = h("input", { name: "minutes", type: "number", min: 1, placeholder: "until lifted" });
+  const force = h("input", { name: "force", type: "checkbox" });
+  const message = h("div");
+  const list = h("div");
+  const standing = h("div");
+
+  const load = async () => {
+    try {
+      show(list, inForce(await get("/blocks"), lift));
+    } catch (error) {
+      show(list, failure(error));
+    }
+  };
+  const change = async (path, body, done) => {
+    try {
+      await post(path, body);
+      show(message, notice("good", done));
+      await load();
+    } catch (error) {
+      show(message, failure(error));
+    }
+  };
+  const block = (event) => {
+    event.preventDefault();
+    const duration = minutes.value === "" ? {} : { durationMs: Math.round(Number(minutes.value) * 60_000) };
+    change("/block-ip", { ip: ip.value.trim(), reason: reason.value, force: force.checked, ...duration }, `${ip.value.trim()} is blocked`);
+  };
+  const lift = (network) => change("/unblock-ip", { ip: network, reason: "dashboard" }, `${network} is unblocked`);
+  const look = async () => {
+    try {
+      show(standing, reputation(await get(`/reputation/${encodeURIComponent(ip.value.trim())}`)));
+    } catch (error) {
+      show(standing, failure(error));
+    }
+  };
+
+  show(place,
+    h("section", {}, h("h2", {}, "Block an address"), message,
+      h("form", { class: "row", onsubmit: block },
+        field("Address or prefix", ip), field("Reason", reason), field("Minutes", minutes), h("label", { class: "inline" }, force, "even if it hits the house"),
+        h("button", {}, "Block"), h("button", { type: "button", class: "quiet", onclick: look }, "Look up")),
+      standing),
+    h("section", {}, h("h2", {}, "Blocks in force"), list));
+  load();
+  if (ip.value !== "") look();
+}
+
+function inForce({ blocks: entries, total }, lift) {
+  return [
+    h("p", { class: "muted" }, `${total} in force`),
+    table([
+      { title: "Address", cell: (block) => block.ip },
+      { title: "Reason", cell: (block) => block.reason },
+      { title: "By", cell: (block) => `${block.by} (${block.origin})` },
+      { title: "Since", cell: (block) => time(block.since), kind: "time" },
+      { title: "Until", cell: (block) => time(block.until), kind: "time" },
+      { title: "", cell: (block) => h("button", { class: "quiet", onclick: () => lift(block.ip) }, "Unblock") },
+    ], entries, "nobody is blocked"),
+  ];
+}
+
+function reputation(standing) {
+  const parts = Object.entries(standing.parts).map(([reason, points]) => `${reason} ${points}`).join(", ");
+  return h("div", { class: "notice" },
+    h("p", {}, `${standing.subject}: score ${standing.score} of ${standing.threshold}${parts ? ` (${parts})` : ""}; blocked automatically ${standing.relapses} times.`),
+    standing.block && h("p", { class: "bad" }, `Blocked by ${standing.block.by}: ${standing.block.reason}`),
+    standing.allowListed && h("p", {}, "On the allow list."),
+    standing.trustedProxy && h("p", {}, "A trusted proxy."),
+    standing.users.length > 0 && h("p", {}, `Users seen in the last day: ${standing.users.map((user) => user.userId).join(", ")}`),
+    h("p", {}, h("a", { href: `#audit?ip=${encodeURIComponent(standing.subject)}` }, `${standing.history.length} newest records`)));
+}

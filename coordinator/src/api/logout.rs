@@ -1,0 +1,25 @@
+//! `POST /logout`: ends the session of the request's cookie.
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::header::SET_COOKIE;
+use http::{HeaderMap, StatusCode};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+use super::auth::{Caller, cookie};
+use super::input::{Input, NoQuery};
+use super::problem::Problem;
+use super::{Shared, Success};
+
+/// nothing
+#[derive(Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Logout {}
+
+pub(super) async fn post(State(api): Shared, _: Caller, headers: HeaderMap, _: NoQuery, Input(input): Input<Logout>) -> Result<Response, Problem> {
+    api.gate.sessions.close(&headers);
+    let cookie = cookie("", Duration::ZERO, &headers).ok_or_else(|| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "no session"))?;
+    Ok(([(SET_COOKIE, cookie)], Success(input)).into_response())
+}
