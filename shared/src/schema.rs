@@ -154,7 +154,7 @@ mod tests {
             ("rateLimiting.burstLimit.maxEvents", "must be an integer from 1 to 4294967295, not 5000000000"),
             ("rateLimiting.events.chat:typing.maxEvents", "is missing: it must be an integer from 1 to 4294967295"),
             ("rateLimiting.messageLimit.maxMessages", "must be an integer from 1 to 4294967295, not \"x\""),
-            ("rateLimiting.messageLimit.windowMs", "must be an integer from 1000 to 86400000, not 5"),
+            ("rateLimiting.messageLimit.windowMs", "must be an integer from 100 to 86400000, not 5"),
             ("rate_limiting", "unknown key; did you mean `rateLimiting`?"),
             ("security", "must be an object, not a list"),
             ("validation.allowedEventTypes", "must be a list or null, not \"chat:*\""),

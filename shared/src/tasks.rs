@@ -24,14 +24,17 @@ impl Tasks {
         F: Future<Output = ()> + Send + 'static,
     {
         let tasks = self.clone();
-        tokio::spawn(self.tracker.track_future(async move {
-            tasks.isolate(name, future).await;
-        }));
+        // Combinators, not `async`: an async block would hold the future as argument and as local, twice its size.
+        let isolated = AssertUnwindSafe(future).catch_unwind().map(move |outcome| tasks.survive(name, outcome).unwrap_or_default());
+        tokio::spawn(self.tracker.track_future(isolated));
     }
 
     /// runs `future` here; `None` when it panicked, which is counted and logged
-    pub async fn isolate<F: Future>(&self, name: &'static str, future: F) -> Option<F::Output> {
-        let outcome = AssertUnwindSafe(future).catch_unwind().await;
+    pub fn isolate<F: Future>(&self, name: &'static str, future: F) -> impl Future<Output = Option<F::Output>> {
+        AssertUnwindSafe(future).catch_unwind().map(move |outcome| self.survive(name, outcome))
+    }
+
+    fn survive<T>(&self, name: &'static str, outcome: std::thread::Result<T>) -> Option<T> {
         if outcome.is_err() {
             self.panics.fetch_add(1, Ordering::Relaxed);
             tracing::error!(task = name, "task panicked");

@@ -1,4 +1,5 @@
-//! `GET /config` and `PUT /config`: the policy in force, and its change by a merge patch (RFC 7396).
+//! `GET /config` and `PUT /config`: the policy in force, and its change by a merge patch (RFC 7396). With `dryRun=true` a change
+//! is judged and shown, and not made.
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -12,7 +13,7 @@ use serde_json::{Map, Value};
 
 use super::auth::Caller;
 use super::history::changes;
-use super::input::{JsonValue, NoQuery};
+use super::input::{self, JsonValue, NoQuery, Query};
 use super::problem::Problem;
 use super::{Api, Shared, Success};
 
@@ -42,17 +43,23 @@ pub(super) async fn get(State(api): Shared, _: Caller, _: NoQuery) -> Result<Res
     show(&api, current.policy, current.version).await
 }
 
-pub(super) async fn put(State(api): Shared, caller: Caller, _: NoQuery, headers: HeaderMap, JsonValue(patch): JsonValue) -> Result<Response, Problem> {
+pub(super) async fn put(State(api): Shared, caller: Caller, mut query: Query, headers: HeaderMap, JsonValue(patch): JsonValue) -> Result<Response, Problem> {
+    let dry_run = query.take("dryRun", input::boolean).unwrap_or(false);
+    query.finish()?;
     if !patch.is_object() {
         return Err(Problem::mistake("", "must be an object: the part of the policy that changes"));
     }
     let expected = expected_version(&headers)?;
-    let changed = change(&api, &caller, expected, "policy changed", |current| {
+    let patched = |current: &Policy| {
         let mut merged = to_json(current)?;
         merge(&mut merged, &patch);
         policy::read(&merged).map_err(Problem::mistakes)
-    })
-    .await?;
+    };
+    if dry_run {
+        let (current, policy) = judge(&api, expected, patched).await?;
+        return show(&api, policy, current.version).await;
+    }
+    let changed = change(&api, &caller, expected, "policy changed", patched).await?;
     show(&api, changed.policy, changed.version).await
 }
 
@@ -65,12 +72,7 @@ pub(super) async fn change(
     make: impl Fn(&Policy) -> Result<Policy, Problem>,
 ) -> Result<PolicyVersion, Problem> {
     for _ in 0..TRIES_MAX {
-        let current = current(api).await?;
-        if expected.is_some_and(|expected| expected != current.version) {
-            return Err(Problem::new(StatusCode::PRECONDITION_FAILED, format!("version {} is in force", current.version)));
-        }
-        let policy = make(&current.policy)?;
-        Rules::compile(policy.clone(), api.policy.environment()).map_err(Problem::mistakes)?;
+        let (current, policy) = judge(api, expected, &make).await?;
         if policy == current.policy {
             return Ok(current);
         }
@@ -82,6 +84,17 @@ pub(super) async fn change(
         }
     }
     Err(Problem::conflict("others change the policy at the same time; try again"))
+}
+
+/// the version in force, and what would take its place; or every mistake in that
+async fn judge(api: &Api, expected: Option<u64>, make: impl Fn(&Policy) -> Result<Policy, Problem>) -> Result<(PolicyVersion, Policy), Problem> {
+    let current = current(api).await?;
+    if expected.is_some_and(|expected| expected != current.version) {
+        return Err(Problem::new(StatusCode::PRECONDITION_FAILED, format!("version {} is in force", current.version)));
+    }
+    let policy = make(&current.policy)?;
+    Rules::compile(policy.clone(), api.policy.environment()).map_err(Problem::mistakes)?;
+    Ok((current, policy))
 }
 
 fn record(api: &Api, caller: &Caller, message: &str, before: &PolicyVersion, after: &Policy, version: u64) {

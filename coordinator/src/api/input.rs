@@ -146,6 +146,10 @@ pub(crate) fn one_of<T: Copy>(all: impl IntoIterator<Item = T> + Clone, name: im
     }
 }
 
+pub(crate) fn boolean(text: &str) -> Result<bool, String> {
+    text.parse().map_err(|_| "must be true or false".to_owned())
+}
+
 /// a text of at most `bytes_max`
 pub(crate) fn text(bytes_max: usize) -> impl FnOnce(&str) -> Result<String, String> {
     move |text| match text.len() {

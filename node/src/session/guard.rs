@@ -11,6 +11,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
 use crate::protocol::frames::{FrameBounds, FrameScanner, Violation};
 
+const DISCARD_BUFFER_BYTES: usize = 4096;
+
 /// a connection whose incoming frames are judged by their headers
 pub struct Guarded {
     io: TokioIo<Upgraded>,
@@ -38,7 +40,8 @@ impl Guarded {
 
     /// reads and forgets what a peer still sends, up to a bound, until it has closed
     pub async fn discard(&mut self, bytes_max: usize) -> io::Result<()> {
-        let mut buffer = [0; 4096];
+        // On the heap: on the stack it would be part of every session's future.
+        let mut buffer = vec![0; DISCARD_BUFFER_BYTES];
         let mut discarded = 0;
         while discarded <= bytes_max {
             match self.io.read(&mut buffer).await? {

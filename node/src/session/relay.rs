@@ -136,7 +136,8 @@ impl Relay {
                 break end;
             }
         };
-        self.finish(end).await;
+        // Boxed, as are other seldom ways: an idle session keeps only what it needs.
+        Box::pin(self.finish(end)).await;
     }
 
     /// cancel-safe: nothing is lost when it is dropped before it is ready

@@ -3,6 +3,7 @@
 mod access;
 mod audit;
 mod blocking;
+mod dashboard;
 mod office;
 mod policy;
 mod secrecy;

@@ -62,6 +62,16 @@ async fn a_change_on_top_of_another_version_is_412() {
 }
 
 #[tokio::test]
+async fn a_dry_run_is_judged_and_changes_nothing() {
+    let office = Office::open().await;
+    let would_be = office.admin().put("/config?dryRun=true", json!({ "validation": { "maxDepth": 40 } })).await.data();
+    assert_eq!((&would_be["version"], &would_be["policy"]["validation"]["maxDepth"]), (&json!(1), &json!(40)));
+    assert_eq!(office.admin().put("/config?dryRun=true", json!({ "validation": { "maxDepth": 0 } })).await.mistakes(), ["validation.maxDepth"]);
+    assert_eq!(office.admin().put("/config?dryRun=maybe", json!({})).await.mistakes(), ["dryRun"]);
+    assert_eq!(office.admin().get("/config").await.data()["policy"]["validation"]["maxDepth"], 64);
+}
+
+#[tokio::test]
 async fn changes_at_once_are_all_made() {
     let office = Office::open().await;
     let admin = office.admin();
