@@ -65,9 +65,8 @@ impl Enforcement {
         let mut memory = self.memory.lock();
         if let Some(offence) = offence(record) {
             memory.scores.add(offence, &rules.document.security, self.clock.now());
-        } else if matches!(record.event_type, EventType::IpBlocked | EventType::IpUnblocked)
+        } else if record.event_type == EventType::IpUnblocked
             && let Some(network) = network_of(record)
-            && (record.event_type == EventType::IpUnblocked || is_automatic(record))
         {
             memory.scores.reset(network);
         }
@@ -76,7 +75,7 @@ impl Enforcement {
     /// remembers a stored automatic block for the length of the next one
     pub(crate) fn remember_block(&self, record: &AuditRecord) {
         if is_automatic(record) {
-            self.memory.lock().relapses.remember(AddressKey::of(record.ip), record.timestamp);
+            self.memory.lock().relapses.remember(AddressKey::of(record.ip), record.timestamp, record.timestamp);
         }
     }
 
@@ -90,9 +89,11 @@ impl Enforcement {
         self.memory.lock().relapses.count(AddressKey::of(address), self.clock.now())
     }
 
-    /// gives the addresses of a network a clean sheet
+    /// gives the addresses of a network a clean sheet; what they did is remembered for the length of a next block
     pub(crate) fn reset(&self, network: IpNet) {
-        self.memory.lock().scores.reset(network);
+        let mut memory = self.memory.lock();
+        memory.scores.reset(network);
+        memory.relapses.lift(network);
     }
 
     pub(crate) fn addresses_scored(&self) -> usize {
@@ -109,7 +110,14 @@ impl Enforcement {
             return;
         }
         let key = AddressKey::of(address);
-        let relapse = self.memory.lock().relapses.count(key, now);
+        let relapse = {
+            let memory = self.memory.lock();
+            // Offences that were under way when the block came are no relapse.
+            if memory.relapses.is_blocked(key, now) {
+                return;
+            }
+            memory.relapses.count(key, now)
+        };
         let duration = duration(&rules.document, address, relapse);
         let until = now.plus(duration);
         let blocked_longer = |block: Block| block.until.is_none_or(|end| end >= until);
@@ -128,10 +136,7 @@ impl Enforcement {
             tracing::warn!(%error, %key, "address not blocked, its next offence tries again");
             return;
         }
-        let mut memory = self.memory.lock();
-        memory.scores.reset(key.network());
-        memory.relapses.remember(key, now);
-        drop(memory);
+        self.memory.lock().relapses.remember(key, now, until);
         self.record(address, standing, relapse, duration, now);
     }
 
@@ -175,32 +180,48 @@ pub(crate) fn rounded(points: f64) -> f64 {
     (points * 100.0).round() / 100.0
 }
 
-/// earlier automatic blocks by address
+/// automatic blocks by address
 #[derive(Default)]
 struct Relapses {
-    addresses: HashMap<AddressKey, (u32, Timestamp)>,
+    addresses: HashMap<AddressKey, Relapse>,
+}
+
+struct Relapse {
+    blocks: u32,
+    last: Timestamp,
+    until: Timestamp,
 }
 
 impl Relapses {
     fn count(&self, address: AddressKey, now: Timestamp) -> u32 {
-        let recent = self.addresses.get(&address).filter(|(_, last)| now.since(*last) < RELAPSE_MEMORY);
-        recent.map_or(0, |(count, _)| *count)
+        let recent = self.addresses.get(&address).filter(|relapse| now.since(relapse.last) < RELAPSE_MEMORY);
+        recent.map_or(0, |relapse| relapse.blocks)
     }
 
-    fn remember(&mut self, address: AddressKey, at: Timestamp) {
+    fn is_blocked(&self, address: AddressKey, now: Timestamp) -> bool {
+        self.addresses.get(&address).is_some_and(|relapse| now < relapse.until)
+    }
+
+    fn lift(&mut self, network: IpNet) {
+        let lifted = self.addresses.iter_mut().filter(|(address, _)| network.contains(&address.network()));
+        lifted.for_each(|(_, relapse)| relapse.until = relapse.last);
+    }
+
+    fn remember(&mut self, address: AddressKey, at: Timestamp, until: Timestamp) {
         if !self.addresses.contains_key(&address) && self.addresses.len() >= RELAPSES_MAX {
             self.forget_the_quiet();
         }
-        let (count, last) = self.addresses.entry(address).or_insert((0, at));
-        *count = if at.since(*last) < RELAPSE_MEMORY { count.saturating_add(1) } else { 1 };
-        *last = at.max(*last);
+        let relapse = self.addresses.entry(address).or_insert(Relapse { blocks: 0, last: at, until });
+        relapse.blocks = if at.since(relapse.last) < RELAPSE_MEMORY { relapse.blocks.saturating_add(1) } else { 1 };
+        relapse.last = at.max(relapse.last);
+        relapse.until = until.max(relapse.until);
     }
 
     fn forget_the_quiet(&mut self) {
-        let mut times: Vec<_> = self.addresses.values().map(|(_, last)| *last).collect();
+        let mut times: Vec<_> = self.addresses.values().map(|relapse| relapse.last).collect();
         let (_, median, _) = times.select_nth_unstable(RELAPSES_MAX / 2);
         let median = *median;
-        self.addresses.retain(|_, (_, last)| *last > median);
+        self.addresses.retain(|_, relapse| relapse.last > median);
     }
 }
 

@@ -58,10 +58,12 @@ async fn a_bad_score_blocks_and_a_relapse_lasts_longer() {
     assert_eq!(watch.blocks().await, []);
     watch.offends("192.0.2.66", Reason::HostileContent, 1).await;
     assert_eq!(watch.blocks().await, [("192.0.2.66/32".to_owned(), Duration::from_secs(600))]);
-    assert_eq!(watch.enforcement.standing("192.0.2.66".parse().unwrap()).score, 0.0, "it starts anew");
+    watch.offends("192.0.2.66", Reason::HostileContent, 3).await;
+    assert_eq!(watch.blocks().await.len(), 1);
+    assert_eq!(watch.enforcement.relapses("192.0.2.66".parse().unwrap()), 1, "what was under way is no relapse");
 
     watch.clock.advance(Duration::from_secs(601));
-    watch.offends("192.0.2.66", Reason::TokenInvalid, 5).await;
+    watch.offends("192.0.2.66", Reason::TokenInvalid, 1).await;
     assert_eq!(watch.blocks().await, [("192.0.2.66/32".to_owned(), Duration::from_secs(2400))]);
     assert!(watch.tasks.stop(Duration::from_secs(1)).await);
 }
@@ -129,7 +131,8 @@ async fn what_is_replayed_scores_and_blocks_nobody() {
     let ip = "192.0.2.66".parse().unwrap();
     let offence = AuditRecord::refusal(Reason::TokenInvalid, ip, START);
     let blocked = AuditRecord::new(EventType::IpBlocked, Severity::High, ip, "x", START).with("automatic", true).with("network", "192.0.2.66");
-    for record in [&offence, &blocked, &offence, &offence] {
+    let unblocked = AuditRecord::new(EventType::IpUnblocked, Severity::Medium, ip, "x", START).with("network", "192.0.2.66");
+    for record in [&offence, &blocked, &unblocked, &offence, &offence] {
         watch.enforcement.replay(record);
     }
     watch.enforcement.remember_block(&blocked);
@@ -143,7 +146,8 @@ fn relapses_are_bounded_and_forgotten_after_a_month() {
     let mut relapses = Relapses::default();
     let address = |n: usize| AddressKey::of(std::net::Ipv4Addr::from(u32::try_from(n).unwrap()).into());
     for n in 0..RELAPSES_MAX + 10 {
-        relapses.remember(address(n), START.plus(Duration::from_millis(n as u64)));
+        let at = START.plus(Duration::from_millis(n as u64));
+        relapses.remember(address(n), at, at);
     }
     assert!(relapses.addresses.len() <= RELAPSES_MAX);
     let newest = address(RELAPSES_MAX + 9);

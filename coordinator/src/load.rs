@@ -15,8 +15,11 @@ const SAMPLES_MAX: usize = 128;
 /// what happened in the last minute
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct LastMinute {
+    /// that passed
     pub(crate) events: u64,
-    pub(crate) attempts: u64,
+    /// connections that came in
+    pub(crate) admitted: u64,
+    /// of events and of attempts
     pub(crate) refusals: u64,
 }
 
@@ -25,8 +28,8 @@ impl LastMinute {
     #[expect(clippy::cast_precision_loss, reason = "a ratio for people")]
     pub(crate) fn error_rate(self) -> f64 {
         const ENOUGH: u64 = 20;
-        let all = self.events + self.attempts;
-        if all < ENOUGH { 0.0 } else { (self.refusals as f64 / all as f64).min(1.0) }
+        let all = self.events + self.admitted + self.refusals;
+        if all < ENOUGH { 0.0 } else { self.refusals as f64 / all as f64 }
     }
 }
 
@@ -53,7 +56,7 @@ impl Load {
             // A node that started again counts from zero.
             grown.events += node.traffic.events.saturating_sub(before.events);
             grown.refusals += node.traffic.refusals.saturating_sub(before.refusals);
-            grown.attempts += attempts(&node.traffic).saturating_sub(attempts(before));
+            grown.admitted += node.traffic.total_connections.saturating_sub(before.total_connections);
         }
         inner.seen = nodes.iter().map(|node| (node.id.clone(), node.traffic)).collect();
         inner.samples.push_back((now, grown));
@@ -67,14 +70,10 @@ impl Load {
         let recent = inner.samples.iter().filter(|(at, _)| now.since(*at) <= SPAN);
         recent.fold(LastMinute::default(), |sum, (_, sample)| LastMinute {
             events: sum.events + sample.events,
-            attempts: sum.attempts + sample.attempts,
+            admitted: sum.admitted + sample.admitted,
             refusals: sum.refusals + sample.refusals,
         })
     }
-}
-
-fn attempts(traffic: &TrafficSnapshot) -> u64 {
-    traffic.total_connections.saturating_add(traffic.blocked_attempts)
 }
 
 #[cfg(test)]
@@ -106,8 +105,8 @@ mod tests {
         load.sample(&[node("a", 1100, 30), node("b", 500, 0)], at(10));
         load.sample(&[node("a", 5, 0), node("b", 520, 0)], at(20));
         let minute = load.last_minute(at(20));
-        assert_eq!(minute, LastMinute { events: 120, attempts: 0, refusals: 30 });
-        assert_eq!(minute.error_rate(), 0.25);
+        assert_eq!(minute, LastMinute { events: 120, admitted: 0, refusals: 30 });
+        assert_eq!(minute.error_rate(), 0.2);
         assert_eq!(load.last_minute(at(75)).events, 20);
         assert_eq!(load.last_minute(at(200)).error_rate(), 0.0);
     }

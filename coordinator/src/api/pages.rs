@@ -5,7 +5,7 @@ use axum::routing::{MethodRouter, get};
 use http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 
 /// own files only, nothing inline, and no markup from strings
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; base-uri 'none'; \
+const POLICY: &str = "default-src 'self'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; object-src 'none'; frame-src 'none'; base-uri 'none'; \
                       frame-ancestors 'none'; form-action 'self'; require-trusted-types-for 'script'";
 
 struct File {

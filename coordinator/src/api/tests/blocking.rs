@@ -92,9 +92,9 @@ async fn a_bad_score_blocks_by_itself_and_unblocking_clears_it() {
     assert_eq!(record["metadata"]["durationMs"], 600_000);
 
     office.refuses(Reason::TokenInvalid, "2001:db8:1:2::9");
-    eventually("the score to rise again", async || {
+    eventually("the score to go on rising", async || {
         let standing = office.admin().get("/reputation/2001:db8:1:2::5").await.data();
-        (standing["score"] == 1.0).then_some(())
+        (standing["score"] == 6.0).then_some(())
     })
     .await;
     office.admin().post("/unblock-ip", json!({ "ip": "2001:db8:1:2::9", "reason": "a mistake" })).await.data();

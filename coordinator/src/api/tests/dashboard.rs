@@ -29,7 +29,7 @@ async fn r10_the_page_takes_nothing_inline_and_nothing_from_elsewhere() {
         let reply = office.stranger().asks(Method::GET, path, |request| request).await;
         assert_eq!(reply.status, 200, "{path}");
         let policy = reply.header("content-security-policy");
-        assert!(policy.starts_with("default-src 'none'; script-src 'self'") && !policy.contains("unsafe"), "{policy}");
+        assert!(policy.starts_with("default-src 'self'; script-src 'self'") && !policy.contains("unsafe"), "{policy}");
         assert!(policy.contains("frame-ancestors 'none'") && policy.contains("base-uri 'none'"), "{policy}");
         assert_eq!(reply.header("x-content-type-options"), "nosniff");
     }
