@@ -14,6 +14,7 @@ use picket_shared::address::{self, AddressKey};
 use picket_shared::audit::{AuditRecord, EventType, Outbox, Severity};
 use picket_shared::clock::{Clock, Timestamp};
 use picket_shared::policy::{Policy, Rules};
+use picket_shared::reason::Reason;
 use picket_shared::state::{Block, BlockOrigin, BlockView, Blocks, LivePolicy};
 
 use crate::metrics::Instruments;
@@ -160,6 +161,9 @@ impl Enforcement {
 /// what the record is to its address's score; nobody's records (0.0.0.0) are none
 fn offence(record: &AuditRecord) -> Option<Offence> {
     let reason = record.reason.filter(|_| !record.ip.is_unspecified())?;
+    // What is refused before the origin is known can be any web page's doing, whatever is wrong with it.
+    let before_origin = record.metadata.get("stage").is_some_and(|stage| stage == "handshake");
+    let reason = if before_origin { Reason::TooManyHandshakes } else { reason };
     Some(Offence { address: AddressKey::of(record.ip), reason, at: record.timestamp })
 }
 

@@ -3,7 +3,6 @@
 use super::*;
 use picket_shared::clock::ManualClock;
 use picket_shared::policy::Environment;
-use picket_shared::reason::Reason;
 use picket_shared::state::{State, follow_blocks};
 use picket_shared::tasks::Tasks;
 use picket_shared::telemetry::Metrics;
@@ -86,6 +85,17 @@ async fn r16_allow_listed_addresses_and_proxies_are_never_blocked_nor_is_anyone_
         watch.offends("192.0.2.1", Reason::OriginNotAllowed, 50).await;
         watch.clock.advance(Duration::from_secs(1800));
     }
+    assert_eq!(watch.blocks().await, []);
+}
+
+#[tokio::test]
+async fn r16_malformed_handshakes_that_any_page_can_cause_block_nobody() {
+    let watch = Watch::with(|_| {});
+    for _ in 0..50 {
+        let record = AuditRecord::refusal(Reason::ProtocolError, "192.0.2.66".parse().unwrap(), watch.clock.now());
+        watch.enforcement.observe(&record.with("stage", "handshake")).await;
+    }
+    assert_eq!(watch.enforcement.standing("192.0.2.66".parse().unwrap()).score, 1.0);
     assert_eq!(watch.blocks().await, []);
 }
 

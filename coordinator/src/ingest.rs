@@ -96,7 +96,8 @@ impl Ingest {
             }
         }
         self.scored = self.scored.max(Some(last));
-        self.log.acknowledge(last).await?;
+        let stored: Vec<_> = batch.iter().map(|(id, _)| *id).collect();
+        self.log.acknowledge(&stored).await?;
         Ok(batch.len())
     }
 

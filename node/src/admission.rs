@@ -5,7 +5,7 @@
 
 use picket_shared::clock::Timestamp;
 use picket_shared::secret::Secret;
-use picket_shared::state::Lease;
+use picket_shared::state::{Lease, Permit};
 use picket_shared::token::Principal;
 use std::sync::Arc;
 
@@ -24,23 +24,28 @@ pub struct Admitted {
 
 /// an attempt that passed the checks that need no identity
 #[derive(Debug)]
-pub struct Screened(());
+pub struct Screened {
+    /// given back if the upstream fails: that is not the client's connection rate
+    pub rate: Permit,
+}
 
 /// all checks of a connection that brings its token with the upgrade
-pub async fn admit(gate: &Gate, attempt: &Attempt, now: Timestamp) -> Result<Admitted, Refusal> {
+pub async fn admit(gate: &Gate, attempt: &Attempt, now: Timestamp) -> Result<(Screened, Admitted), Refusal> {
     let screened = screen(gate, attempt, now).await?;
-    complete(gate, &screened, attempt, attempt.token.as_ref(), &[], now).await
+    let token = attempt.token.as_ref().map(|found| &found.token);
+    let admitted = complete(gate, &screened, attempt, token, &[], now).await?;
+    Ok((screened, admitted))
 }
 
 /// the checks that need no identity
 pub async fn screen(gate: &Gate, attempt: &Attempt, now: Timestamp) -> Result<Screened, Refusal> {
     let policy = gate.policy.current();
 
-    checks::reputation::check(&gate.blocks, attempt.address, now)?;
+    checks::reputation::check(&gate.blocks, &policy.security.allow_list, attempt.address, now)?;
     checks::origin::check(&policy.cors, &attempt.origin)?;
-    checks::connection_rate::check(&*gate.counters, policy.limits.connections, attempt.address, now).await?;
+    let rate = checks::connection_rate::check(&*gate.counters, policy.limits.connections, attempt.address, now).await?;
 
-    Ok(Screened(()))
+    Ok(Screened { rate })
 }
 
 /// the checks that need an identity; a connection that already holds a slot for this principal needs no second one
@@ -72,7 +77,7 @@ pub fn still_admissible<'a>(
 ) -> Result<(), Denial> {
     let policy = gate.policy.current();
 
-    checks::reputation::check(&gate.blocks, attempt.address, now)?;
+    checks::reputation::check(&gate.blocks, &policy.security.allow_list, attempt.address, now)?;
     checks::origin::check(&policy.cors, &attempt.origin)?;
     principals.into_iter().try_for_each(|principal| checks::identity::check_anonymous(principal, policy.security.allow_anonymous))
 }

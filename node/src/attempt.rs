@@ -1,9 +1,10 @@
 //! A connection asking to come in: what is known about it before anything is decided.
 
 use picket_shared::policy::Origin;
-use picket_shared::secret::Secret;
 use std::net::IpAddr;
 use std::sync::Arc;
+
+use crate::identity::FoundToken;
 
 /// what the client said about the page it comes from
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,7 +23,7 @@ pub struct Attempt {
     pub address: IpAddr,
     pub origin: ClaimedOrigin,
     /// the token of the upgrade request, if it carried one
-    pub token: Option<Secret>,
+    pub token: Option<FoundToken>,
     /// the route's path, for audit
     pub route: Arc<str>,
 }

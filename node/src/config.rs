@@ -160,10 +160,10 @@ pub struct Limits {
     /// pings, pongs and closes of a client in any five seconds
     #[schemars(range(min = 1))]
     pub control_frames_max: u32,
-    /// bytes that wait for a slow reader
-    #[schemars(range(min = 1))]
-    pub queued_bytes_max: usize,
-    /// for one blocked write
+    /// bytes of one message of the upstream, which is what may wait for a slow reader
+    #[schemars(range(min = 1, max = 67_108_864))]
+    pub upstream_message_bytes_max: usize,
+    /// for which a peer may take no byte of a write
     #[schemars(range(min = 1))]
     pub write_timeout_ms: u64,
     /// silence after which a ping is sent
@@ -202,7 +202,7 @@ impl Default for Limits {
             fragments_max: 1024,
             message_timeout_ms: 30_000,
             control_frames_max: 50,
-            queued_bytes_max: 1_048_576,
+            upstream_message_bytes_max: 16_777_216,
             write_timeout_ms: 10_000,
             ping_interval_ms: 25_000,
             pong_timeout_ms: 20_000,

@@ -95,7 +95,7 @@ fn describe(gate: &Gate, case: Case<'_>, mut record: AuditRecord, detail: Option
     record.route = Some(case.attempt.route.to_string());
     record.node = Some(gate.node.to_string());
     if let Some(detail) = detail {
-        record = record.with("detail", detail);
+        record = record.with("detail", printable(detail, IDENTIFIER_BYTES_MAX));
     }
     if let Some(message) = case.message {
         record = with_excerpt(record, message);
@@ -103,7 +103,8 @@ fn describe(gate: &Gate, case: Case<'_>, mut record: AuditRecord, detail: Option
     record.with("stage", case.stage.as_str()).with("policyVersion", gate.policy.version())
 }
 
-/// what a record keeps of a message: its size, its hash, and the first few bytes, escaped
+/// what a record keeps of a message: its size, its hash, and the first few bytes, escaped; whoever passes one knows that no
+/// secret is in it
 fn with_excerpt(record: AuditRecord, message: &Message) -> AuditRecord {
     let bytes = match message {
         Message::Text(text) => text.as_bytes(),

@@ -7,24 +7,25 @@ use hyper::body::Incoming;
 use ipnet::IpNet;
 use picket_shared::clock::Timestamp;
 use picket_shared::random;
+use picket_shared::reason::Reason;
+use picket_shared::state::Permit;
 use picket_shared::tasks::Tasks;
 use picket_shared::token::Principal;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::admission::{admit, screen};
 use crate::answer::Answer;
-use crate::attempt::Attempt;
+use crate::attempt::{Attempt, ClaimedOrigin};
 use crate::checks::handshake_rate;
 use crate::config::Protocol;
 use crate::decide::{self, Case, Stage};
 use crate::forwarded;
 use crate::gate::Gate;
 use crate::handshake::{self, Wish};
-use crate::refusal::Refusal;
+use crate::refusal::{Denial, Refusal};
 use crate::route::{Route, Routes};
 use crate::session::{Attention, Conversation, Plain, Presence, Relay, SocketIo, Sockets};
 use crate::upstream::{self, Opened};
@@ -76,17 +77,21 @@ impl Door {
         let wish = handshake::judge(&head).map_err(|answer| self.record(&attempt, answer))?;
         let route = self.routes.find(handshake::host(&head).as_deref(), head.uri.path()).ok_or_else(Answer::not_found)?;
         let Wish::WebSocket { key } = wish else {
-            return Err(handshake::plain(route.protocol, &head));
+            return Err(self.record(&attempt, handshake::plain(route.protocol, &head)));
         };
         if route.protocol == Protocol::SocketIo {
             handshake::engine_io(&head).map_err(|answer| self.record(&attempt, answer))?;
         }
         let token = gate.keys.sources.in_request(&head.headers, head.uri.query());
         let attempt = Attempt { token, route: route.path.clone(), ..attempt };
-        let conversation = self.admit(&attempt, route, now).await?;
-        let (tunnel, answered) = match self.open(caller, &attempt, route, &head, &conversation).await? {
-            Opened::Tunnel(tunnel, answered) => (tunnel, answered),
-            Opened::Refused(response) => return Ok(response),
+        let (conversation, rate) = self.admit(&attempt, route, now).await?;
+        let (tunnel, answered) = match self.open(caller, &attempt, route, &head, &conversation).await {
+            Ok(Opened::Tunnel(tunnel, answered)) => (tunnel, answered),
+            Ok(Opened::Refused(response)) => return Ok(response),
+            Err(denial) => {
+                self.give_back(rate).await;
+                return Err(self.refuse(&attempt, Stage::Admission, denial));
+            }
         };
         let response = switching(&key, &answered);
         let (gate, tasks, attention) = (gate.clone(), self.tasks.clone(), self.attention.listen());
@@ -102,26 +107,35 @@ impl Door {
     }
 
     /// the checks that the upgrade can be held to; the slots that they take live in the conversation
-    async fn admit(&self, attempt: &Attempt, route: &Arc<Route>, now: Timestamp) -> Result<Conversation, Answer> {
+    async fn admit(&self, attempt: &Attempt, route: &Arc<Route>, now: Timestamp) -> Result<(Conversation, Permit), Answer> {
         let gate = &self.gate;
         let refused = |refusal: Refusal| self.refuse(attempt, Stage::Admission, refusal);
         if route.protocol != Protocol::SocketIo {
-            let admitted = admit(gate, attempt, now).await.map_err(refused)?;
+            let (screened, admitted) = admit(gate, attempt, now).await.map_err(refused)?;
             decide::admitted(gate, attempt, &admitted.principal);
             let mut presence = Presence::new(gate.traffic.clone());
             presence.shows(&admitted.principal);
-            return Ok(Conversation::Plain(Box::new(Plain::new(admitted, presence, route.clone()))));
+            let plain = Plain::new(admitted, presence, route.clone());
+            return Ok((Conversation::Plain(Box::new(plain)), screened.rate));
         }
         let screened = screen(gate, attempt, now).await.map_err(refused)?;
         let per_address = gate.policy.current().limits.per_address;
         let waiting = gate.pending.enter(attempt.address, per_address).map_err(|denial| refused(denial.into()))?;
-        let due = now.plus(Duration::from_millis(gate.limits.connect_timeout_ms));
+        let rate = screened.rate.clone();
         let presence = Presence::new(gate.traffic.clone());
-        Ok(Conversation::SocketIo(Box::new(SocketIo::new(screened, presence, waiting, due))))
+        let socketio = SocketIo::new(screened, presence, waiting, now, &gate.limits);
+        Ok((Conversation::SocketIo(Box::new(socketio)), rate))
+    }
+
+    /// the upstream failed: that is not the client's connection rate
+    async fn give_back(&self, rate: Permit) {
+        if let Err(error) = self.gate.counters.refund(rate).await {
+            tracing::debug!(%error, "a connection that came to nothing stays counted");
+        }
     }
 
     /// asks the upstream for the same upgrade, with what the client may not say removed and what Picket knows added
-    async fn open(&self, caller: &Caller, attempt: &Attempt, route: &Route, head: &request::Parts, conversation: &Conversation) -> Result<Opened, Answer> {
+    async fn open(&self, caller: &Caller, attempt: &Attempt, route: &Route, head: &request::Parts, conversation: &Conversation) -> Result<Opened, Denial> {
         let mut headers = head.headers.clone();
         forwarded::remove_hop_by_hop(&mut headers);
         forwarded::remove_claims(&mut headers);
@@ -131,8 +145,14 @@ impl Door {
         headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
         headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
         let target = head.uri.path_and_query().map_or_else(|| "/".to_owned(), |request| route.upstream_target(request));
-        let opened = upstream::open(&self.tasks, &self.gate.limits, &route.upstream, &target, headers).await;
-        opened.map_err(|denial| self.refuse(attempt, Stage::Admission, denial))
+        upstream::open(&self.tasks, &self.gate.limits, &route.upstream, &target, headers).await
+    }
+
+    /// the answer to a socket that finds no place
+    pub fn turn_away(&self, peer: SocketAddr) -> Response<Full<Bytes>> {
+        let address = picket_shared::address::canonical(peer.ip());
+        let attempt = Attempt { id: random::hex(16).into(), address, origin: ClaimedOrigin::Missing, token: None, route: "-".into() };
+        self.refuse(&attempt, Stage::Handshake, Denial::from(Reason::Overload).because("node.limits.connectionsMax")).into_response()
     }
 
     fn refuse(&self, attempt: &Attempt, stage: Stage, refusal: impl Into<Refusal>) -> Answer {

@@ -72,7 +72,7 @@ fn remove_where(headers: &mut HeaderMap, unwanted: impl Fn(&HeaderName) -> bool)
 /// what Picket says: whom it saw, by which name it was called, and who that is where it is known
 pub fn add_claims(headers: &mut HeaderMap, attempt: &Attempt, host: Option<&HeaderValue>, scheme: &'static str, principal: Option<&Principal>) {
     let mut set = |name: &'static str, value: &str| {
-        if let Ok(value) = HeaderValue::from_str(&escaped(value)) {
+        if let Ok(value) = HeaderValue::from_str(value) {
             headers.insert(HeaderName::from_static(name), value);
         }
     };
@@ -81,20 +81,21 @@ pub fn add_claims(headers: &mut HeaderMap, attempt: &Attempt, host: Option<&Head
     set("x-picket-connection", &attempt.id);
     set("x-picket-client", &attempt.address.to_string());
     if let Some(user) = principal.and_then(Principal::user) {
-        set("x-picket-user", &user.id);
-        set("x-picket-roles", &user.roles.join(","));
+        set("x-picket-user", &escaped(&user.id));
+        let roles: Vec<_> = user.roles.iter().map(|role| escaped(role)).collect();
+        set("x-picket-roles", &roles.join(","));
     }
     if let Some(host) = host {
         headers.insert("x-forwarded-host", host.clone());
     }
 }
 
-/// visible ASCII as it is, every other byte and `%` percent-encoded (RFC 3986 section 2.1), so that any user id fits a header
+/// visible ASCII as it is; `%`, `,` (which parts roles) and every other byte percent-encoded (RFC 3986 section 2.1)
 fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {
-            b'%' | 0..=0x20 | 0x7f.. => out.push_str(&format!("%{byte:02X}")),
+            b'%' | b',' | 0..=0x20 | 0x7f.. => out.push_str(&format!("%{byte:02X}")),
             _ => out.push(char::from(byte)),
         }
     }
@@ -144,5 +145,6 @@ mod tests {
         remove_claims(&mut headers);
         assert_eq!(headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["accept-language"]);
         assert_eq!(escaped("zoë%\r\n"), "zo%C3%AB%25%0D%0A");
+        assert_eq!(escaped("guest,admin"), "guest%2Cadmin", "one role stays one role");
     }
 }

@@ -40,6 +40,9 @@ pub fn judge(head: &request::Parts) -> Result<Wish, Answer> {
     if head.version == Version::HTTP_11 && !head.headers.contains_key(header::HOST) {
         return Err(Answer::refused(Reason::ProtocolError, "no Host header"));
     }
+    if absolute_form_disagrees(head) {
+        return Err(Answer::refused(Reason::ProtocolError, "the request's authority is not its Host"));
+    }
     if is_ambiguous(head.uri.path()) {
         return Err(Answer::refused(Reason::ProtocolError, "ambiguous path"));
     }
@@ -57,6 +60,12 @@ pub fn judge(head: &request::Parts) -> Result<Wish, Answer> {
         Some(key) => Ok(Wish::WebSocket { key: key.clone() }),
         None => Err(Answer::refused(Reason::ProtocolError, "Sec-WebSocket-Key is not 16 bytes in base64")),
     }
+}
+
+/// an absolute request target (RFC 9112 section 3.2.2) that names another host than the Host header
+fn absolute_form_disagrees(head: &request::Parts) -> bool {
+    let host = head.headers.get(header::HOST).map(HeaderValue::as_bytes);
+    head.uri.authority().is_some_and(|authority| host.is_none_or(|host| !host.eq_ignore_ascii_case(authority.as_str().as_bytes())))
 }
 
 /// only a GET of HTTP/1.1 can become a WebSocket (H06)
@@ -154,5 +163,6 @@ mod tests {
         assert_eq!(status(&request(|b| b.header("sec-websocket-version", "13").header("content-length", "0"))), Err(400));
         assert_eq!(status(&request(|b| b.method(Method::POST).header("sec-websocket-version", "13"))), Ok(Wish::Plain));
         assert_eq!(status(&request(|b| b.uri("/a/%2e%2e/ws"))), Err(400));
+        assert_eq!(status(&request(|b| b.uri("http://other.test/ws").header("sec-websocket-version", "13"))), Err(400));
     }
 }

@@ -12,7 +12,7 @@ use crate::checks::content::Observation;
 use crate::checks::event_rate::ConnectionRates;
 use crate::checks::message_rate::{NamedRates, Sender};
 use crate::gate::Gate;
-use crate::refusal::Refusal;
+use crate::refusal::{Denial, Refusal};
 
 /// one application message inside a connection, as its protocol's codec read it
 #[derive(Debug)]
@@ -126,6 +126,16 @@ fn panic_if_asked(gate: &Gate, name: &str) {
     if gate.panic_event.as_deref() == Some(name) {
         panic!("the test's panic");
     }
+}
+
+/// the checks of a CONNECT's auth object: what an application shows of it must be as harmless as any payload
+pub fn inspect_connect(gate: &Gate, auth: &Event<'_>) -> Result<Inspected, Denial> {
+    let policy = gate.policy.current();
+
+    let checked = checks::payload::check_form(&policy.validation, gate.limits.keys_max, auth)?;
+    let finding = checks::content::check(&policy.validation, auth, checked)?;
+
+    Ok(Inspected { cleared: cleared(auth, finding.rewritten), observed: finding.observed })
 }
 
 fn cleared(event: &Event<'_>, rewritten: Option<String>) -> Cleared {

@@ -11,7 +11,6 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
@@ -20,12 +19,15 @@ use crate::door::Door;
 
 /// the pause after an accept that failed, for lack of file descriptors for instance
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// what a socket beyond `node.limits.connectionsMax` gets
-const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+/// requests beyond `node.limits.connectionsMax` that are answered at once; more are dropped
+const TURNED_AWAY_MAX: usize = 64;
+/// how long one of those may take
+const TURN_AWAY_PATIENCE: Duration = Duration::from_millis(500);
 
 /// accepts until `stop` resolves
 pub async fn serve(listener: TcpListener, door: Arc<Door>, stop: impl Future<Output = ()>) {
     let places = Arc::new(Semaphore::new(door.gate.limits.connections_max));
+    let lobby = Arc::new(Semaphore::new(TURNED_AWAY_MAX));
     tokio::pin!(stop);
     loop {
         let accepted = tokio::select! {
@@ -33,7 +35,7 @@ pub async fn serve(listener: TcpListener, door: Arc<Door>, stop: impl Future<Out
             () = &mut stop => return,
         };
         match accepted {
-            Ok((stream, peer)) => receive(stream, peer, &door, &places),
+            Ok((stream, peer)) => receive(stream, peer, &door, &places, &lobby),
             Err(error) => {
                 tracing::warn!(%error, "accept failed");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -42,21 +44,31 @@ pub async fn serve(listener: TcpListener, door: Arc<Door>, stop: impl Future<Out
     }
 }
 
-fn receive(stream: TcpStream, peer: SocketAddr, door: &Arc<Door>, places: &Arc<Semaphore>) {
+fn receive(stream: TcpStream, peer: SocketAddr, door: &Arc<Door>, places: &Arc<Semaphore>, lobby: &Arc<Semaphore>) {
     match places.clone().try_acquire_owned() {
         Ok(place) => {
             let door = door.clone();
             let tasks = door.tasks.clone();
             tasks.spawn("connection", serve_one(stream, peer, door, Arc::new(place)));
         }
-        Err(_) => door.tasks.spawn("refusal", refuse(stream)),
+        Err(_) => {
+            if let Ok(place) = lobby.clone().try_acquire_owned() {
+                let door = door.clone();
+                let tasks = door.tasks.clone();
+                tasks.spawn("turned away", turn_away(stream, peer, door, place));
+            }
+        }
     }
 }
 
-async fn refuse(mut stream: TcpStream) {
-    if timeout(ACCEPT_PAUSE, stream.write_all(FULL)).await.is_err() {
+/// says why, where there is time for it
+async fn turn_away(stream: TcpStream, peer: SocketAddr, door: Arc<Door>, place: OwnedSemaphorePermit) {
+    let service = service_fn(|_: Request<Incoming>| async { Ok::<_, Infallible>(door.turn_away(peer)) });
+    let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+    if timeout(TURN_AWAY_PATIENCE, connection).await.is_err() {
         tracing::debug!("a socket beyond the limit did not take its refusal");
     }
+    drop(place);
 }
 
 /// the place is held by the request and whatever session comes of it

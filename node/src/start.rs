@@ -1,5 +1,6 @@
 //! A node's life: from its parts to open listeners, and through the drain to its end.
 
+use picket_shared::address::canonical_networks;
 use picket_shared::audit::Outbox;
 use picket_shared::clock::Clock;
 use picket_shared::state::{BlockView, LivePolicy, State, Traffic};
@@ -84,7 +85,7 @@ pub async fn start(parts: Parts) -> Result<Running, StartError> {
     let door = Arc::new(Door {
         gate: gate.clone(),
         routes,
-        trusted_proxies: parts.config.trusted_proxies.clone(),
+        trusted_proxies: canonical_networks(&parts.config.trusted_proxies),
         tasks: tasks.clone(),
         attention: attention.clone(),
     });

@@ -32,9 +32,9 @@ pub enum Opened {
 /// connects, sends the upgrade, and verifies the answer
 pub async fn open(tasks: &Tasks, limits: &Limits, upstream: &Upstream, target: &str, headers: HeaderMap) -> Result<Opened, Denial> {
     let stream = connect(upstream, Duration::from_millis(limits.upstream_connect_timeout_ms)).await?;
-    let answer = send(tasks, limits, upstream, stream, target, &headers);
+    let answer = async { judge(&headers, send(tasks, limits, upstream, stream, target, &headers).await?).await };
     match timeout(Duration::from_millis(limits.upstream_header_timeout_ms), answer).await {
-        Ok(answer) => judge(&headers, answer?).await,
+        Ok(opened) => opened,
         Err(_) => Err(Denial::from(Reason::UpstreamSlow).because("no answer to the upgrade")),
     }
 }
@@ -84,7 +84,7 @@ async fn judge(asked: &HeaderMap, answer: Response<Incoming>) -> Result<Opened, 
     let protocol = |detail: &str| Err(Denial::from(Reason::UpstreamProtocol).because(detail));
     if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
         return match answer.status() {
-            status if (status.is_client_error() || status.is_server_error()) && !answer.headers().contains_key(header::UPGRADE) => refused(answer).await,
+            status if status.is_client_error() || status.is_server_error() => refused(answer).await,
             status => protocol(&format!("status {}", status.as_u16())),
         };
     }
@@ -100,8 +100,8 @@ async fn judge(asked: &HeaderMap, answer: Response<Incoming>) -> Result<Opened, 
         return protocol("an extension that was not offered");
     }
     let mut chosen = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter();
-    if let Some(name) = chosen.next().and_then(|value| value.to_str().ok())
-        && (chosen.next().is_some() || !offers(asked, name))
+    if let Some(name) = chosen.next()
+        && (chosen.next().is_some() || !name.to_str().is_ok_and(|name| offers(asked, name)))
     {
         return protocol("a subprotocol that was not offered");
     }

@@ -51,6 +51,11 @@ pub fn parse_network(text: &str) -> Option<IpNet> {
     text.parse::<IpNet>().ok().map(|network| fold_mapped(network.trunc()))
 }
 
+/// a list of prefixes in canonical form
+pub fn canonical_networks(networks: &[IpNet]) -> Vec<IpNet> {
+    networks.iter().map(|network| fold_mapped(network.trunc())).collect()
+}
+
 /// a prefix of IPv4-mapped addresses as the IPv4 prefix that it means
 fn fold_mapped(network: IpNet) -> IpNet {
     const MAPPED_PREFIX: u8 = 96;

@@ -13,3 +13,4 @@ pub mod tasks;
 pub mod telemetry;
 pub mod token;
 pub mod window;
+pub mod window_table;

@@ -7,3 +7,11 @@ pub fn hex(bytes: usize) -> String {
     getrandom::fill(&mut buffer).expect("the operating system has no randomness");
     buffer.iter().map(|byte| format!("{byte:02x}")).collect()
 }
+
+/// `N` random bytes, for keys
+#[expect(clippy::expect_used, reason = "without the system's randomness no key is safe to use")]
+pub fn bytes<const N: usize>() -> [u8; N] {
+    let mut buffer = [0u8; N];
+    getrandom::fill(&mut buffer).expect("the operating system has no randomness");
+    buffer
+}

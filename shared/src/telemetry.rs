@@ -27,6 +27,14 @@ pub enum TelemetryError {
     Metrics(String),
 }
 
+/// has panics logged as one JSON line without their message, which could hold a client's words (R06)
+fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(place, "panic");
+    }));
+}
+
 /// starts logging to standard error; `filter` as in `info,picket_node=debug`
 pub fn start_logging(format: LogFormat, filter: &str) -> Result<(), TelemetryError> {
     let filter = EnvFilter::try_new(filter)?;
@@ -35,6 +43,7 @@ pub fn start_logging(format: LogFormat, filter: &str) -> Result<(), TelemetryErr
         LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).with_span_list(false).init(),
         LogFormat::Text => builder.init(),
     }
+    log_panics();
     Ok(())
 }
 

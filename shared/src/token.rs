@@ -170,6 +170,8 @@ impl Default for ClaimNames {
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
+    #[error("at most {ISSUERS_MAX} issuers are allowed")]
+    TooManyIssuers,
     #[error("name at least one algorithm")]
     NoAlgorithm,
     #[error("algorithms of different kinds of key cannot be mixed")]
@@ -211,8 +213,9 @@ impl TokenVerifier {
     pub fn new(issuers: &[IssuerConfig], claims: ClaimNames) -> Result<Self, Vec<(usize, KeyError)>> {
         let mut ready = Vec::new();
         let mut errors = Vec::new();
-        for (index, config) in issuers.iter().take(ISSUERS_MAX).enumerate() {
+        for (index, config) in issuers.iter().enumerate() {
             match Issuer::new(config) {
+                _ if index >= ISSUERS_MAX => errors.push((index, KeyError::TooManyIssuers)),
                 Ok(issuer) => ready.push(issuer),
                 Err(error) => errors.push((index, error)),
             }

@@ -32,15 +32,22 @@ impl Quota {
     /// the quota of a role: multiplied, rounded down, at least 1
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a float cast saturates, and factors are validated as positive")]
     pub fn scaled(self, factor: f64) -> Self {
-        let limit = (f64::from(self.limit.get()) * factor).floor() as u32;
+        // A factor such as 1.15 is not exact in binary: 100 times it is meant to be 115.
+        const ROUNDING: f64 = 1e-6;
+        let limit = (f64::from(self.limit.get()) * factor + ROUNDING).floor() as u32;
         Quota { limit: NonZeroU32::new(limit).unwrap_or(NonZeroU32::MIN), ..self }
     }
 
-    fn window_ms(self) -> u64 {
+    /// the time in which the oldest admissions leave together
+    pub fn slot(self) -> Duration {
+        Duration::from_millis(self.slot_ms())
+    }
+
+    pub(crate) fn window_ms(self) -> u64 {
         u64::try_from(self.window.as_millis()).unwrap_or(u64::MAX).max(1)
     }
 
-    fn slot_ms(self) -> u64 {
+    pub(crate) fn slot_ms(self) -> u64 {
         self.window_ms().div_ceil(SLOTS)
     }
 }

@@ -157,7 +157,7 @@ async fn f08_a_message_that_grows_too_big_by_fragments_is_1009_before_it_ends() 
 #[tokio::test]
 async fn f14_a_reader_that_never_reads_holds_the_upstream_back_and_is_let_go() {
     let upstream = Upstream::echo().await;
-    let limits = json!({ "limits": { "writeTimeoutMs": 400, "queuedBytesMax": 262_144 } });
+    let limits = json!({ "limits": { "writeTimeoutMs": 400 } });
     let picket = Picket::guarding(&upstream).node(limits).start().await;
 
     let mut sloth = Wire::narrow(picket.gateway()).await.upgraded("/ws", "198.51.100.7", picket.gateway()).await;

@@ -48,5 +48,5 @@ pub(super) async fn get(State(api): Shared, _: Caller, mut query: Query) -> Answ
     let total = blocks.len();
     let entry = |block: Block| Entry { score: rounded(api.enforcement.standing(block.network.addr()).score), block };
     let blocks = blocks.into_iter().skip(offset as usize).take(limit as usize).map(entry).collect();
-    Ok(Success(InForce { blocks, total, version: set.version }))
+    Ok(Success(InForce { blocks, total, version: set.at.version }))
 }

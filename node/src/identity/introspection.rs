@@ -19,6 +19,8 @@ const CACHE_ENTRIES_MAX: usize = 10_000;
 /// questions that are open at once; more wait at most [`ANSWER_WAIT`] in all
 const QUESTIONS_MAX: usize = 64;
 const ANSWER_WAIT: Duration = Duration::from_secs(3);
+/// between two looks for answers that no longer hold
+const SWEEP_PAUSE: Duration = Duration::from_secs(1);
 /// the longest answer that is read
 const ANSWER_BYTES_MAX: usize = 65_536;
 
@@ -36,8 +38,15 @@ pub struct Introspector {
     user_pointer: String,
     role_pointer: String,
     hold: Duration,
-    answers: Mutex<HashMap<[u8; 32], Answer>>,
+    answers: Mutex<Answers>,
     questions: Semaphore,
+}
+
+#[derive(Default)]
+struct Answers {
+    known: HashMap<[u8; 32], Answer>,
+    /// a full cache is not searched for each newcomer
+    sweep_after: Timestamp,
 }
 
 #[derive(Clone)]
@@ -62,7 +71,7 @@ impl Introspector {
 
     pub async fn user(&self, token: &Secret, now: Timestamp) -> Result<User, Denial> {
         let key: [u8; 32] = Sha256::digest(token.expose()).into();
-        let known = self.answers.lock().get(&key).filter(|answer| now < answer.until).cloned();
+        let known = self.answers.lock().known.get(&key).filter(|answer| now < answer.until).cloned();
         let user = match known {
             Some(answer) => answer.user,
             None => {
@@ -76,11 +85,12 @@ impl Introspector {
 
     fn remember(&self, key: [u8; 32], answer: Answer, now: Timestamp) {
         let mut answers = self.answers.lock();
-        if answers.len() >= CACHE_ENTRIES_MAX {
-            answers.retain(|_, answer| now < answer.until);
+        if answers.known.len() >= CACHE_ENTRIES_MAX && now >= answers.sweep_after {
+            answers.known.retain(|_, answer| now < answer.until);
+            answers.sweep_after = now.plus(SWEEP_PAUSE);
         }
-        if answers.len() < CACHE_ENTRIES_MAX {
-            answers.insert(key, answer);
+        if answers.known.len() < CACHE_ENTRIES_MAX {
+            answers.known.insert(key, answer);
         }
     }
 

@@ -4,7 +4,7 @@ mod introspection;
 mod sources;
 
 pub use introspection::{IntrospectionError, Introspector};
-pub use sources::{TokenSource, TokenSources};
+pub use sources::{FoundToken, TokenSource, TokenSources};
 
 use picket_shared::clock::Timestamp;
 use picket_shared::reason::Reason;

@@ -30,24 +30,33 @@ impl TokenSource {
 #[derive(Clone, Debug, Default)]
 pub struct TokenSources(pub Vec<TokenSource>);
 
+/// a token, and how early in the configured order its source stands
+#[derive(Clone, Debug)]
+pub struct FoundToken {
+    pub token: Secret,
+    place: usize,
+}
+
 impl TokenSources {
     /// the token of an upgrade request
-    pub fn in_request(&self, headers: &HeaderMap, query: Option<&str>) -> Option<Secret> {
-        self.0.iter().find_map(|source| match source {
+    pub fn in_request(&self, headers: &HeaderMap, query: Option<&str>) -> Option<FoundToken> {
+        let at = |source: &TokenSource| match source {
             TokenSource::SocketIoAuth => None,
             TokenSource::Authorization => bearer(headers),
             TokenSource::Subprotocol => subprotocol(headers),
             TokenSource::Query(name) => in_query(query?, name),
             TokenSource::Cookie(name) => cookie(headers, name),
-        })
+        };
+        self.0.iter().enumerate().find_map(|(place, source)| at(source).map(|token| FoundToken { token, place }))
     }
 
-    /// the token of a Socket.IO CONNECT, else the upgrade request's, in the configured order
-    pub fn in_connect(&self, auth: Option<Secret>, request: Option<&Secret>) -> Option<Secret> {
-        let auth = auth.filter(|_| self.0.contains(&TokenSource::SocketIoAuth));
-        match self.0.first() {
-            Some(TokenSource::SocketIoAuth) => auth.or_else(|| request.cloned()),
-            _ => request.cloned().or(auth),
+    /// the token of a Socket.IO CONNECT or of its upgrade request, whichever source stands first
+    pub fn in_connect(&self, auth: Option<Secret>, request: Option<&FoundToken>) -> Option<Secret> {
+        let auth_place = self.0.iter().position(|source| *source == TokenSource::SocketIoAuth);
+        match (auth.zip(auth_place), request) {
+            (Some((_, place)), Some(found)) if found.place < place => Some(found.token.clone()),
+            (Some((auth, _)), _) => Some(auth),
+            (None, found) => found.map(|found| found.token.clone()),
         }
     }
 }
@@ -86,12 +95,21 @@ mod tests {
         headers.insert(header::AUTHORIZATION, "Bearer from-header".parse().unwrap());
         headers.insert(header::COOKIE, "a=b; sid=\"from-cookie\"".parse().unwrap());
         headers.insert(header::SEC_WEBSOCKET_PROTOCOL, "chat, bearer, from-subprotocol".parse().unwrap());
-        let found = |texts: &[&str]| parse(texts).in_request(&headers, Some("x=1&token=from%2Dquery")).map(|token| token.expose().to_owned());
+        let found = |texts: &[&str]| parse(texts).in_request(&headers, Some("x=1&token=from%2Dquery")).map(|found| found.token.expose().to_owned());
         assert_eq!(found(&["socketio-auth", "authorization"]).as_deref(), Some("from-header"));
         assert_eq!(found(&["cookie:sid", "authorization"]).as_deref(), Some("from-cookie"));
         assert_eq!(found(&["query:token"]).as_deref(), Some("from-query"));
         assert_eq!(found(&["subprotocol"]).as_deref(), Some("from-subprotocol"));
         assert_eq!(found(&["cookie:other"]), None);
         assert_eq!(TokenSource::parse("query:"), None);
+        let connect = |texts: &[&str]| {
+            let sources = parse(texts);
+            let request = sources.in_request(&headers, None);
+            sources.in_connect(Some(Secret::new("from-auth")), request.as_ref()).map(|token| token.expose().to_owned())
+        };
+        assert_eq!(connect(&["subprotocol", "socketio-auth"]).as_deref(), Some("from-subprotocol"));
+        assert_eq!(connect(&["query:none", "socketio-auth", "cookie:sid"]).as_deref(), Some("from-auth"));
+        assert_eq!(connect(&["cookie:sid"]).as_deref(), Some("from-cookie"));
+        assert_eq!(connect(&["query:none"]), None);
     }
 }

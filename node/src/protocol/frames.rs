@@ -28,7 +28,9 @@ pub enum Violation {
 
 /// the longest header: two bytes, eight of length, four of mask
 const HEADER_BYTES_MAX: usize = 14;
+const MASK_BYTES: usize = 4;
 const CONTROL_BYTES_MAX: u64 = 125;
+const CLOSE: u8 = 8;
 
 /// follows the frames in a stream of bytes
 #[derive(Debug)]
@@ -36,9 +38,12 @@ pub struct FrameScanner {
     bounds: FrameBounds,
     header: [u8; HEADER_BYTES_MAX],
     header_len: usize,
+    mask: [u8; MASK_BYTES],
     payload_left: u64,
     message: Option<Message>,
     control: Window,
+    /// the body of a close frame so far: its code is judged here, since tungstenite knows fewer codes
+    close: Vec<u8>,
 }
 
 /// a message whose last fragment has not come, or not whole
@@ -53,12 +58,22 @@ struct Message {
 
 impl FrameScanner {
     pub fn new(bounds: FrameBounds) -> Self {
-        FrameScanner { bounds, header: [0; HEADER_BYTES_MAX], header_len: 0, payload_left: 0, message: None, control: Window::default() }
+        FrameScanner { bounds, header: [0; HEADER_BYTES_MAX], header_len: 0, mask: [0; MASK_BYTES], payload_left: 0, message: None, control: Window::default(), close: Vec::new() }
     }
 
     /// since when a message or a header is under way
     pub fn unfinished_since(&self) -> Option<Timestamp> {
         self.message.as_ref().map(|message| message.since)
+    }
+
+    /// the code of the close frame that was seen, in whatever is registered (RFC 6455 section 7.4, IANA)
+    pub fn close_code(&self) -> Option<u16> {
+        Some(u16::from_be_bytes(self.close.get(..2)?.try_into().ok()?))
+    }
+
+    /// a changed policy reaches messages that are under way
+    pub fn limit_messages(&mut self, bytes_max: u64) {
+        self.bounds.message_bytes_max = bytes_max;
     }
 
     /// looks at the next bytes; on a violation says how many bytes before it are sound
@@ -67,9 +82,10 @@ impl FrameScanner {
         let mut sound = 0;
         while at < bytes.len() {
             if self.payload_left > 0 {
-                let skipped = self.payload_left.min((bytes.len() - at) as u64);
-                self.payload_left -= skipped;
-                at += usize::try_from(skipped).unwrap_or(bytes.len() - at);
+                let skipped = usize::try_from(self.payload_left).unwrap_or(usize::MAX).min(bytes.len() - at);
+                self.look_into_close(&bytes[at..at + skipped]);
+                self.payload_left -= skipped as u64;
+                at += skipped;
             } else {
                 self.header[self.header_len] = bytes[at];
                 self.header_len += 1;
@@ -77,7 +93,7 @@ impl FrameScanner {
                 self.judge(now).map_err(|violation| (sound, violation))?;
             }
             if self.payload_left == 0 && self.header_len == 0 {
-                self.finish_frame();
+                self.finish_frame().map_err(|violation| (sound, violation))?;
                 sound = at;
             }
         }
@@ -104,15 +120,26 @@ impl FrameScanner {
             127 => 8,
             _ => 0,
         };
+        let extended = self.header[2..2 + length_bytes].iter().fold(0u64, |length, &byte| length << 8 | u64::from(byte));
+        let length = if length_bytes == 0 { short } else { extended };
         if self.header_len == 2 + length_bytes {
-            let extended = self.header[2..2 + length_bytes].iter().fold(0u64, |length, &byte| length << 8 | u64::from(byte));
-            self.payload_left = if length_bytes == 0 { short } else { extended };
-            return self.judge_length(opcode);
+            return self.judge_length(opcode, length);
         }
-        if self.header_len == 2 + length_bytes + 4 {
+        if self.header_len == 2 + length_bytes + MASK_BYTES {
+            self.mask.copy_from_slice(&self.header[2 + length_bytes..self.header_len]);
+            self.payload_left = length;
             self.header_len = 0;
         }
         Ok(())
+    }
+
+    /// unmasks the body of a close frame, which is short
+    fn look_into_close(&mut self, masked: &[u8]) {
+        if self.header[0] & 0x0f == CLOSE {
+            for byte in masked {
+                self.close.push(byte ^ self.mask[self.close.len() % MASK_BYTES]);
+            }
+        }
     }
 
     fn judge_first(&mut self, first: u8, is_final: bool, opcode: u8, now: Timestamp) -> Result<(), Violation> {
@@ -143,11 +170,11 @@ impl FrameScanner {
         }
     }
 
-    fn judge_length(&mut self, opcode: u8) -> Result<(), Violation> {
+    fn judge_length(&mut self, opcode: u8, length: u64) -> Result<(), Violation> {
         let Some(message) = self.message.as_mut().filter(|_| opcode < 8) else {
             return Ok(());
         };
-        message.bytes = message.bytes.saturating_add(self.payload_left);
+        message.bytes = message.bytes.saturating_add(length);
         match message.bytes > self.bounds.message_bytes_max {
             true => Err(Violation::TooBig(message.bytes)),
             false => Ok(()),
@@ -155,12 +182,22 @@ impl FrameScanner {
     }
 
     /// a frame has ended; a control frame between fragments leaves the message open
-    fn finish_frame(&mut self) {
-        let was_data = self.header[0] & 0x0f < 8;
-        if was_data && self.message.as_ref().is_some_and(|message| message.is_last) {
+    fn finish_frame(&mut self) -> Result<(), Violation> {
+        let opcode = self.header[0] & 0x0f;
+        if opcode < 8 && self.message.as_ref().is_some_and(|message| message.is_last) {
             self.message = None;
         }
+        match (opcode, self.close.len(), self.close_code()) {
+            (CLOSE, 1, _) => Err(Violation::Protocol("a close frame of one byte")),
+            (CLOSE, _, Some(code)) if !may_be_sent(code) => Err(Violation::Protocol("illegal close code")),
+            _ => Ok(()),
+        }
     }
+}
+
+/// close codes that an endpoint may put into a frame
+pub fn may_be_sent(code: u16) -> bool {
+    matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
 }
 
 #[cfg(test)]
@@ -199,7 +236,7 @@ mod tests {
     #[test]
     fn legal_frames_pass_and_leave_nothing_open() {
         let mut scanner = scanner();
-        let frames = [frame(0x81, 0), frame(0x82, 999), frame(0x01, 10), frame(0x89, 5), frame(0x00, 10), frame(0x80, 0), frame(0x88, 2)];
+        let frames = [frame(0x81, 0), frame(0x82, 999), frame(0x01, 10), frame(0x89, 5), frame(0x00, 10), frame(0x80, 0), frame(0x88, 0)];
         assert_eq!(scanner.scan(&frames.concat(), NOW), Ok(()));
         assert_eq!(scanner.unfinished_since(), None);
     }
@@ -226,6 +263,24 @@ mod tests {
             let sound: usize = frames[..frames.len() - 1].iter().map(Vec::len).sum();
             assert_eq!(verdict(&frames), Err((sound, expected)), "{expected}");
         }
+    }
+
+    #[test]
+    fn f06_close_codes_are_read_through_the_mask() {
+        let close = |code: u16| {
+            let body = code.to_be_bytes();
+            vec![0x88, 0x82, 1, 2, 3, 4, body[0] ^ 1, body[1] ^ 2]
+        };
+        for code in [1000, 1014, 3000, 4999] {
+            let mut scanner = scanner();
+            assert_eq!(scanner.scan(&close(code), NOW), Ok(()), "{code}");
+            assert_eq!(scanner.close_code(), Some(code));
+        }
+        for code in [0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 65_535] {
+            assert_eq!(scanner().scan(&close(code), NOW), Err((0, Violation::Protocol("illegal close code"))), "{code}");
+        }
+        let one_byte = [0x88, 0x81, 1, 2, 3, 4, 5];
+        assert_eq!(scanner().scan(&one_byte, NOW), Err((0, Violation::Protocol("a close frame of one byte"))));
     }
 
     #[test]

@@ -86,7 +86,7 @@ pub fn read<'a>(text: &'a str, bounds: &PacketBounds) -> Result<ClientPacket<'a>
 
 fn packet<'a>(text: &'a str, bounds: &PacketBounds) -> Result<Packet<'a>, PacketError> {
     let kind = *text.as_bytes().first().ok_or(Malformed("empty Socket.IO packet"))?;
-    let rest = &text[1..];
+    let rest = text.get(1..).ok_or(Malformed("unknown Socket.IO packet type"))?;
     let (attachments, rest) = match kind {
         b'5' | b'6' => attachments(rest, bounds.attachments_max)?,
         _ => (0, rest),
@@ -205,6 +205,10 @@ fn check_placeholders(json: &str, attachments: usize) -> Result<(), PacketError>
 /// what the upstream's packets change for Picket; all others are passed on unread
 #[derive(Debug, PartialEq, Eq)]
 pub enum ServerPacket<'a> {
+    /// Engine.IO's handshake: from here on it is the client's turn
+    Open,
+    /// Engine.IO's heartbeat, to be answered once
+    Ping,
     Connected(&'a str),
     Disconnected(&'a str),
     ConnectError(&'a str),
@@ -213,6 +217,8 @@ pub enum ServerPacket<'a> {
 
 pub fn read_server(text: &str) -> ServerPacket<'_> {
     match text.as_bytes() {
+        [b'0', ..] => ServerPacket::Open,
+        b"2" => ServerPacket::Ping,
         [b'4', b'0', ..] => ServerPacket::Connected(server_namespace(&text[2..])),
         [b'4', b'1', ..] => ServerPacket::Disconnected(server_namespace(&text[2..])),
         [b'4', b'4', ..] => ServerPacket::ConnectError(server_namespace(&text[2..])),
@@ -283,7 +289,7 @@ mod tests {
     #[test]
     fn s03_s04_s05_s06_s07_s14_everything_else_is_refused() {
         for text in [
-            "", "4", "7", "x", "47", "49[]", "42", "42{}", "42[]", "42[1]", "42[null,1]", "42[{\"a\":1}]", "42\"chat\"", "42[\"chat\"",
+            "", "4", "4é", "4😀[]", "7", "x", "47", "49[]", "42", "42{}", "42[]", "42[1]", "42[null,1]", "42[{\"a\":1}]", "42\"chat\"", "42[\"chat\"",
             "42[\"connect\"]", "42[\"disconnect\"]", "42[\"connect_error\"]", "42[\"disconnecting\"]", "42[\"newListener\"]",
             "42[\"removeListener\"]", "42[\"\\u0063onnect\"]", "4299999999999999999[\"a\"]", "429007199254740992[\"a\"]", "4207[\"a\"]",
             "42-1[\"a\"]", "42 [\"a\"]", "42/ns[\"a\"]", "42/n s,[\"a\"]", "42/ns?x=1,[\"a\"]", "40[]", "40\"x\"", "4012{}", "41{}", "43[1]",
@@ -304,7 +310,8 @@ mod tests {
         assert_eq!(read_server("41/chat,"), ServerPacket::Disconnected("/chat"));
         assert_eq!(read_server(r#"44{"message":"no"}"#), ServerPacket::ConnectError("/"));
         assert_eq!(read_server(r#"42["x"]"#), ServerPacket::Other);
-        assert_eq!(read_server("2"), ServerPacket::Other);
+        assert_eq!(read_server("2"), ServerPacket::Ping);
+        assert_eq!(read_server(r#"0{"sid":"x"}"#), ServerPacket::Open);
     }
 
     #[test]

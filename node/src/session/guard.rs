@@ -3,9 +3,11 @@
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use picket_shared::clock::{Clock, Timestamp};
+use picket_shared::state::LivePolicy;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
@@ -17,25 +19,46 @@ const DISCARD_BUFFER_BYTES: usize = 4096;
 pub struct Guarded {
     io: TokioIo<Upgraded>,
     judge: Option<Judge>,
+    written: Written,
+}
+
+/// bytes that a peer has taken, seen from outside while a write is under way
+#[derive(Clone, Debug, Default)]
+pub struct Written(Arc<AtomicU64>);
+
+impl Written {
+    pub fn bytes(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 struct Judge {
     scanner: FrameScanner,
     clock: Arc<dyn Clock>,
+    policy: LivePolicy,
     /// found behind bytes that were sound and had to be delivered first
     violation: Option<Violation>,
 }
 
 impl Guarded {
     /// a client's side
-    pub fn client(io: Upgraded, bounds: FrameBounds, clock: Arc<dyn Clock>) -> Self {
-        let judge = Judge { scanner: FrameScanner::new(bounds), clock, violation: None };
-        Guarded { io: TokioIo::new(io), judge: Some(judge) }
+    pub fn client(io: Upgraded, bounds: FrameBounds, clock: Arc<dyn Clock>, policy: LivePolicy) -> Self {
+        let judge = Judge { scanner: FrameScanner::new(bounds), clock, policy, violation: None };
+        Guarded { io: TokioIo::new(io), judge: Some(judge), written: Written::default() }
     }
 
     /// an upstream's side, which tungstenite judges alone
     pub fn upstream(io: Upgraded) -> Self {
-        Guarded { io: TokioIo::new(io), judge: None }
+        Guarded { io: TokioIo::new(io), judge: None, written: Written::default() }
+    }
+
+    pub fn written(&self) -> Written {
+        self.written.clone()
+    }
+
+    /// the code of the client's close frame
+    pub fn close_code(&self) -> Option<u16> {
+        self.judge.as_ref().and_then(|judge| judge.scanner.close_code())
     }
 
     /// reads and forgets what a peer still sends, up to a bound, until it has closed
@@ -65,7 +88,7 @@ pub fn violation_of(error: &io::Error) -> Option<Violation> {
 
 impl AsyncRead for Guarded {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let Guarded { io, judge } = self.get_mut();
+        let Guarded { io, judge, .. } = self.get_mut();
         let Some(judge) = judge else {
             return Pin::new(io).poll_read(cx, buf);
         };
@@ -75,6 +98,7 @@ impl AsyncRead for Guarded {
         let before = buf.filled().len();
         ready!(Pin::new(io).poll_read(cx, buf))?;
         let read = &buf.filled()[before..];
+        judge.scanner.limit_messages(judge.policy.current().validation.payload_bytes_max as u64);
         if !read.is_empty()
             && let Err((sound, violation)) = judge.scanner.scan(read, judge.clock.now())
         {
@@ -90,7 +114,10 @@ impl AsyncRead for Guarded {
 
 impl AsyncWrite for Guarded {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().io).poll_write(cx, buf)
+        let Guarded { io, written, .. } = self.get_mut();
+        let taken = ready!(Pin::new(io).poll_write(cx, buf))?;
+        written.0.fetch_add(taken as u64, Ordering::Relaxed);
+        Poll::Ready(Ok(taken))
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -102,7 +129,10 @@ impl AsyncWrite for Guarded {
     }
 
     fn poll_write_vectored(self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().io).poll_write_vectored(cx, bufs)
+        let Guarded { io, written, .. } = self.get_mut();
+        let taken = ready!(Pin::new(io).poll_write_vectored(cx, bufs))?;
+        written.0.fetch_add(taken as u64, Ordering::Relaxed);
+        Poll::Ready(Ok(taken))
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -6,6 +6,7 @@
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use hyper::upgrade::Upgraded;
 use picket_shared::clock::Timestamp;
+use picket_shared::policy::PAYLOAD_BYTES_MAX;
 use picket_shared::reason::Reason;
 use picket_shared::tasks::Tasks;
 use picket_shared::window::Quota;
@@ -21,7 +22,7 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig
 use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 
 use super::attention::Notice;
-use super::guard::{Guarded, violation_of};
+use super::guard::{Guarded, Written, violation_of};
 use super::step::{Conversation, Step};
 use crate::admission::still_admissible;
 use crate::attempt::Attempt;
@@ -36,8 +37,8 @@ type Socket = WebSocketStream<Guarded>;
 const LINGER: Duration = Duration::from_secs(2);
 /// what a peer may still send after a close frame before it is dropped
 const LINGER_BYTES_MAX: usize = 1024 * 1024;
-/// the longest message of an upstream
-const UPSTREAM_MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// a write buffer holds one message and little more, since a socket that blocks is not fed; this is beyond every message
+const WRITE_BUFFER_BYTES_MAX: usize = 4 * PAYLOAD_BYTES_MAX;
 /// the window in which control frames are counted
 const CONTROL_FRAMES_WINDOW_MS: u64 = 5000;
 /// a session's longest sleep; every deadline that appears meanwhile arms the timer anew
@@ -59,18 +60,20 @@ impl Sockets {
             fragments_max: limits.fragments_max,
             control_frames: Quota::new(limits.control_frames_max, CONTROL_FRAMES_WINDOW_MS),
         };
-        let client = Guarded::client(client, bounds, gate.clock.clone());
+        let client = Guarded::client(client, bounds, gate.clock.clone(), gate.policy.clone());
         let config = |message_bytes_max| {
             WebSocketConfig::default()
                 .read_buffer_size(limits.read_buffer_bytes)
                 .write_buffer_size(limits.read_buffer_bytes)
-                .max_write_buffer_size(limits.queued_bytes_max.saturating_add(UPSTREAM_MESSAGE_BYTES_MAX))
+                .max_write_buffer_size(WRITE_BUFFER_BYTES_MAX)
                 .max_message_size(Some(message_bytes_max))
                 .max_frame_size(Some(message_bytes_max))
         };
-        let upstream_config = config(UPSTREAM_MESSAGE_BYTES_MAX);
+        // The guard judges by the policy in force, which may change; behind it only the policy's own maximum stands.
+        let client_config = config(PAYLOAD_BYTES_MAX);
+        let upstream_config = config(limits.upstream_message_bytes_max);
         Sockets {
-            client: WebSocketStream::from_raw_socket(client, Role::Server, Some(config(message_bytes_max))).await,
+            client: WebSocketStream::from_raw_socket(client, Role::Server, Some(client_config)).await,
             upstream: WebSocketStream::from_raw_socket(Guarded::upstream(upstream), Role::Client, Some(upstream_config)).await,
         }
     }
@@ -206,13 +209,18 @@ impl Relay {
 
     async fn upstream_says(&mut self, message: Message) -> Result<(), End> {
         match message {
+            // tungstenite's words for a code that it does not know, 1014 among them.
+            Message::Close(Some(frame)) if frame.code == CloseCode::Protocol && frame.reason == "Protocol violation" => {
+                Err(self.deny(Denial::from(Reason::UpstreamProtocol).because("close code")))
+            }
             Message::Close(frame) => Err(End::UpstreamClosed(frame)),
             Message::Ping(_) | Message::Pong(_) => {
                 self.unflushed = true;
                 Ok(())
             }
             Message::Text(_) | Message::Binary(_) | Message::Frame(_) => {
-                self.conversation.upstream_says(&message);
+                let now = self.gate.clock.now();
+                self.conversation.upstream_says(&self.gate, &self.attempt, &message, now);
                 self.write_client(message).await
             }
         }
@@ -220,52 +228,48 @@ impl Relay {
 
     async fn write_client(&mut self, message: Message) -> Result<(), End> {
         self.unflushed = true;
+        let written = self.sockets.client.get_ref().written();
         let write = self.sockets.client.feed(message);
-        let written = patiently(write, self.gate.limits.write_timeout(), &mut self.attention, || {
-            still_admissible(&self.gate, &self.attempt, self.conversation.principals(), self.gate.clock.now())
-        });
-        match written.await {
-            Ok(()) => Ok(()),
-            Err(Stuck::Failed(_)) => Err(End::ClientGone),
-            Err(Stuck::Denied(denial)) => Err(self.deny(denial)),
-        }
+        let outcome = patiently(write, &written, &self.gate, &self.attempt, &self.conversation, &mut self.attention).await;
+        outcome.map_err(|stuck| self.client_stuck(stuck))
     }
 
     async fn write_upstream(&mut self, message: Message) -> Result<(), End> {
         self.unflushed = true;
+        let written = self.sockets.upstream.get_ref().written();
         let write = self.sockets.upstream.feed(message);
-        let written = patiently(write, self.gate.limits.write_timeout(), &mut self.attention, || {
-            still_admissible(&self.gate, &self.attempt, self.conversation.principals(), self.gate.clock.now())
-        });
-        match written.await {
-            Ok(()) => Ok(()),
-            Err(Stuck::Failed(_)) => Err(self.deny(Reason::UpstreamUnavailable)),
-            Err(Stuck::Denied(denial)) if denial.reason == Reason::Slow => Err(self.deny(Reason::UpstreamSlow)),
-            Err(Stuck::Denied(denial)) => Err(self.deny(denial)),
-        }
+        let outcome = patiently(write, &written, &self.gate, &self.attempt, &self.conversation, &mut self.attention).await;
+        outcome.map_err(|stuck| self.upstream_stuck(stuck))
     }
 
+    /// the upstream first: a client that does not read must not keep its last words from it
     async fn flush(&mut self) -> Result<(), End> {
         if !std::mem::take(&mut self.unflushed) {
             return Ok(());
         }
-        let Sockets { client, upstream } = &mut self.sockets;
-        // Both at once: a client that does not read must not keep its last words from the upstream.
-        let flush = async {
-            let (client, upstream) = tokio::join!(client.flush(), upstream.flush());
-            client.and(upstream)
-        };
-        let flushed = patiently(flush, self.gate.limits.write_timeout(), &mut self.attention, || {
-            still_admissible(&self.gate, &self.attempt, self.conversation.principals(), self.gate.clock.now())
-        });
-        match flushed.await {
-            Ok(()) => Ok(()),
-            // Whichever side failed says so at its next read, with its own words.
-            Err(Stuck::Failed(error)) => {
-                tracing::debug!(%error, "flush failed");
-                Ok(())
-            }
-            Err(Stuck::Denied(denial)) => Err(self.deny(denial)),
+        let written = self.sockets.upstream.get_ref().written();
+        let flush = self.sockets.upstream.flush();
+        let outcome = patiently(flush, &written, &self.gate, &self.attempt, &self.conversation, &mut self.attention).await;
+        outcome.or_else(failures_speak_at_the_next_read).map_err(|stuck| self.upstream_stuck(stuck))?;
+        let written = self.sockets.client.get_ref().written();
+        let flush = self.sockets.client.flush();
+        let outcome = patiently(flush, &written, &self.gate, &self.attempt, &self.conversation, &mut self.attention).await;
+        outcome.or_else(failures_speak_at_the_next_read).map_err(|stuck| self.client_stuck(stuck))
+    }
+
+    fn client_stuck(&self, stuck: Stuck) -> End {
+        match stuck {
+            Stuck::Failed(_) => End::ClientGone,
+            Stuck::NoProgress => self.deny(Denial::from(Reason::Slow).because("node.limits.writeTimeoutMs without a byte taken")),
+            Stuck::Denied(denial) => self.deny(denial),
+        }
+    }
+
+    fn upstream_stuck(&self, stuck: Stuck) -> End {
+        match stuck {
+            Stuck::Failed(_) => self.deny(Reason::UpstreamUnavailable),
+            Stuck::NoProgress => self.deny(Denial::from(Reason::UpstreamSlow).because("node.limits.writeTimeoutMs without a byte taken")),
+            Stuck::Denied(denial) => self.deny(denial),
         }
     }
 
@@ -334,14 +338,13 @@ impl Relay {
         End::Denied(decide::refuse(&self.gate, case, denial.into()))
     }
 
+    /// the guard has judged the code; tungstenite, which knows fewer, may have replaced it
     fn client_closed(&self, frame: Option<CloseFrame>) -> End {
-        match frame {
-            // tungstenite's own words for a close code that no peer may send
-            Some(frame) if frame.code == CloseCode::Protocol && frame.reason == "Protocol violation" => {
-                self.deny(Denial::from(Reason::ProtocolError).because("illegal close code"))
-            }
-            frame => End::ClientClosed(frame),
-        }
+        let code = self.sockets.client.get_ref().close_code();
+        End::ClientClosed(frame.map(|frame| match code {
+            Some(code) if code != u16::from(frame.code) => CloseFrame { code: code.into(), reason: Utf8Bytes::from_static("") },
+            _ => frame,
+        }))
     }
 
     fn client_failed(&self, error: &Error) -> End {
@@ -426,28 +429,67 @@ async fn say_goodbye(socket: &mut Socket, close: Option<Option<CloseFrame>>, pat
 
 enum Stuck {
     Failed(Error),
+    /// the peer took no byte for as long as it may
+    NoProgress,
     Denied(Denial),
 }
 
-/// waits for a peer that reads slowly: not for ever, and not past a block
+/// whichever side failed says so at its next read, with its own words
+fn failures_speak_at_the_next_read(stuck: Stuck) -> Result<(), Stuck> {
+    match stuck {
+        Stuck::Failed(error) => {
+            tracing::debug!(%error, "flush failed");
+            Ok(())
+        }
+        other => Err(other),
+    }
+}
+
+/// waits for a peer that reads slowly: as long as it takes something now and then, and not past a block
 async fn patiently(
     write: impl Future<Output = Result<(), Error>>,
-    patience: Duration,
+    written: &Written,
+    gate: &Gate,
+    attempt: &Attempt,
+    conversation: &Conversation,
     attention: &mut watch::Receiver<Notice>,
-    still_admissible: impl Fn() -> Result<(), Denial>,
 ) -> Result<(), Stuck> {
     tokio::pin!(write);
     // The usual case: the kernel takes it at once, and no timer is made.
-    if let Some(written) = (&mut write).now_or_never() {
-        return written.map_err(Stuck::Failed);
+    if let Some(outcome) = (&mut write).now_or_never() {
+        return outcome.map_err(Stuck::Failed);
     }
-    let deadline = sleep(patience);
-    tokio::pin!(deadline);
-    loop {
+    let mut noticed = false;
+    let outcome = loop {
         tokio::select! {
-            written = &mut write => return written.map_err(Stuck::Failed),
-            () = &mut deadline => return Err(Stuck::Denied(Denial::from(Reason::Slow).because("a write was blocked"))),
-            _ = attention.changed() => still_admissible().map_err(Stuck::Denied)?,
+            outcome = take_time(&mut write, written, gate.limits.write_timeout()) => break outcome,
+            _ = attention.changed() => {
+                noticed = true;
+                if let Err(denial) = still_admissible(gate, attempt, conversation.principals(), gate.clock.now()) {
+                    break Err(Stuck::Denied(denial));
+                }
+            }
+        }
+    };
+    if noticed {
+        // The relay looks at the notice itself: it may have to leave.
+        attention.mark_changed();
+    }
+    outcome
+}
+
+/// gives a write as long as the peer takes at least a byte in each `patience`
+async fn take_time(
+    write: &mut (impl Future<Output = Result<(), Error>> + Unpin),
+    written: &Written,
+    patience: Duration,
+) -> Result<(), Stuck> {
+    loop {
+        let taken = written.bytes();
+        match timeout(patience, &mut *write).await {
+            Ok(outcome) => return outcome.map_err(Stuck::Failed),
+            Err(_) if written.bytes() == taken => return Err(Stuck::NoProgress),
+            Err(_) => {}
         }
     }
 }

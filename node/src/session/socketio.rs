@@ -6,16 +6,21 @@ use picket_shared::reason::Reason;
 use picket_shared::secret::Secret;
 use picket_shared::token::Principal;
 use serde_json::{Value, json};
+use std::ops::Range;
+use std::time::Duration;
 use tokio_tungstenite::tungstenite::Message;
 
 use super::presence::Presence;
 use super::step::{Deadline, Step, Violations, record};
 use crate::admission::{Admitted, Screened, complete};
 use crate::attempt::Attempt;
+use crate::checks::event_rate;
+use crate::config::Limits;
 use crate::decide::{self, Case, Stage};
 use crate::gate::Gate;
-use crate::inspection::{Body, Cleared, Event, Inspected, Payload, Rates, Speaker, inspect, inspect_ack};
+use crate::inspection::{Body, Cleared, Event, Inspected, Payload, Rates, Speaker, inspect, inspect_ack, inspect_connect};
 use crate::pending::Place;
+use crate::protocol::{EventField, locate};
 use crate::protocol::socketio::{self, Call, ClientPacket, Kind, Packet, PacketBounds, PacketError, Reply, ServerPacket};
 use crate::refusal::{Denial, Refusal};
 
@@ -25,12 +30,23 @@ const EVENT_REJECTED: &str = "Event rejected by security policy";
 pub struct SocketIo {
     screened: Screened,
     presence: Presence,
-    /// until the first namespace is admitted
-    waiting: Option<(Place, Timestamp)>,
+    /// while no namespace is admitted: at first, and again when the last one is left
+    waiting: Option<Waiting>,
     namespaces: Vec<Namespace>,
     attachments: Option<Attachments>,
     rates: Rates,
     violations: Violations,
+    /// heartbeats of the upstream that the client has not answered
+    pings: u32,
+}
+
+/// a connection that has to say who it is
+struct Waiting {
+    /// `None` if the pool was full when the last namespace was left
+    _place: Option<Place>,
+    due: Timestamp,
+    /// whose delay it is
+    reason: Reason,
 }
 
 struct Namespace {
@@ -51,19 +67,25 @@ struct Attachments {
     /// the packet and the attachments so far; `None` if the packet was refused
     held: Option<Vec<Cleared>>,
     missing: usize,
+    /// of the packet and its attachments
     bytes: usize,
+    due: Timestamp,
 }
 
 impl SocketIo {
-    pub fn new(screened: Screened, presence: Presence, place: Place, connect_due: Timestamp) -> Self {
+    pub fn new(screened: Screened, presence: Presence, place: Place, now: Timestamp, limits: &Limits) -> Self {
+        // Until the upstream has opened, the client cannot speak: the delay is the upstream's.
+        let upstream = limits.upstream_connect_timeout_ms.saturating_add(limits.upstream_header_timeout_ms);
+        let due = now.plus(Duration::from_millis(upstream.saturating_add(limits.connect_timeout_ms)));
         SocketIo {
             screened,
             presence,
-            waiting: Some((place, connect_due)),
+            waiting: Some(Waiting { _place: Some(place), due, reason: Reason::UpstreamSlow }),
             namespaces: Vec::new(),
             attachments: None,
             rates: Rates::default(),
             violations: Violations::default(),
+            pings: 0,
         }
     }
 
@@ -71,14 +93,20 @@ impl SocketIo {
         self.namespaces.iter().filter_map(Namespace::admitted).map(|admitted| &admitted.principal)
     }
 
-    pub fn connect_deadline(&self) -> Deadline {
-        self.waiting.as_ref().map(|(_, due)| (*due, Reason::Slow))
+    /// when the next CONNECT or attachment is overdue
+    pub fn deadline(&self) -> Deadline {
+        let connect = self.waiting.as_ref().map(|waiting| (waiting.due, waiting.reason));
+        let attachment = self.attachments.as_ref().map(|attachments| (attachments.due, Reason::Slow));
+        connect.into_iter().chain(attachment).min_by_key(|(due, _)| *due)
     }
 
     pub async fn client_says(&mut self, gate: &Gate, attempt: &Attempt, message: Message, now: Timestamp) -> Step {
         match &message {
             Message::Binary(bytes) => self.attachment(gate, attempt, bytes.clone()),
-            Message::Text(_) if self.attachments.is_some() => end(gate, attempt, &message, PacketError::Malformed("text where an attachment was due")),
+            // Engine.IO's own packets may come between attachments, Socket.IO's may not.
+            Message::Text(text) if self.attachments.is_some() && text.starts_with('4') => {
+                end(gate, attempt, &message, PacketError::Malformed("a packet where an attachment was due"))
+            }
             Message::Text(text) => match socketio::read(text, &bounds(gate)) {
                 Ok(packet) => self.packet(gate, attempt, &message, packet, now).await,
                 Err(error) => end(gate, attempt, &message, error),
@@ -87,23 +115,45 @@ impl SocketIo {
         }
     }
 
-    pub fn upstream_says(&mut self, message: &Message) {
+    pub fn upstream_says(&mut self, gate: &Gate, attempt: &Attempt, message: &Message, now: Timestamp) {
         let Message::Text(text) = message else {
             return;
         };
         match socketio::read_server(text) {
+            ServerPacket::Open => {
+                if let Some(waiting) = &mut self.waiting {
+                    *waiting = Waiting { due: connect_due(gate, now), reason: Reason::Slow, _place: waiting._place.take() };
+                }
+            }
+            ServerPacket::Ping => self.pings = self.pings.saturating_add(1),
             ServerPacket::Connected(name) => {
                 if let Some(namespace) = self.namespace(name) {
                     namespace.join();
                 }
             }
-            ServerPacket::Disconnected(name) | ServerPacket::ConnectError(name) => {
-                if let Some(namespace) = self.namespace(name) {
-                    namespace.stage = NamespaceStage::Left;
-                }
-            }
+            ServerPacket::Disconnected(name) | ServerPacket::ConnectError(name) => self.leave(gate, attempt, name, now),
             ServerPacket::Other => {}
         }
+    }
+
+    /// gives back what the namespace held; a connection that has left all of them waits for a CONNECT again
+    fn leave(&mut self, gate: &Gate, attempt: &Attempt, name: &str, now: Timestamp) {
+        if let Some(namespace) = self.namespace(name) {
+            namespace.stage = NamespaceStage::Left;
+        }
+        if self.waiting.is_none() && self.principals().next().is_none() {
+            let per_address = gate.policy.current().limits.per_address;
+            let place = gate.pending.enter(attempt.address, per_address).ok();
+            self.waiting = Some(Waiting { _place: place, due: connect_due(gate, now), reason: Reason::Slow });
+        }
+    }
+
+    /// counts a packet that is no event against the connection's own limits; a step if it is one too many
+    fn charge(&mut self, gate: &Gate, attempt: &Attempt, now: Timestamp) -> Option<Step> {
+        let limits = &gate.policy.current().limits;
+        let denial = event_rate::check(&mut self.rates.connection, limits, now).err()?;
+        let denial = decide::refuse(gate, Case::of(attempt, Stage::Inspection), denial);
+        Some(self.violations.refused(gate, denial, Vec::new()))
     }
 
     fn namespace(&mut self, name: &str) -> Option<&mut Namespace> {
@@ -112,7 +162,12 @@ impl SocketIo {
 
     async fn packet(&mut self, gate: &Gate, attempt: &Attempt, message: &Message, packet: ClientPacket<'_>, now: Timestamp) -> Step {
         let Packet { namespace, kind } = match packet {
-            ClientPacket::Close | ClientPacket::Pong => return Step::Forward(Cleared::protocol(message.clone())),
+            ClientPacket::Close => return Step::Forward(Cleared::protocol(message.clone())),
+            ClientPacket::Pong if self.pings > 0 => {
+                self.pings -= 1;
+                return Step::Forward(Cleared::protocol(message.clone()));
+            }
+            ClientPacket::Pong => return self.charge(gate, attempt, now).unwrap_or(Step::Nothing),
             ClientPacket::Message(packet) => packet,
         };
         if let Kind::Connect(auth) = kind {
@@ -120,14 +175,12 @@ impl SocketIo {
         }
         let admitted = match self.namespace(namespace).map(|namespace| &namespace.stage) {
             Some(NamespaceStage::Joined(admitted)) => admitted.clone(),
-            Some(NamespaceStage::Left) => return self.late(&kind),
+            Some(NamespaceStage::Left) => return self.late(gate, attempt, &kind, now),
             Some(NamespaceStage::Joining(_)) | None => return end(gate, attempt, message, PacketError::OutOfPlace("a packet for a namespace that is not joined")),
         };
         match kind {
             Kind::Disconnect => {
-                if let Some(namespace) = self.namespace(namespace) {
-                    namespace.stage = NamespaceStage::Left;
-                }
+                self.leave(gate, attempt, namespace, now);
                 Step::Forward(Cleared::protocol(message.clone()))
             }
             Kind::Event(call) => self.event(gate, attempt, message, namespace, &call, &admitted, now).await,
@@ -137,13 +190,16 @@ impl SocketIo {
     }
 
     /// drops what was under way when the namespace was left, attachments too
-    fn late(&mut self, kind: &Kind<'_>) -> Step {
+    fn late(&mut self, gate: &Gate, attempt: &Attempt, kind: &Kind<'_>, now: Timestamp) -> Step {
+        if let Some(step) = self.charge(gate, attempt, now) {
+            return step;
+        }
         let missing = match kind {
             Kind::Event(call) => call.attachments,
             Kind::Ack(reply) => reply.attachments,
             Kind::Connect(_) | Kind::Disconnect => 0,
         };
-        self.expect(missing, None)
+        self.expect(gate, missing, 0, None, now)
     }
 
     async fn connect(&mut self, gate: &Gate, attempt: &Attempt, message: &Message, name: &str, auth: Option<&str>, now: Timestamp) -> Step {
@@ -156,12 +212,21 @@ impl SocketIo {
                 let denial = Denial::from(Reason::Flood).because("node.limits.namespacesMax");
                 return Step::End(Vec::new(), decide::refuse(gate, Case::of(attempt, Stage::Admission), denial));
             }
-            Some(NamespaceStage::Left) | None => {}
+            // A namespace's first CONNECT is free; coming back is counted.
+            Some(NamespaceStage::Left) => {
+                if let Some(step) = self.charge(gate, attempt, now) {
+                    return step;
+                }
+            }
+            None => {}
         }
-        match self.admit(gate, attempt, auth, now).await {
-            Ok(admitted) => {
+        match self.admit(gate, attempt, message, auth, now).await {
+            Ok((admitted, cleared)) => {
                 self.enter(gate, attempt, name, admitted);
-                Step::Forward(Cleared::protocol(message.clone()))
+                Step::Forward(cleared)
+            }
+            Err(Refusal::Denied(denial)) if denial.reason == Reason::Malformed => {
+                Step::End(Vec::new(), decide::refuse(gate, Case::of(attempt, Stage::Admission), denial))
             }
             Err(refusal) => {
                 let denial = decide::refuse(gate, Case::of(attempt, Stage::Admission), refusal);
@@ -172,20 +237,30 @@ impl SocketIo {
         }
     }
 
-    async fn admit(&self, gate: &Gate, attempt: &Attempt, auth: Option<&str>, now: Timestamp) -> Result<Admitted, Refusal> {
-        let auth: Option<Value> = match auth.map(|json| check_auth(gate, json)) {
-            None => None,
-            Some(Ok(auth)) => Some(auth),
-            Some(Err(denial)) => return Err(denial.into()),
+    /// proves who connects; the packet is passed on with its auth object inspected like any payload, the token left alone
+    async fn admit(
+        &self,
+        gate: &Gate,
+        attempt: &Attempt,
+        message: &Message,
+        auth: Option<&str>,
+        now: Timestamp,
+    ) -> Result<(Admitted, Cleared), Refusal> {
+        let named = auth.map_or(Ok(None), |auth| locate(auth, &EventField::parse("token")));
+        let named = match (named, auth) {
+            (Ok(named), _) => named,
+            (Err(_), Some(auth)) if has_null_token(auth) => None,
+            (Err(_), _) => return Err(Denial::from(Reason::TokenInvalid).because("auth.token is not a string").into()),
         };
-        let token = match auth.as_ref().and_then(|auth| auth.get("token")) {
-            None | Some(Value::Null) => None,
-            Some(Value::String(token)) => Some(Secret::new(token.strip_prefix("Bearer ").unwrap_or(token))),
-            Some(_) => return Err(Denial::from(Reason::TokenInvalid).because("auth.token is not a string").into()),
+        let cleared = match auth {
+            Some(auth) => inspect_auth(gate, attempt, message, auth, named.as_ref().map(|named| named.at.clone()))?,
+            None => Cleared::protocol(message.clone()),
         };
+        let token = named.map(|named| Secret::new(named.name.strip_prefix("Bearer ").unwrap_or(&named.name)));
         let token = gate.keys.sources.in_connect(token, attempt.token.as_ref());
         let held: Vec<_> = self.namespaces.iter().filter_map(Namespace::admitted).cloned().collect();
-        complete(gate, &self.screened, attempt, token.as_ref(), &held, now).await
+        let admitted = complete(gate, &self.screened, attempt, token.as_ref(), &held, now).await?;
+        Ok((admitted, cleared))
     }
 
     fn enter(&mut self, gate: &Gate, attempt: &Attempt, name: &str, admitted: Admitted) {
@@ -217,10 +292,10 @@ impl SocketIo {
         let outcome = inspect(gate, &mut speaker, &event, now).await;
         let case = Case { principal: Some(&admitted.principal), event: Some(name), message: Some(message), ..Case::of(attempt, Stage::Inspection) };
         match record(gate, case, outcome) {
-            Ok(cleared) => self.expect(call.attachments, Some(cleared)),
+            Ok(cleared) => self.expect(gate, call.attachments, message.len(), Some(cleared), now),
             Err(denial) if denial.reason == Reason::Malformed => Step::End(Vec::new(), denial),
             Err(denial) => {
-                self.expect(call.attachments, None);
+                self.expect(gate, call.attachments, message.len(), None, now);
                 let answers = refused_event(namespace, name, call.ack, &denial);
                 self.violations.refused(gate, denial, answers)
             }
@@ -234,22 +309,23 @@ impl SocketIo {
         let outcome: Result<Inspected, Refusal> = inspect_ack(gate, &mut speaker, &event, now);
         let case = Case { principal: Some(&admitted.principal), message: Some(message), ..Case::of(attempt, Stage::Inspection) };
         match record(gate, case, outcome) {
-            Ok(cleared) => self.expect(reply.attachments, Some(cleared)),
+            Ok(cleared) => self.expect(gate, reply.attachments, message.len(), Some(cleared), now),
             Err(denial) if denial.reason == Reason::Malformed => Step::End(Vec::new(), denial),
             Err(denial) => {
-                self.expect(reply.attachments, None);
+                self.expect(gate, reply.attachments, message.len(), None, now);
                 self.violations.refused(gate, denial, Vec::new())
             }
         }
     }
 
     /// holds a packet back until its attachments are there; a refused packet takes its attachments with it
-    fn expect(&mut self, missing: usize, cleared: Option<Cleared>) -> Step {
+    fn expect(&mut self, gate: &Gate, missing: usize, bytes: usize, cleared: Option<Cleared>, now: Timestamp) -> Step {
         match (missing, cleared) {
             (0, Some(cleared)) => Step::Forward(cleared),
             (0, None) => Step::Nothing,
             (missing, cleared) => {
-                self.attachments = Some(Attachments { held: cleared.map(|packet| vec![packet]), missing, bytes: 0 });
+                let due = now.plus(Duration::from_millis(gate.limits.message_timeout_ms));
+                self.attachments = Some(Attachments { held: cleared.map(|packet| vec![packet]), missing, bytes, due });
                 Step::Nothing
             }
         }
@@ -261,7 +337,7 @@ impl SocketIo {
         };
         due.bytes += bytes.len();
         if due.bytes > gate.policy.current().validation.payload_bytes_max {
-            let denial = Denial::from(Reason::PayloadTooLarge).because("attachments of one packet together");
+            let denial = Denial::from(Reason::PayloadTooLarge).because("a packet and its attachments together");
             return Step::End(Vec::new(), decide::refuse(gate, Case::of(attempt, Stage::Inspection), denial));
         }
         if let Some(held) = &mut due.held {
@@ -296,13 +372,29 @@ fn bounds(gate: &Gate) -> PacketBounds {
     PacketBounds { attachments_max: gate.limits.attachments_max, name_bytes_max: gate.limits.identifier_bytes_max }
 }
 
-/// the auth object, by the same strict reading as any payload
-fn check_auth(gate: &Gate, json: &str) -> Result<Value, Denial> {
-    let rules = &gate.policy.current().validation;
-    let bounds = crate::content::Bounds { max_depth: rules.depth_max, max_keys: gate.limits.keys_max, max_text_chars: rules.text_chars_max };
-    let malformed = || Denial::from(Reason::Malformed).because("auth payload of CONNECT");
-    crate::content::scan(json, &bounds).map_err(|_| malformed())?;
-    serde_json::from_str(json).map_err(|_| malformed())
+fn connect_due(gate: &Gate, now: Timestamp) -> Timestamp {
+    now.plus(Duration::from_millis(gate.limits.connect_timeout_ms))
+}
+
+/// `"token": null` is no token
+fn has_null_token(auth: &str) -> bool {
+    serde_json::from_str::<Value>(auth).is_ok_and(|auth| auth.get("token") == Some(&Value::Null))
+}
+
+fn inspect_auth(
+    gate: &Gate,
+    attempt: &Attempt,
+    message: &Message,
+    auth: &str,
+    token_at: Option<Range<usize>>,
+) -> Result<Cleared, Denial> {
+    let body = Body::Json { text: auth, name_at: token_at, payload: Payload::Whole };
+    let auth = Event { frame: message, size: message.len(), name: None, is_named_protocol: false, flaw: None, body };
+    let inspected = inspect_connect(gate, &auth)?;
+    if let Some(observation) = &inspected.observed {
+        decide::observed(gate, Case::of(attempt, Stage::Admission), observation);
+    }
+    Ok(inspected.cleared)
 }
 
 /// the `error` event, and the ack if the client asked for one
@@ -326,6 +418,8 @@ fn end(gate: &Gate, attempt: &Attempt, message: &Message, error: PacketError) ->
         PacketError::Malformed(detail) => Denial::from(Reason::Malformed).because(detail),
         PacketError::OutOfPlace(detail) => Denial::from(Reason::ProtocolError).because(detail),
     };
-    let case = Case { message: Some(message), ..Case::of(attempt, Stage::Inspection) };
+    // A CONNECT holds a token: nothing of it is kept.
+    let is_connect = message.to_text().is_ok_and(|text| text.starts_with("40"));
+    let case = Case { message: Some(message).filter(|_| !is_connect), ..Case::of(attempt, Stage::Inspection) };
     Step::End(Vec::new(), decide::refuse(gate, case, denial))
 }

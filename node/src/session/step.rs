@@ -43,10 +43,10 @@ impl Conversation {
     }
 
     /// takes note of what the upstream says; it is passed on in any case
-    pub fn upstream_says(&mut self, message: &Message) {
+    pub fn upstream_says(&mut self, gate: &Gate, attempt: &Attempt, message: &Message, now: Timestamp) {
         match self {
             Conversation::Plain(_) => {}
-            Conversation::SocketIo(socketio) => socketio.upstream_says(message),
+            Conversation::SocketIo(socketio) => socketio.upstream_says(gate, attempt, message, now),
         }
     }
 
@@ -63,7 +63,7 @@ impl Conversation {
             Conversation::Plain(plain) => expiry(&plain.admitted.principal),
             Conversation::SocketIo(socketio) => {
                 let expiries = socketio.principals().filter_map(expiry);
-                socketio.connect_deadline().into_iter().chain(expiries).min_by_key(|(moment, _)| *moment)
+                socketio.deadline().into_iter().chain(expiries).min_by_key(|(moment, _)| *moment)
             }
         }
     }

@@ -6,6 +6,9 @@ use std::collections::BTreeMap;
 
 use crate::secret::Secret;
 
+/// the most that `validation.maxPayloadSize` may allow, in bytes
+pub const PAYLOAD_BYTES_MAX: usize = 64 * 1024 * 1024;
+
 /// where the process runs; decides the defaults and whether unsafe settings stop the start
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -209,7 +212,7 @@ impl Default for ConcurrentConnections {
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Validation {
     /// bytes of one message
-    #[schemars(range(min = 1, max = 67_108_864))]
+    #[schemars(range(min = 1, max = PAYLOAD_BYTES_MAX))]
     pub max_payload_size: usize,
     /// Unicode scalar values of any one text in a payload
     #[schemars(range(min = 1))]

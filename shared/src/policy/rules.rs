@@ -295,6 +295,8 @@ mod tests {
         let rules = Rules::compile(policy, Environment::Production).unwrap();
         assert_eq!(rules.limits.factor(["anonymous", "moderator"]), 3.0);
         assert_eq!(rules.limits.factor(["member"]), 1.0);
-        assert_eq!(Quota::new(1, 1000).scaled(0.5).limit.get(), 1);
+        for (limit, factor, expected) in [(1, 0.5, 1), (100, 1.15, 115), (100, 0.57, 57), (10, 0.25, 2)] {
+            assert_eq!(Quota::new(limit, 1000).scaled(factor).limit.get(), expected, "{limit} times {factor}");
+        }
     }
 }

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use parking_lot::RwLock;
 use prefix_trie::PrefixMap;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::net::IpAddr;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -17,7 +17,7 @@ use crate::clock::{Clock, Timestamp};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Block {
-    #[serde(rename = "ip", serialize_with = "network_text")]
+    #[serde(rename = "ip", serialize_with = "network_text", deserialize_with = "network_of_text")]
     pub network: IpNet,
     pub reason: String,
     pub origin: BlockOrigin,
@@ -51,6 +51,11 @@ fn network_text<S: Serializer>(network: &IpNet, serializer: S) -> Result<S::Ok, 
     serializer.collect_str(&Text(*network))
 }
 
+fn network_of_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<IpNet, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    address::parse_network(&text).ok_or_else(|| serde::de::Error::custom("not an address or prefix"))
+}
+
 /// one step of the log
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BlockChange {
@@ -58,25 +63,30 @@ pub enum BlockChange {
     Lifted(IpNet),
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LoggedChange {
+/// a place in the log: how many changes there were, and a mark of their history, so that two lists which took different ways
+/// (an empty state, a failover that lost changes) never look alike
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BlockPosition {
     pub version: u64,
-    pub change: BlockChange,
+    pub mark: u64,
 }
 
-/// the whole list at a version
+/// the whole list; the changes after `at` lead on from it
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BlockSet {
-    pub version: u64,
+    pub at: BlockPosition,
     pub blocks: Vec<Block>,
 }
 
-/// what happened since a version
+/// what happened since a position
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BlockLog {
-    Changes(Vec<LoggedChange>),
-    /// the log no longer reaches back that far: load the set
+    /// the next changes and where they lead; none when nothing happened
+    Changes { changes: Vec<BlockChange>, at: BlockPosition },
+    /// the log does not know that position, or no longer: load the set
     Gap,
+    /// the state lost the list and nobody seeded it again: what is known stays in force, what is in the set is added
+    Lost,
 }
 
 #[async_trait]
@@ -90,8 +100,12 @@ pub trait Blocks: Send + Sync {
     /// everything that is in force
     async fn load(&self, now: Timestamp) -> Result<BlockSet, StateError>;
 
-    /// the changes after `version`, in order
-    async fn since(&self, version: u64) -> Result<BlockLog, StateError>;
+    /// the next changes after `position`, in order; a backend may answer a part of them, so ask until there are none
+    async fn since(&self, position: BlockPosition) -> Result<BlockLog, StateError>;
+
+    /// after [`BlockLog::Lost`]: adds the blocks of networks that the state has no block for, and declares the list whole;
+    /// does nothing to a list that is whole
+    async fn seed(&self, blocks: Vec<Block>) -> Result<(), StateError>;
 
     /// changes when the list may have changed; a hint, never the truth
     fn hints(&self) -> watch::Receiver<u64>;
@@ -105,7 +119,9 @@ pub struct BlockView {
 
 struct View {
     tables: RwLock<Tables>,
-    version: watch::Sender<u64>,
+    at: RwLock<BlockPosition>,
+    /// how often the view changed
+    changes: watch::Sender<u64>,
 }
 
 #[derive(Default)]
@@ -116,7 +132,7 @@ struct Tables {
 
 impl Default for BlockView {
     fn default() -> Self {
-        BlockView { shared: Arc::new(View { tables: RwLock::default(), version: watch::Sender::new(0) }) }
+        BlockView { shared: Arc::new(View { tables: RwLock::default(), at: RwLock::default(), changes: watch::Sender::new(0) }) }
     }
 }
 
@@ -128,11 +144,34 @@ impl BlockView {
 
     /// changes whenever the view did, so that open sessions look again
     pub fn changes(&self) -> watch::Receiver<u64> {
-        self.shared.version.subscribe()
+        self.shared.changes.subscribe()
     }
 
+    /// the version of the list that the view shows
     pub fn version(&self) -> u64 {
-        *self.shared.version.borrow()
+        self.position().version
+    }
+
+    /// every block of the view, ended ones too
+    pub fn blocks(&self) -> Vec<Block> {
+        let tables = self.shared.tables.read();
+        tables.v4.values().chain(tables.v6.values()).cloned().collect()
+    }
+
+    /// adds blocks of networks that the view has no block for: what a store or a snapshot remembers
+    pub fn add_missing(&self, blocks: Vec<Block>) {
+        let mut tables = self.shared.tables.write();
+        for block in blocks {
+            if !tables.holds(block.network) {
+                tables.put(block);
+            }
+        }
+        drop(tables);
+        self.tell();
+    }
+
+    pub(super) fn position(&self) -> BlockPosition {
+        *self.shared.at.read()
     }
 
     pub(super) fn replace(&self, set: BlockSet) {
@@ -141,22 +180,25 @@ impl BlockView {
             tables.put(block);
         }
         *self.shared.tables.write() = tables;
-        self.shared.version.send_replace(set.version);
+        *self.shared.at.write() = set.at;
+        self.tell();
     }
 
-    pub(super) fn apply(&self, changes: Vec<LoggedChange>) {
-        let Some(newest) = changes.last().map(|change| change.version) else {
-            return;
-        };
+    pub(super) fn apply(&self, changes: Vec<BlockChange>, at: BlockPosition) {
         let mut tables = self.shared.tables.write();
-        for logged in changes {
-            match logged.change {
+        for change in changes {
+            match change {
                 BlockChange::Put(block) => tables.put(block),
                 BlockChange::Lifted(network) => tables.remove(network),
             }
         }
         drop(tables);
-        self.shared.version.send_replace(newest);
+        *self.shared.at.write() = at;
+        self.tell();
+    }
+
+    fn tell(&self) {
+        self.shared.changes.send_modify(|count| *count += 1);
     }
 }
 
@@ -165,6 +207,13 @@ impl Tables {
         match block.network {
             IpNet::V4(network) => drop(self.v4.insert(network, block)),
             IpNet::V6(network) => drop(self.v6.insert(network, block)),
+        }
+    }
+
+    fn holds(&self, network: IpNet) -> bool {
+        match network {
+            IpNet::V4(network) => self.v4.contains_key(&network),
+            IpNet::V6(network) => self.v6.contains_key(&network),
         }
     }
 
@@ -185,8 +234,23 @@ impl Tables {
     }
 }
 
-/// keeps `view` equal to the list until `stop` resolves
+/// keeps `view` equal to the list until `stop` resolves; a list that the state lost leaves the view in force
 pub async fn follow_blocks(view: BlockView, blocks: Arc<dyn Blocks>, clock: Arc<dyn Clock>, stop: impl Future<Output = ()>) {
+    follow(view, blocks, clock, OnLoss::Wait, stop).await;
+}
+
+/// like [`follow_blocks`], and gives a state that lost the list the view's blocks: for the process that knows them all
+pub async fn follow_and_seed_blocks(view: BlockView, blocks: Arc<dyn Blocks>, clock: Arc<dyn Clock>, stop: impl Future<Output = ()>) {
+    follow(view, blocks, clock, OnLoss::Seed, stop).await;
+}
+
+#[derive(Clone, Copy)]
+enum OnLoss {
+    Wait,
+    Seed,
+}
+
+async fn follow(view: BlockView, blocks: Arc<dyn Blocks>, clock: Arc<dyn Clock>, on_loss: OnLoss, stop: impl Future<Output = ()>) {
     tokio::pin!(stop);
     let mut hints = blocks.hints();
     hints.mark_changed();
@@ -195,16 +259,38 @@ pub async fn follow_blocks(view: BlockView, blocks: Arc<dyn Blocks>, clock: Arc<
             changed = hints.changed() => if changed.is_err() { return },
             () = &mut stop => return,
         }
-        if let Err(error) = catch_up(&view, &*blocks, &*clock).await {
+        if let Err(error) = catch_up(&view, &*blocks, &*clock, on_loss).await {
             tracing::warn!(%error, "block list not refreshed, the last known one stays in force");
         }
     }
 }
 
-async fn catch_up(view: &BlockView, blocks: &dyn Blocks, clock: &dyn Clock) -> Result<(), StateError> {
-    match blocks.since(view.version()).await? {
-        BlockLog::Changes(changes) => view.apply(changes),
-        BlockLog::Gap => view.replace(blocks.load(clock.now()).await?),
+async fn catch_up(view: &BlockView, blocks: &dyn Blocks, clock: &dyn Clock, on_loss: OnLoss) -> Result<(), StateError> {
+    loop {
+        match blocks.since(view.position()).await? {
+            BlockLog::Changes { at, .. } if at == view.position() => return Ok(()),
+            BlockLog::Changes { changes, at } => view.apply(changes, at),
+            BlockLog::Gap => {
+                view.replace(blocks.load(clock.now()).await?);
+                return Ok(());
+            }
+            BlockLog::Lost => return survive_loss(view, blocks, clock, on_loss).await,
+        }
     }
-    Ok(())
+}
+
+async fn survive_loss(view: &BlockView, blocks: &dyn Blocks, clock: &dyn Clock, on_loss: OnLoss) -> Result<(), StateError> {
+    view.add_missing(blocks.load(clock.now()).await?.blocks);
+    match on_loss {
+        OnLoss::Wait => {
+            tracing::warn!("the state has lost the block list, the last known one stays in force");
+            Ok(())
+        }
+        OnLoss::Seed => {
+            let now = clock.now();
+            let known: Vec<_> = view.blocks().into_iter().filter(|block| block.in_force(now)).collect();
+            tracing::warn!(blocks = known.len(), "the state has lost the block list, it is seeded again");
+            blocks.seed(known).await
+        }
+    }
 }

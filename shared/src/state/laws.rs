@@ -127,9 +127,10 @@ fn block(network: &str, until: Option<Timestamp>) -> Block {
 }
 
 async fn view_of(state: &State, from: &BlockView, now: Timestamp) {
-    match state.blocks.since(from.version()).await.unwrap() {
-        BlockLog::Changes(changes) => from.apply(changes),
+    match state.blocks.since(from.position()).await.unwrap() {
+        BlockLog::Changes { changes, at } => from.apply(changes, at),
         BlockLog::Gap => from.replace(state.blocks.load(now).await.unwrap()),
+        BlockLog::Lost => panic!("a list that is whole was reported lost"),
     }
 }
 
@@ -193,7 +194,8 @@ pub async fn audit_records_are_held_until_acknowledged(state: &State) {
     let first = state.audit.read(3, Duration::ZERO).await.unwrap();
     assert_eq!(first.iter().map(|(_, record)| record.clone()).collect::<Vec<_>>(), records[..3]);
     assert_eq!(state.audit.read(3, Duration::ZERO).await.unwrap(), first, "what is not acknowledged comes again");
-    state.audit.acknowledge(first[2].0).await.unwrap();
+    let stored: Vec<_> = first.iter().map(|(id, _)| *id).collect();
+    state.audit.acknowledge(&stored).await.unwrap();
     let rest = state.audit.read(10, Duration::ZERO).await.unwrap();
     assert_eq!(rest.iter().map(|(_, record)| record.clone()).collect::<Vec<_>>(), records[3..]);
     assert_eq!(state.audit.lag().await.unwrap(), 2);

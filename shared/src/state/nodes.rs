@@ -93,7 +93,8 @@ impl Traffic {
             counter.fetch_add(1, Ordering::Relaxed);
         };
         add(&self.refusals);
-        if before_session {
+        // An outage of the application is nobody's attempt to get past.
+        if before_session && reason.consequence().event_type.is_some() {
             add(&self.blocked_attempts);
         }
         match reason.consequence().event_type {

@@ -10,6 +10,9 @@ use super::StateError;
 use crate::clock::Timestamp;
 use crate::policy::{Environment, Mistake, Policy, Rules};
 
+/// who a policy is by that was put back after the state lost it
+const RESTORED_BY: &str = "picket (restored)";
+
 /// a policy that was in force, who put it there and when
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -33,6 +36,9 @@ pub trait Policies: Send + Sync {
 
     /// puts a policy in force if the version in force is `expected` (`None`: if there is no policy yet)
     async fn publish(&self, policy: Policy, expected: Option<u64>, by: &str, now: Timestamp) -> Result<Published, StateError>;
+
+    /// puts a policy back that the state has lost; nothing happens if it has this version or a newer one
+    async fn restore(&self, lost: PolicyVersion) -> Result<(), StateError>;
 
     /// the newest versions, newest first
     async fn history(&self, max: usize) -> Result<Vec<PolicyVersion>, StateError>;
@@ -98,10 +104,7 @@ impl LivePolicy {
 /// seeds the state with this process's policy if it has none, then follows the state's until `stop` resolves
 pub async fn follow_policy(live: LivePolicy, policies: Arc<dyn Policies>, now: Timestamp, stop: impl Future<Output = ()>) {
     tokio::pin!(stop);
-    let seed = live.current().document.clone();
-    if let Err(error) = policies.publish(seed, None, "configuration file", now).await {
-        tracing::warn!(%error, "policy not seeded, the file's policy is in force");
-    }
+    seed(&live, &*policies, now).await;
     let mut hints = policies.hints();
     hints.mark_changed();
     loop {
@@ -110,9 +113,26 @@ pub async fn follow_policy(live: LivePolicy, policies: Arc<dyn Policies>, now: T
             () = &mut stop => return,
         }
         match policies.current().await {
-            Ok(Some(version)) => live.put_in_force(version),
-            Ok(None) => {}
+            Ok(Some(current)) if current.version >= live.version() => live.put_in_force(current),
+            Ok(_) if live.version() > 0 => restore(&live, &*policies, now).await,
+            Ok(_) => seed(&live, &*policies, now).await,
             Err(error) => tracing::warn!(%error, "policy not refreshed, the last good one stays in force"),
         }
+    }
+}
+
+async fn seed(live: &LivePolicy, policies: &dyn Policies, now: Timestamp) {
+    let policy = live.current().document.clone();
+    if let Err(error) = policies.publish(policy, None, "configuration file", now).await {
+        tracing::warn!(%error, "policy not seeded, the file's policy is in force");
+    }
+}
+
+async fn restore(live: &LivePolicy, policies: &dyn Policies, now: Timestamp) {
+    let version = live.version();
+    let policy = live.current().document.clone();
+    tracing::warn!(version, "the state has lost the policy, the one in force is put back");
+    if let Err(error) = policies.restore(PolicyVersion { version, policy, by: RESTORED_BY.to_owned(), at: now }).await {
+        tracing::warn!(%error, "policy not put back, the last good one stays in force");
     }
 }

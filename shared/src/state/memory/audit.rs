@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 use tokio::sync::Notify;
 
@@ -40,7 +40,7 @@ impl AuditLog for Memory {
         }
         for record in records {
             stream.last += 1;
-            let id = EntryId(stream.last);
+            let id = EntryId { millis: 0, sequence: stream.last };
             stream.held.push_back((id, record.clone()));
         }
         self.audit.arrived.notify_one();
@@ -55,15 +55,18 @@ impl AuditLog for Memory {
         Ok(self.audit.peek(max))
     }
 
-    async fn acknowledge(&self, last: EntryId) -> Result<(), StateError> {
-        let mut stream = self.audit.records.lock();
-        while stream.held.front().is_some_and(|(id, _)| *id <= last) {
-            stream.held.pop_front();
-        }
+    async fn acknowledge(&self, stored: &[EntryId]) -> Result<(), StateError> {
+        let stored: HashSet<_> = stored.iter().collect();
+        self.audit.records.lock().held.retain(|(id, _)| !stored.contains(id));
         Ok(())
     }
 
     async fn lag(&self) -> Result<u64, StateError> {
         Ok(self.audit.records.lock().held.len() as u64)
+    }
+
+    /// what was never encoded can be read
+    async fn dead_letters(&self) -> Result<u64, StateError> {
+        Ok(0)
     }
 }

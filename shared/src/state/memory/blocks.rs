@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use super::Memory;
 use crate::clock::Timestamp;
-use crate::state::{Block, BlockChange, BlockLog, BlockOrigin, BlockSet, Blocks, LoggedChange, StateError};
+use crate::state::{Block, BlockChange, BlockLog, BlockOrigin, BlockPosition, BlockSet, Blocks, StateError};
 
 /// changes that the log keeps; whoever is further behind loads the set
 const LOG_CHANGES_MAX: usize = 4096;
@@ -24,7 +24,8 @@ pub(super) struct List {
 struct Entries {
     version: u64,
     blocks: BTreeMap<IpNet, Block>,
-    log: VecDeque<LoggedChange>,
+    /// (version, change), oldest first
+    log: VecDeque<(u64, BlockChange)>,
 }
 
 impl Default for List {
@@ -36,11 +37,16 @@ impl Default for List {
 impl Entries {
     fn log(&mut self, change: BlockChange) -> u64 {
         self.version += 1;
-        self.log.push_back(LoggedChange { version: self.version, change });
+        self.log.push_back((self.version, change));
         if self.log.len() > LOG_CHANGES_MAX {
             self.log.pop_front();
         }
         self.version
+    }
+
+    /// one process has one history, so its mark says nothing
+    fn at(&self) -> BlockPosition {
+        BlockPosition { version: self.version, mark: 0 }
     }
 
     fn make_room(&mut self) {
@@ -83,16 +89,23 @@ impl Blocks for Memory {
             entries.blocks.remove(&network);
             entries.log(BlockChange::Lifted(network));
         }
-        Ok(BlockSet { version: entries.version, blocks: entries.blocks.values().cloned().collect() })
+        Ok(BlockSet { at: entries.at(), blocks: entries.blocks.values().cloned().collect() })
     }
 
-    async fn since(&self, version: u64) -> Result<BlockLog, StateError> {
+    async fn since(&self, position: BlockPosition) -> Result<BlockLog, StateError> {
         let entries = self.blocks.blocks.lock();
-        let reaches_back = entries.log.front().is_none_or(|oldest| oldest.version <= version + 1);
+        let version = position.version;
+        let reaches_back = entries.log.front().is_none_or(|(oldest, _)| *oldest <= version + 1);
         if version > entries.version || !reaches_back {
             return Ok(BlockLog::Gap);
         }
-        Ok(BlockLog::Changes(entries.log.iter().filter(|logged| logged.version > version).cloned().collect()))
+        let changes = entries.log.iter().filter(|(logged, _)| *logged > version).map(|(_, change)| change.clone()).collect();
+        Ok(BlockLog::Changes { changes, at: entries.at() })
+    }
+
+    /// memory that is there was never lost
+    async fn seed(&self, _blocks: Vec<Block>) -> Result<(), StateError> {
+        Ok(())
     }
 
     fn hints(&self) -> watch::Receiver<u64> {

@@ -45,6 +45,15 @@ impl Policies for Memory {
         Ok(Published::Version(version))
     }
 
+    async fn restore(&self, lost: PolicyVersion) -> Result<(), StateError> {
+        let mut versions = self.policies.versions.lock();
+        if versions.back().is_none_or(|newest| newest.version < lost.version) {
+            self.policies.hint.send_replace(lost.version);
+            versions.push_back(lost);
+        }
+        Ok(())
+    }
+
     async fn history(&self, max: usize) -> Result<Vec<PolicyVersion>, StateError> {
         Ok(self.policies.versions.lock().iter().rev().take(max).cloned().collect())
     }

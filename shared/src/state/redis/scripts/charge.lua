@@ -1,0 +1,86 @@
+-- Counts one use in a strict sliding window: the arithmetic of window.rs, on one packed value.
+-- KEYS[1]  the counter: '<I6I6I4' slot length in ms, newest slot, total; then for each slot, oldest first, '<I4I4' the low
+--          32 bits of the slot, its count
+-- ARGV     now in ms, or '' for Redis's clock; limit; window in ms; slot length in ms
+-- reply    counted: the time it is dated at, in ms; refused: minus the ms until one more fits
+local SPAN = 4294967296
+local FIRST, ENTRY = 17, 8
+
+local now = time(ARGV[1])
+local limit, window, slot_ms = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+
+-- a changed window length keeps what was counted, dated late: each old slot becomes the new slot that holds its end
+local function fit(packed, old_ms, newest)
+  local slots, counts = {}, {}
+  for at = FIRST, #packed, ENTRY do
+    local low, count = struct.unpack('<I4I4', packed, at)
+    local slot = math.floor(((newest - (newest - low) % SPAN + 1) * old_ms - 1) / slot_ms)
+    if slots[#slots] == slot then
+      counts[#counts] = counts[#counts] + count
+    else
+      slots[#slots + 1], counts[#counts + 1] = slot, count
+    end
+  end
+  local fitted = { string.sub(packed, 1, FIRST - 1) }
+  for i, slot in ipairs(slots) do
+    fitted[i + 1] = struct.pack('<I4I4', slot % SPAN, counts[i])
+  end
+  return table.concat(fitted), slots[#slots] or 0
+end
+
+local packed = redis.call('GET', KEYS[1])
+local old_ms, newest, total = slot_ms, 0, 0
+local changed = false
+if packed then
+  old_ms, newest, total = struct.unpack('<I6I6I4', packed)
+  if old_ms ~= slot_ms then
+    packed, newest = fit(packed, old_ms, newest)
+    changed = true
+  end
+else
+  packed = ''
+end
+
+-- what the window does not touch any more leaves
+local first = math.floor(math.max(now - window, 0) / slot_ms)
+local oldest = FIRST
+while oldest < #packed do
+  local low, count = struct.unpack('<I4I4', packed, oldest)
+  if newest - (newest - low) % SPAN >= first then break end
+  total = total - count
+  oldest = oldest + ENTRY
+  changed = true
+end
+
+local function store(slots)
+  local life = math.min((newest + 1) * slot_ms + window - now, 2 * window)
+  -- a given clock may stand still while Redis's runs
+  if ARGV[1] ~= '' then life = math.max(life, 600000) end
+  redis.call('SET', KEYS[1], struct.pack('<I6I6I4', slot_ms, newest, total) .. slots, 'PX', life)
+end
+
+if total >= limit then
+  if changed then store(string.sub(packed, oldest)) end
+  local left = total
+  for at = oldest, #packed, ENTRY do
+    local low, count = struct.unpack('<I4I4', packed, at)
+    left = left - count
+    if left < limit then
+      return now - ((newest - (newest - low) % SPAN + 1) * slot_ms + window)
+    end
+  end
+  return -window
+end
+
+local slot = math.floor(now / slot_ms)
+local count, last = 1, #packed
+-- a clock that steps back charges the newest slot: late dating only under-admits
+if oldest < #packed and newest >= slot then
+  count = struct.unpack('<I4', packed, #packed - 3) + 1
+  last = #packed - ENTRY
+else
+  newest = slot
+end
+total = total + 1
+store(string.sub(packed, oldest, last) .. struct.pack('<I4I4', newest % SPAN, count))
+return now
