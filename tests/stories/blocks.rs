@@ -174,3 +174,49 @@ async fn r12_a_block_that_would_hit_everybody_or_the_house_itself_is_409_unless_
     admin.post("/block-ip", json!({ "ip": "198.0.0.0/7", "reason": "i mean it", "force": true })).await.succeeds();
     alice.closes_with(1008, "address_blocked").await;
 }
+
+#[tokio::test]
+async fn r16_an_allow_listed_address_comes_in_past_an_automatic_block_of_its_neighbourhood() {
+    let upstream = Upstream::echo().await;
+    let picket = guarded(&upstream).policy(json!({ "security": { "allowList": ["2001:db8::1"] } })).start().await;
+    let mut mallory = picket.caller("2001:db8::2").comes_in().await;
+    let mut friend = picket.caller("2001:db8::1").comes_in().await;
+
+    for _ in 0..3 {
+        mallory.sends(json!({ "type": "chat:say", "text": "<script>alert(1)</script>" })).await;
+        mallory.is_refused("hostile_content").await;
+    }
+    mallory.closes_with(1008, "address_blocked").await;
+
+    friend.is_still_served().await;
+    picket.caller("2001:db8::1").comes_in().await.is_still_served().await;
+    picket.caller("2001:db8::3").connects().await.refused_with(403, "address_blocked");
+}
+
+#[tokio::test]
+async fn r16_what_any_page_can_make_its_visitors_send_blocks_nobody() {
+    let upstream = Upstream::echo().await;
+    let picket = guarded(&upstream).start().await;
+
+    for _ in 0..10 {
+        picket.caller("203.0.113.66").path("/ws//x").origin("https://evil.example").connects().await.refused();
+    }
+    picket.admin().audited("ip=203.0.113.66&limit=100", 10).await;
+    picket.caller("203.0.113.66").comes_in().await.is_still_served().await;
+}
+
+#[tokio::test]
+async fn an_upstream_that_is_away_blocks_nobody() {
+    let upstream = Upstream::echo().await;
+    let picket = guarded(&upstream)
+        .policy(json!({ "rateLimiting": { "connectionLimit": { "maxConnections": 5, "windowMs": 60_000 } } }))
+        .start()
+        .await;
+
+    upstream.breaks();
+    for _ in 0..20 {
+        picket.caller("203.0.113.66").connects().await.refused_with(502, "upstream_protocol");
+    }
+    upstream.recovers();
+    picket.caller("203.0.113.66").comes_in().await.is_still_served().await;
+}

@@ -100,3 +100,21 @@ async fn the_history_says_who_changed_what_and_a_rollback_goes_back() {
     assert_eq!(back["policy"], original["policy"]);
     assert_ne!(back["version"], original["version"], "a rollback is a change of its own");
 }
+
+#[tokio::test]
+async fn a_changed_payload_bound_reaches_an_open_session_in_both_directions() {
+    let upstream = Upstream::echo().await;
+    let picket = Picket::guarding(&upstream).policy(json!({ "validation": { "maxPayloadSize": 1000 } })).start().await;
+    let mut alice = picket.caller("198.51.100.7").comes_in().await;
+    let long = json!({ "type": "chat:say", "text": "x".repeat(2000) });
+
+    picket.admin().changes_policy(json!({ "validation": { "maxPayloadSize": 100_000 } })).await.succeeds();
+    eventually("the new bound", async || (picket.ops("/readyz").await.json()["policyVersion"] == 2).then_some(())).await;
+    alice.sends(long.clone()).await;
+    alice.receives(long.clone()).await;
+
+    picket.admin().changes_policy(json!({ "validation": { "maxPayloadSize": 1000 } })).await.succeeds();
+    eventually("the old bound", async || (picket.ops("/readyz").await.json()["policyVersion"] == 3).then_some(())).await;
+    alice.sends(long).await;
+    alice.closes_with(1009, "payload_too_large").await;
+}

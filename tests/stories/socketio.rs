@@ -208,3 +208,134 @@ async fn polling_gets_engine_ios_own_400() {
     let body: Value = serde_json::from_slice(&response.body).unwrap();
     assert!(body["code"].is_i64() && body["message"].is_string(), "{body}");
 }
+
+#[tokio::test]
+async fn r17_a_packet_type_that_is_no_ascii_closes_and_panics_nowhere() {
+    let upstream = Upstream::engine_io().await;
+    let picket = Picket::guarding_socketio(&upstream).start().await;
+
+    for packet in ["4é", "4😀[]", "é", "4\u{0}"] {
+        let mut mallory = SocketIo::opened(picket.socketio_caller("198.51.100.7").comes_in().await).await;
+        mallory.says(packet).await;
+        mallory.client.closes_with(1008, "malformed").await;
+    }
+    assert_eq!(picket.metric("picket_panics_total").await, 0.0);
+    upstream.saw_no_message();
+}
+
+#[tokio::test]
+async fn whoever_leaves_every_namespace_has_to_connect_again_in_time() {
+    let upstream = Upstream::engine_io().await;
+    let picket = Picket::guarding_socketio(&upstream).node(json!({ "limits": { "connectTimeoutMs": 400 } })).start().await;
+
+    let mut mallory = SocketIo::connected(picket.socketio_caller("198.51.100.7").comes_in().await).await;
+    mallory.says("41").await;
+    mallory.client.closes_with(1008, "slow").await;
+
+    let mut honest = SocketIo::connected(picket.socketio_caller("198.51.100.7").comes_in().await).await;
+    honest.says("41").await;
+    honest.says("40").await;
+    honest.hears("40").await;
+    honest.says(r#"421["chat:send"]"#).await;
+    honest.hears("431").await;
+}
+
+#[tokio::test]
+async fn coming_and_going_in_a_namespace_is_counted() {
+    let upstream = Upstream::engine_io().await;
+    let picket = Picket::guarding_socketio(&upstream)
+        .policy(json!({ "rateLimiting": { "burstLimit": { "maxEvents": 5, "windowMs": 60_000 } } }))
+        .start()
+        .await;
+
+    let mut mallory = SocketIo::connected(picket.socketio_caller("198.51.100.7").comes_in().await).await;
+    for _ in 0..20 {
+        mallory.says("41").await;
+        mallory.says("40").await;
+    }
+    mallory.client.closes().await;
+    let connects = upstream.texts().iter().filter(|text| text.starts_with("40")).count();
+    assert!(connects <= 6, "{connects} CONNECTs reached the upstream");
+}
+
+#[tokio::test]
+async fn a_heartbeat_that_nobody_asked_for_goes_nowhere() {
+    let upstream = Upstream::engine_io().await;
+    let picket = Picket::guarding_socketio(&upstream).start().await;
+    let mut mallory = SocketIo::connected(picket.socketio_caller("198.51.100.7").comes_in().await).await;
+
+    for _ in 0..10 {
+        mallory.says("3").await;
+    }
+    upstream.says("2");
+    mallory.hears("2").await;
+    mallory.says("3").await;
+    mallory.says("3").await;
+    mallory.says(r#"421["chat:send"]"#).await;
+    mallory.hears("431").await;
+
+    assert_eq!(upstream.texts().iter().filter(|text| *text == "3").count(), 1);
+}
+
+#[tokio::test]
+async fn a_heartbeat_may_come_between_attachments_and_all_of_a_packet_counts() {
+    let upstream = Upstream::engine_io().await;
+    let picket = Picket::guarding_socketio(&upstream)
+        .policy(json!({ "validation": { "maxPayloadSize": 1000 } }))
+        .node(json!({ "limits": { "messageTimeoutMs": 500 } }))
+        .start()
+        .await;
+    let packet = r#"451-["chat:image",{"_placeholder":true,"num":0}]"#;
+
+    let mut alice = SocketIo::connected(picket.socketio_caller("198.51.100.7").comes_in().await).await;
+    upstream.says("2");
+    alice.hears("2").await;
+    alice.says(packet).await;
+    alice.says("3").await;
+    alice.client.sends_binary(&[7; 100]).await;
+    alice.says(r#"421["chat:send"]"#).await;
+    alice.hears("431").await;
+    assert!(upstream.texts().contains(&packet.to_owned()), "{:?}", upstream.texts());
+
+    alice.says(packet).await;
+    alice.client.sends_binary(&[7; 990]).await;
+    alice.client.closes_with(1009, "payload_too_large").await;
+
+    let mut lazy = SocketIo::connected(picket.socketio_caller("198.51.100.8").comes_in().await).await;
+    lazy.says(packet).await;
+    lazy.client.closes_with(1008, "slow").await;
+}
+
+#[tokio::test]
+async fn what_connect_says_besides_the_token_is_inspected_like_any_payload() {
+    let upstream = Upstream::engine_io().await;
+    let picket = Picket::guarding_socketio(&upstream).start().await;
+
+    let connect = r#"40{"token":"a<script>b","name":"ann <script>alert(1)</script>"}"#;
+    SocketIo::connected_with(picket.socketio_caller("198.51.100.7").comes_in().await, connect).await;
+    assert_eq!(upstream.texts(), [r#"40{"token":"a<script>b","name":"ann "}"#]);
+
+    let mut mallory = SocketIo::opened(picket.socketio_caller("198.51.100.8").comes_in().await).await;
+    mallory.says(r#"40{"token":"x","token":"y"}"#).await;
+    mallory.client.closes_with(1008, "malformed").await;
+}
+
+#[tokio::test]
+async fn r15_j12_the_token_of_a_connect_that_is_refused_is_kept_nowhere() {
+    const TOKEN: &str = "canary-session-0123456789";
+    let upstream = Upstream::engine_io().await;
+    let picket = Picket::guarding_socketio(&upstream).start().await;
+
+    let connect = format!(r#"40{{"token":"{TOKEN}"}}"#);
+    let mut mallory = SocketIo::connected_with(picket.socketio_caller("198.51.100.7").comes_in().await, &connect).await;
+    mallory.says(&connect).await;
+    mallory.client.closes().await;
+    let mut another = SocketIo::opened(picket.socketio_caller("198.51.100.7").comes_in().await).await;
+    another.says(&format!("40\"{TOKEN}\"")).await;
+    another.client.closes().await;
+
+    picket.admin().audited("eventType=SUSPICIOUS_ACTIVITY", 1).await;
+    picket.admin().audited("eventType=VALIDATION_ERROR", 1).await;
+    let stored = picket.admin().get("/audit-logs?limit=1000").await.text;
+    assert!(!stored.contains("canary") && !picket.everything_it_said().contains("canary"), "{stored}");
+}
