@@ -110,7 +110,11 @@ fn duration(text: &str) -> Result<Duration, String> {
         'd' => Some(86_400),
         _ => None,
     };
-    let seconds = text.chars().last().and_then(unit).and_then(|unit| text[..text.len() - 1].parse::<u64>().ok()?.checked_mul(unit));
+    let seconds = text
+        .chars()
+        .last()
+        .and_then(unit)
+        .and_then(|unit| text[..text.len() - 1].parse::<u64>().ok()?.checked_mul(unit));
     match seconds {
         Some(seconds) if seconds > 0 && seconds <= DAYS_MAX * 86_400 => Ok(Duration::from_secs(seconds)),
         Some(_) => Err(format!("must be more than nothing and at most {DAYS_MAX}d")),

@@ -103,7 +103,8 @@ impl Enforcement {
 
     /// whether an address is never blocked automatically
     pub(crate) fn is_exempt(&self, address: IpAddr, rules: &Rules) -> bool {
-        address::contains_any(&rules.security.allow_list, address) || address::contains_any(&self.trusted_proxies, address)
+        address::contains_any(&rules.security.allow_list, address)
+            || address::contains_any(&self.trusted_proxies, address)
     }
 
     async fn block(&self, address: IpAddr, standing: &Standing, rules: &Rules, now: Timestamp) {
@@ -127,7 +128,11 @@ impl Enforcement {
         }
         let block = Block {
             network: key.network(),
-            reason: format!("score {} reached the threshold {}", standing.rounded(), rules.document.security.suspicious_activity_threshold),
+            reason: format!(
+                "score {} reached the threshold {}",
+                standing.rounded(),
+                rules.document.security.suspicious_activity_threshold
+            ),
             origin: BlockOrigin::Automatic,
             by: AUTOMATIC_ACTOR.to_owned(),
             since: now,
@@ -143,15 +148,20 @@ impl Enforcement {
 
     fn record(&self, address: IpAddr, standing: &Standing, relapse: u32, duration: Duration, now: Timestamp) {
         let key = AddressKey::of(address);
-        let parts: serde_json::Map<_, _> = standing.parts.iter().map(|(reason, points)| (reason.token().to_owned(), rounded(*points).into())).collect();
-        let record = AuditRecord::new(EventType::IpBlocked, Severity::High, address, "address blocked automatically", now)
-            .with("automatic", true)
-            .with("network", key.to_string())
-            .with("score", rounded(standing.score))
-            .with("parts", parts)
-            .with("relapse", relapse)
-            .with("durationMs", u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
-            .with("until", now.plus(duration).to_string());
+        let parts: serde_json::Map<_, _> = standing
+            .parts
+            .iter()
+            .map(|(reason, points)| (reason.token().to_owned(), rounded(*points).into()))
+            .collect();
+        let record =
+            AuditRecord::new(EventType::IpBlocked, Severity::High, address, "address blocked automatically", now)
+                .with("automatic", true)
+                .with("network", key.to_string())
+                .with("score", rounded(standing.score))
+                .with("parts", parts)
+                .with("relapse", relapse)
+                .with("durationMs", u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+                .with("until", now.plus(duration).to_string());
         self.outbox.record(AuditRecord { node: Some(self.id.clone()), ..record });
         self.instruments.automatic_blocks.add(1, &[]);
         tracing::info!(address = %key, score = standing.score, ?duration, "address blocked automatically");
@@ -168,7 +178,8 @@ fn offence(record: &AuditRecord) -> Option<Offence> {
 }
 
 fn is_automatic(record: &AuditRecord) -> bool {
-    record.event_type == EventType::IpBlocked && record.metadata.get("automatic").is_some_and(|automatic| automatic == true)
+    record.event_type == EventType::IpBlocked
+        && record.metadata.get("automatic").is_some_and(|automatic| automatic == true)
 }
 
 fn network_of(record: &AuditRecord) -> Option<IpNet> {

@@ -46,7 +46,10 @@ impl Watch {
 
     async fn blocks(&self) -> Vec<(String, Duration)> {
         let set = self.state.blocks.load(self.clock.now()).await.unwrap();
-        set.blocks.into_iter().map(|block| (block.network.to_string(), block.until.unwrap().since(block.since))).collect()
+        set.blocks
+            .into_iter()
+            .map(|block| (block.network.to_string(), block.until.unwrap().since(block.since)))
+            .collect()
     }
 }
 
@@ -140,8 +143,11 @@ async fn what_is_replayed_scores_and_blocks_nobody() {
     let watch = Watch::with(|_| {});
     let ip = "192.0.2.66".parse().unwrap();
     let offence = AuditRecord::refusal(Reason::TokenInvalid, ip, START);
-    let blocked = AuditRecord::new(EventType::IpBlocked, Severity::High, ip, "x", START).with("automatic", true).with("network", "192.0.2.66");
-    let unblocked = AuditRecord::new(EventType::IpUnblocked, Severity::Medium, ip, "x", START).with("network", "192.0.2.66");
+    let blocked = AuditRecord::new(EventType::IpBlocked, Severity::High, ip, "x", START)
+        .with("automatic", true)
+        .with("network", "192.0.2.66");
+    let unblocked =
+        AuditRecord::new(EventType::IpUnblocked, Severity::Medium, ip, "x", START).with("network", "192.0.2.66");
     for record in [&offence, &blocked, &unblocked, &offence, &offence] {
         watch.enforcement.replay(record);
     }

@@ -75,7 +75,10 @@ impl Ingest {
                 Ok(0) => return,
                 Ok(_) => {}
                 Err(error) => {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "the last audit records are not stored yet");
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "the last audit records are not stored yet"
+                    );
                     tokio::time::sleep(RETRY_DELAY).await;
                 }
             }
@@ -102,16 +105,21 @@ impl Ingest {
     }
 
     /// stores what is to be stored; answers what is new
-    async fn keep<'a>(&self, batch: &'a [(EntryId, AuditRecord)]) -> Result<Vec<(EntryId, &'a AuditRecord)>, StoreError> {
+    async fn keep<'a>(
+        &self,
+        batch: &'a [(EntryId, AuditRecord)],
+    ) -> Result<Vec<(EntryId, &'a AuditRecord)>, StoreError> {
         let logging = self.policy.current().document.security.enable_audit_logging;
-        let (stored, passed): (Vec<_>, Vec<_>) = batch.iter().partition(|(_, record)| logging || is_always_stored(record));
+        let (stored, passed): (Vec<_>, Vec<_>) =
+            batch.iter().partition(|(_, record)| logging || is_always_stored(record));
         let records: Vec<_> = stored.iter().map(|(_, record)| record.clone()).collect();
         let is_new = self.store.insert(&records).await?;
         let repeated = is_new.iter().filter(|new| !**new).count() as u64;
         self.instruments.records_stored.add(records.len() as u64 - repeated, &[]);
         self.instruments.records_repeated.add(repeated, &[]);
         self.instruments.records_not_stored.add(passed.len() as u64, &[]);
-        let mut new: Vec<_> = stored.into_iter().zip(is_new).filter(|(_, new)| *new).map(|(entry, _)| entry).chain(passed).collect();
+        let mut new: Vec<_> =
+            stored.into_iter().zip(is_new).filter(|(_, new)| *new).map(|(entry, _)| entry).chain(passed).collect();
         new.sort_by_key(|(id, _)| *id);
         Ok(new.into_iter().map(|(id, record)| (*id, record)).collect())
     }
@@ -120,8 +128,13 @@ impl Ingest {
     async fn score_anew(&self) {
         let now = self.clock.now();
         let half_life = Duration::from_millis(self.policy.current().document.security.reputation.half_life_ms);
-        let blocks = Filter { event_type: Some(EventType::IpBlocked), since: Some(now.minus(RELAPSE_MEMORY)), ..Filter::default() };
-        let offences = Filter { since: Some(now.minus(half_life.saturating_mul(HALF_LIVES_THAT_MATTER))), ..Filter::default() };
+        let blocks = Filter {
+            event_type: Some(EventType::IpBlocked),
+            since: Some(now.minus(RELAPSE_MEMORY)),
+            ..Filter::default()
+        };
+        let offences =
+            Filter { since: Some(now.minus(half_life.saturating_mul(HALF_LIVES_THAT_MATTER))), ..Filter::default() };
         let outcome: Result<(), StoreError> = async {
             self.newest(&blocks).await?.iter().for_each(|record| self.enforcement.remember_block(record));
             self.newest(&offences).await?.iter().for_each(|record| self.enforcement.replay(record));

@@ -41,7 +41,8 @@ impl Mill {
         };
         let store = AuditStore::open(&format!("sqlite:{}", folder.path().join("audit.db").display())).await.unwrap();
         let log = state.audit.clone();
-        let ingest = Ingest { log, store, enforcement: Arc::new(enforcement), policy, clock, instruments, scored: None };
+        let ingest =
+            Ingest { log, store, enforcement: Arc::new(enforcement), policy, clock, instruments, scored: None };
         Mill { ingest, state, folder }
     }
 
@@ -104,7 +105,8 @@ async fn without_audit_logging_low_records_are_scored_and_administration_is_stor
 #[tokio::test]
 async fn scores_survive_a_restart() {
     let mut mill = Mill::with(|_| {}).await;
-    mill.arrives(&[refusal(Reason::TokenInvalid), refusal(Reason::TokenInvalid), refusal(Reason::HostileContent)]).await;
+    mill.arrives(&[refusal(Reason::TokenInvalid), refusal(Reason::TokenInvalid), refusal(Reason::HostileContent)])
+        .await;
     mill.ingest.step().await.unwrap();
     let Mill { ingest, state, folder } = mill;
     ingest.store.close().await;

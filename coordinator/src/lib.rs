@@ -65,8 +65,14 @@ pub enum StartError {
 /// opens store and listener, starts the loops, and answers where the management API is; all ends with the tasks
 pub async fn start(parts: Parts) -> Result<SocketAddr, StartError> {
     let credential = Credential::new(&parts.config.admin)?;
-    let tokens = parts.config.tokens.as_ref().map(|issuer| TokenVerifier::new(std::slice::from_ref(issuer), ClaimNames::default()));
-    let tokens = tokens.transpose().map_err(|errors| StartError::Tokens(errors.into_iter().next().map_or(KeyError::NoAlgorithm, |(_, error)| error)))?;
+    let tokens = parts
+        .config
+        .tokens
+        .as_ref()
+        .map(|issuer| TokenVerifier::new(std::slice::from_ref(issuer), ClaimNames::default()));
+    let tokens = tokens.transpose().map_err(|errors| {
+        StartError::Tokens(errors.into_iter().next().map_or(KeyError::NoAlgorithm, |(_, error)| error))
+    })?;
     let store = AuditStore::open(&parts.config.audit_store).await?;
     let wanted = parts.config.listen;
     let listener = TcpListener::bind(wanted).await.map_err(|error| StartError::Listen(wanted, error))?;
@@ -76,7 +82,13 @@ pub async fn start(parts: Parts) -> Result<SocketAddr, StartError> {
     Ok(address)
 }
 
-fn run(parts: Parts, credential: Option<Credential>, tokens: Option<TokenVerifier>, store: AuditStore, listener: TcpListener) {
+fn run(
+    parts: Parts,
+    credential: Option<Credential>,
+    tokens: Option<TokenVerifier>,
+    store: AuditStore,
+    listener: TcpListener,
+) {
     let Parts { id, state, policy, blocks, outbox, clock, tasks, metrics, trusted_proxies, .. } = parts;
     let instruments = Instruments::new(&metrics);
     let load = Arc::new(Load::default());

@@ -39,19 +39,53 @@ impl LoginOutcome {
 impl Instruments {
     pub(crate) fn new(metrics: &Metrics) -> Self {
         let meter = metrics.meter("picket-coordinator");
-        let counter = |name, description, unit| meter.u64_counter(name).with_description(description).with_unit(unit).build();
-        let gauge = |name, description, unit| meter.u64_gauge(name).with_description(description).with_unit(unit).build();
+        let counter =
+            |name, description, unit| meter.u64_counter(name).with_description(description).with_unit(unit).build();
+        let gauge =
+            |name, description, unit| meter.u64_gauge(name).with_description(description).with_unit(unit).build();
         Instruments {
             records_stored: counter("picket.audit.records_stored", "audit records written to the store", "{record}"),
-            records_repeated: counter("picket.audit.records_repeated", "audit records that were delivered again and already stored", "{record}"),
-            records_not_stored: counter("picket.audit.records_not_stored", "low-severity audit records not stored because audit logging is off", "{record}"),
-            records_deleted: counter("picket.audit.records_deleted", "audit records deleted because the store is full", "{record}"),
-            store_failures: counter("picket.audit.store_failures", "batches that could not be stored at once", "{batch}"),
+            records_repeated: counter(
+                "picket.audit.records_repeated",
+                "audit records that were delivered again and already stored",
+                "{record}",
+            ),
+            records_not_stored: counter(
+                "picket.audit.records_not_stored",
+                "low-severity audit records not stored because audit logging is off",
+                "{record}",
+            ),
+            records_deleted: counter(
+                "picket.audit.records_deleted",
+                "audit records deleted because the store is full",
+                "{record}",
+            ),
+            store_failures: counter(
+                "picket.audit.store_failures",
+                "batches that could not be stored at once",
+                "{batch}",
+            ),
             audit_lag: gauge("picket.audit.lag", "audit records waiting to be stored", "{record}"),
-            addresses_scored: gauge("picket.coordinator.addresses_scored", "addresses that have a reputation score", "{address}"),
-            automatic_blocks: counter("picket.coordinator.automatic_blocks", "addresses blocked because of their score", "{block}"),
-            logins: counter("picket.coordinator.logins", "attempts to log in to the management API, by outcome", "{login}"),
-            requests: counter("picket.coordinator.requests", "requests to the management API, by class of status", "{request}"),
+            addresses_scored: gauge(
+                "picket.coordinator.addresses_scored",
+                "addresses that have a reputation score",
+                "{address}",
+            ),
+            automatic_blocks: counter(
+                "picket.coordinator.automatic_blocks",
+                "addresses blocked because of their score",
+                "{block}",
+            ),
+            logins: counter(
+                "picket.coordinator.logins",
+                "attempts to log in to the management API, by outcome",
+                "{login}",
+            ),
+            requests: counter(
+                "picket.coordinator.requests",
+                "requests to the management API, by class of status",
+                "{request}",
+            ),
         }
     }
 

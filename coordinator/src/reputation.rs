@@ -31,14 +31,19 @@ pub struct Standing {
 
 impl Standing {
     /// the number that is compared with the threshold
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a float cast saturates, and scores are not negative")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a float cast saturates, and scores are not negative"
+    )]
     pub fn rounded(&self) -> u64 {
         self.score.round() as u64
     }
 
     /// whether it is time to block: the threshold is reached, and not only by what others can cause
     pub fn calls_for_a_block(&self, security: &Security) -> bool {
-        let own: f64 = self.parts.iter().filter(|(reason, _)| !others_can_cause(**reason)).map(|(_, points)| points).sum();
+        let own: f64 =
+            self.parts.iter().filter(|(reason, _)| !others_can_cause(**reason)).map(|(_, points)| points).sum();
         own.round() >= 1.0 && self.rounded() >= u64::from(security.suspicious_activity_threshold)
     }
 }
@@ -97,7 +102,8 @@ impl Scores {
 
     /// forgets the lowest tenth, so that a flood of addresses costs amortised O(1) each
     fn make_room(&mut self, half_life: Duration, now: Timestamp) {
-        let mut scores: Vec<_> = self.addresses.iter().map(|(address, history)| (history.score(half_life, now), *address)).collect();
+        let mut scores: Vec<_> =
+            self.addresses.iter().map(|(address, history)| (history.score(half_life, now), *address)).collect();
         let surplus = (scores.len() / 10).max(1).min(scores.len());
         if surplus < scores.len() {
             scores.select_nth_unstable_by(surplus, |a, b| a.0.total_cmp(&b.0));
@@ -207,7 +213,8 @@ mod tests {
     #[test]
     fn a_score_falls_to_its_half_in_a_half_life() {
         let security = Security::default();
-        let offences = [offence(Reason::TokenInvalid, 0), offence(Reason::TokenInvalid, 0), offence(Reason::HostileContent, 0)];
+        let offences =
+            [offence(Reason::TokenInvalid, 0), offence(Reason::TokenInvalid, 0), offence(Reason::HostileContent, 0)];
         assert_eq!(scored(&offences, &security, at(0)).score, 3.0);
         assert!((scored(&offences, &security, at(1800)).score - 1.5).abs() < 1e-9);
         assert_eq!(scored(&offences, &security, at(0)).parts[&Reason::TokenInvalid], 2.0);
@@ -227,7 +234,12 @@ mod tests {
     fn the_policy_sets_points_and_reasons_that_count_seldom_stay_so() {
         let mut security = Security::default();
         security.reputation.points = [("token_invalid".into(), 0.0), ("burst".into(), 3.0)].into();
-        let offences = [offence(Reason::TokenInvalid, 0), offence(Reason::Burst, 0), offence(Reason::Burst, 59), offence(Reason::Burst, 60)];
+        let offences = [
+            offence(Reason::TokenInvalid, 0),
+            offence(Reason::Burst, 0),
+            offence(Reason::Burst, 59),
+            offence(Reason::Burst, 60),
+        ];
         let standing = scored(&offences, &security, at(60));
         assert!((5.8..6.0).contains(&standing.score), "{standing:?}");
         assert!(!standing.parts.contains_key(&Reason::TokenInvalid));

@@ -79,5 +79,7 @@ pub fn still_admissible<'a>(
 
     checks::reputation::check(&gate.blocks, &policy.security.allow_list, attempt.address, now)?;
     checks::origin::check(&policy.cors, &attempt.origin)?;
-    principals.into_iter().try_for_each(|principal| checks::identity::check_anonymous(principal, policy.security.allow_anonymous))
+    principals
+        .into_iter()
+        .try_for_each(|principal| checks::identity::check_anonymous(principal, policy.security.allow_anonymous))
 }

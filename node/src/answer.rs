@@ -29,7 +29,9 @@ impl From<Denial> for Answer {
         let status = StatusCode::from_u16(consequence.status).unwrap_or(StatusCode::FORBIDDEN);
         let code = if denial.reason == Reason::ProtocolError { ENGINE_IO_BAD_REQUEST } else { ENGINE_IO_FORBIDDEN };
         let mut headers = Vec::new();
-        if let Some(wait) = denial.retry_after.filter(|_| consequence.retryable || denial.reason == Reason::AddressBlocked) {
+        if let Some(wait) =
+            denial.retry_after.filter(|_| consequence.retryable || denial.reason == Reason::AddressBlocked)
+        {
             let seconds = wait.as_millis().div_ceil(1000).max(1);
             headers.extend(HeaderValue::from_str(&seconds.to_string()).ok().map(|value| (header::RETRY_AFTER, value)));
         } else if consequence.retryable {

@@ -79,7 +79,9 @@ impl NodeConfig {
             ("node.upstreamAssertion", self.upstream_assertion == default.upstream_assertion),
         ];
         let refused = settings.into_iter().filter(|(_, is_default)| !is_default);
-        refused.map(|(path, _)| Mistake::new(path, "is not available in this version; leave it at its default")).collect()
+        refused
+            .map(|(path, _)| Mistake::new(path, "is not available in this version; leave it at its default"))
+            .collect()
     }
 }
 

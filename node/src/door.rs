@@ -46,7 +46,12 @@ struct Caller {
 }
 
 impl Door {
-    pub async fn enter(&self, peer: SocketAddr, request: Request<Incoming>, place: Arc<OwnedSemaphorePermit>) -> Response<Full<Bytes>> {
+    pub async fn enter(
+        &self,
+        peer: SocketAddr,
+        request: Request<Incoming>,
+        place: Arc<OwnedSemaphorePermit>,
+    ) -> Response<Full<Bytes>> {
         let address = forwarded::client_address(peer.ip(), request.headers(), &self.trusted_proxies);
         let caller = self.caller(peer.ip(), address, request.headers());
         match self.upgrade(&caller, request, place).await {
@@ -66,7 +71,12 @@ impl Door {
         Caller { address, scheme, host }
     }
 
-    async fn upgrade(&self, caller: &Caller, mut request: Request<Incoming>, place: Arc<OwnedSemaphorePermit>) -> Result<Response<Full<Bytes>>, Answer> {
+    async fn upgrade(
+        &self,
+        caller: &Caller,
+        mut request: Request<Incoming>,
+        place: Arc<OwnedSemaphorePermit>,
+    ) -> Result<Response<Full<Bytes>>, Answer> {
         let gate = &self.gate;
         let now = gate.clock.now();
         let on_upgrade = hyper::upgrade::on(&mut request);
@@ -75,7 +85,8 @@ impl Door {
         handshake_rate::check(&gate.handshakes, gate.policy.current().limits.handshakes, caller.address, now)
             .map_err(|denial| self.refuse(&attempt, Stage::Handshake, denial))?;
         let wish = handshake::judge(&head).map_err(|answer| self.record(&attempt, answer))?;
-        let route = self.routes.find(handshake::host(&head).as_deref(), head.uri.path()).ok_or_else(Answer::not_found)?;
+        let route =
+            self.routes.find(handshake::host(&head).as_deref(), head.uri.path()).ok_or_else(Answer::not_found)?;
         let Wish::WebSocket { key } = wish else {
             return Err(self.record(&attempt, handshake::plain(route.protocol, &head)));
         };
@@ -107,7 +118,12 @@ impl Door {
     }
 
     /// the checks that the upgrade can be held to; the slots that they take live in the conversation
-    async fn admit(&self, attempt: &Attempt, route: &Arc<Route>, now: Timestamp) -> Result<(Conversation, Permit), Answer> {
+    async fn admit(
+        &self,
+        attempt: &Attempt,
+        route: &Arc<Route>,
+        now: Timestamp,
+    ) -> Result<(Conversation, Permit), Answer> {
         let gate = &self.gate;
         let refused = |refusal: Refusal| self.refuse(attempt, Stage::Admission, refusal);
         if route.protocol != Protocol::SocketIo {
@@ -135,7 +151,14 @@ impl Door {
     }
 
     /// asks the upstream for the same upgrade, with what the client may not say removed and what Picket knows added
-    async fn open(&self, caller: &Caller, attempt: &Attempt, route: &Route, head: &request::Parts, conversation: &Conversation) -> Result<Opened, Denial> {
+    async fn open(
+        &self,
+        caller: &Caller,
+        attempt: &Attempt,
+        route: &Route,
+        head: &request::Parts,
+        conversation: &Conversation,
+    ) -> Result<Opened, Denial> {
         let mut headers = head.headers.clone();
         forwarded::remove_hop_by_hop(&mut headers);
         forwarded::remove_claims(&mut headers);
@@ -151,8 +174,15 @@ impl Door {
     /// the answer to a socket that finds no place
     pub fn turn_away(&self, peer: SocketAddr) -> Response<Full<Bytes>> {
         let address = picket_shared::address::canonical(peer.ip());
-        let attempt = Attempt { id: random::hex(16).into(), address, origin: ClaimedOrigin::Missing, token: None, route: "-".into() };
-        self.refuse(&attempt, Stage::Handshake, Denial::from(Reason::Overload).because("node.limits.connectionsMax")).into_response()
+        let attempt = Attempt {
+            id: random::hex(16).into(),
+            address,
+            origin: ClaimedOrigin::Missing,
+            token: None,
+            route: "-".into(),
+        };
+        self.refuse(&attempt, Stage::Handshake, Denial::from(Reason::Overload).because("node.limits.connectionsMax"))
+            .into_response()
     }
 
     fn refuse(&self, attempt: &Attempt, stage: Stage, refusal: impl Into<Refusal>) -> Answer {
@@ -169,7 +199,13 @@ impl Door {
 
 /// what is known before a route is found
 fn first_look(address: IpAddr, head: &request::Parts) -> Attempt {
-    Attempt { id: random::hex(16).into(), address, origin: handshake::origin(&head.headers), token: None, route: "-".into() }
+    Attempt {
+        id: random::hex(16).into(),
+        address,
+        origin: handshake::origin(&head.headers),
+        token: None,
+        route: "-".into(),
+    }
 }
 
 /// the 101, with the upstream's own end-to-end headers (a sticky cookie, say)

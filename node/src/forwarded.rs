@@ -56,7 +56,16 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
     let hop_by_hop = |name: &HeaderName| {
         matches!(
             name.as_str(),
-            "connection" | "keep-alive" | "proxy-connection" | "proxy-authenticate" | "proxy-authorization" | "te" | "trailer" | "transfer-encoding" | "upgrade" | "content-length"
+            "connection"
+                | "keep-alive"
+                | "proxy-connection"
+                | "proxy-authenticate"
+                | "proxy-authorization"
+                | "te"
+                | "trailer"
+                | "transfer-encoding"
+                | "upgrade"
+                | "content-length"
         ) || named.iter().any(|one| one == name.as_str() && one != "host" && !one.starts_with("sec-websocket-"))
     };
     remove_where(headers, hop_by_hop);
@@ -70,7 +79,13 @@ fn remove_where(headers: &mut HeaderMap, unwanted: impl Fn(&HeaderName) -> bool)
 }
 
 /// what Picket says: whom it saw, by which name it was called, and who that is where it is known
-pub fn add_claims(headers: &mut HeaderMap, attempt: &Attempt, host: Option<&HeaderValue>, scheme: &'static str, principal: Option<&Principal>) {
+pub fn add_claims(
+    headers: &mut HeaderMap,
+    attempt: &Attempt,
+    host: Option<&HeaderValue>,
+    scheme: &'static str,
+    principal: Option<&Principal>,
+) {
     let mut set = |name: &'static str, value: &str| {
         if let Ok(value) = HeaderValue::from_str(value) {
             headers.insert(HeaderName::from_static(name), value);

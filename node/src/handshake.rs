@@ -54,7 +54,9 @@ pub fn judge(head: &request::Parts) -> Result<Wish, Answer> {
     }
     if head.headers.get(header::SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
         let answer = Answer::refused(Reason::ProtocolError, "Sec-WebSocket-Version is not 13");
-        return Err(answer.status(StatusCode::UPGRADE_REQUIRED).header(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13")));
+        return Err(answer
+            .status(StatusCode::UPGRADE_REQUIRED)
+            .header(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13")));
     }
     match head.headers.get(header::SEC_WEBSOCKET_KEY).filter(|key| is_key(key)) {
         Some(key) => Ok(Wish::WebSocket { key: key.clone() }),
@@ -65,7 +67,9 @@ pub fn judge(head: &request::Parts) -> Result<Wish, Answer> {
 /// an absolute request target (RFC 9112 section 3.2.2) that names another host than the Host header
 fn absolute_form_disagrees(head: &request::Parts) -> bool {
     let host = head.headers.get(header::HOST).map(HeaderValue::as_bytes);
-    head.uri.authority().is_some_and(|authority| host.is_none_or(|host| !host.eq_ignore_ascii_case(authority.as_str().as_bytes())))
+    head.uri
+        .authority()
+        .is_some_and(|authority| host.is_none_or(|host| !host.eq_ignore_ascii_case(authority.as_str().as_bytes())))
 }
 
 /// only a GET of HTTP/1.1 can become a WebSocket (H06)
@@ -79,7 +83,11 @@ fn wants_websocket(head: &request::Parts) -> bool {
 /// whether a comma list (RFC 9110 section 5.6.1) has the token, in any case
 pub fn has_token(headers: &HeaderMap, name: http::HeaderName, token: &str) -> bool {
     let values = headers.get_all(name);
-    values.iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')).any(|one| one.trim().eq_ignore_ascii_case(token))
+    values
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|one| one.trim().eq_ignore_ascii_case(token))
 }
 
 fn is_key(key: &HeaderValue) -> bool {
@@ -107,7 +115,12 @@ pub fn host(head: &request::Parts) -> Option<String> {
 /// what Engine.IO 4 requires of a WebSocket's query; its own errors otherwise
 pub fn engine_io(head: &request::Parts) -> Result<(), Answer> {
     let query = head.uri.query().unwrap_or_default();
-    let values = |name: &str| url::form_urlencoded::parse(query.as_bytes()).filter(|(key, _)| key == name).map(|(_, value)| value.into_owned()).collect::<Vec<_>>();
+    let values = |name: &str| {
+        url::form_urlencoded::parse(query.as_bytes())
+            .filter(|(key, _)| key == name)
+            .map(|(_, value)| value.into_owned())
+            .collect::<Vec<_>>()
+    };
     for name in ["EIO", "transport", "sid"] {
         if values(name).len() > 1 {
             return Err(Answer::refused(Reason::ProtocolError, format!("two {name} parameters")));
@@ -158,9 +171,18 @@ mod tests {
         let status = |head: &request::Parts| judge(head).map_err(|answer| answer.status_code().as_u16());
         assert_eq!(status(&request(|b| b)), Err(426), "no version");
         assert_eq!(status(&request(|b| b.header("sec-websocket-version", "8"))), Err(426));
-        assert_eq!(status(&request(|b| b.header("sec-websocket-version", "13").header("sec-websocket-version", "13"))), Err(400));
-        assert_eq!(status(&request(|b| b.header("sec-websocket-version", "13").header("origin", "a").header("origin", "b"))), Err(400));
-        assert_eq!(status(&request(|b| b.header("sec-websocket-version", "13").header("content-length", "0"))), Err(400));
+        assert_eq!(
+            status(&request(|b| b.header("sec-websocket-version", "13").header("sec-websocket-version", "13"))),
+            Err(400)
+        );
+        assert_eq!(
+            status(&request(|b| b.header("sec-websocket-version", "13").header("origin", "a").header("origin", "b"))),
+            Err(400)
+        );
+        assert_eq!(
+            status(&request(|b| b.header("sec-websocket-version", "13").header("content-length", "0"))),
+            Err(400)
+        );
         assert_eq!(status(&request(|b| b.method(Method::POST).header("sec-websocket-version", "13"))), Ok(Wish::Plain));
         assert_eq!(status(&request(|b| b.uri("/a/%2e%2e/ws"))), Err(400));
         assert_eq!(status(&request(|b| b.uri("http://other.test/ws").header("sec-websocket-version", "13"))), Err(400));

@@ -94,7 +94,12 @@ pub struct Inspected {
 }
 
 /// all checks of an event
-pub async fn inspect(gate: &Gate, speaker: &mut Speaker<'_>, event: &Event<'_>, now: Timestamp) -> Result<Inspected, Refusal> {
+pub async fn inspect(
+    gate: &Gate,
+    speaker: &mut Speaker<'_>,
+    event: &Event<'_>,
+    now: Timestamp,
+) -> Result<Inspected, Refusal> {
     let policy = gate.policy.current();
     let sender = Sender { principal: speaker.principal, address: speaker.address };
     let name = event.name.unwrap_or_default();
@@ -110,7 +115,12 @@ pub async fn inspect(gate: &Gate, speaker: &mut Speaker<'_>, event: &Event<'_>, 
 }
 
 /// the checks of an acknowledgement: it has no name of its own, and counts as an event, not as a message
-pub fn inspect_ack(gate: &Gate, speaker: &mut Speaker<'_>, ack: &Event<'_>, now: Timestamp) -> Result<Inspected, Refusal> {
+pub fn inspect_ack(
+    gate: &Gate,
+    speaker: &mut Speaker<'_>,
+    ack: &Event<'_>,
+    now: Timestamp,
+) -> Result<Inspected, Refusal> {
     let policy = gate.policy.current();
 
     checks::event_rate::check(&mut speaker.rates.connection, &policy.limits, now)?;

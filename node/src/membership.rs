@@ -51,7 +51,12 @@ impl Membership {
     }
 
     /// says that this node lives, until `stop` resolves
-    pub async fn heartbeat(self: Arc<Self>, nodes: Arc<dyn Nodes>, clock: Arc<dyn Clock>, stop: impl Future<Output = ()>) {
+    pub async fn heartbeat(
+        self: Arc<Self>,
+        nodes: Arc<dyn Nodes>,
+        clock: Arc<dyn Clock>,
+        stop: impl Future<Output = ()>,
+    ) {
         tokio::pin!(stop);
         loop {
             if let Err(error) = nodes.node_alive(self.status(&*clock)).await {

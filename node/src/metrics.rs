@@ -34,7 +34,8 @@ impl Instruments {
     }
 
     pub fn allowed(&self, stage: Stage) {
-        self.decisions.add(1, &[KeyValue::new("picket.stage", stage.as_str()), KeyValue::new("picket.outcome", "allowed")]);
+        self.decisions
+            .add(1, &[KeyValue::new("picket.stage", stage.as_str()), KeyValue::new("picket.outcome", "allowed")]);
     }
 
     pub fn refused(&self, stage: Stage, reason: Reason) {

@@ -20,7 +20,11 @@ pub struct Ops {
 }
 
 pub fn router(ops: Ops) -> Router {
-    Router::new().route("/livez", get(livez)).route("/readyz", get(readyz)).route("/metrics", get(metrics)).with_state(ops)
+    Router::new()
+        .route("/livez", get(livez))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .with_state(ops)
 }
 
 /// the process runs

@@ -41,12 +41,16 @@ impl Pending {
         let address = AddressKey::of(address);
         let mut places = self.places.lock();
         if places.total >= self.total_max {
-            return Err(Denial::from(Reason::Overload).retry_after(RETRY_AFTER).because(format!("node.limits.pendingMax is {}", self.total_max)));
+            return Err(Denial::from(Reason::Overload)
+                .retry_after(RETRY_AFTER)
+                .because(format!("node.limits.pendingMax is {}", self.total_max)));
         }
         let held = places.by_address.entry(address).or_default();
         let cap = self.per_address_max.min(usize::try_from(policy_per_address).unwrap_or(usize::MAX));
         if *held >= cap {
-            return Err(Denial::from(Reason::TooManyConnections).retry_after(RETRY_AFTER).because(format!("{cap} connections of this address wait for CONNECT")));
+            return Err(Denial::from(Reason::TooManyConnections)
+                .retry_after(RETRY_AFTER)
+                .because(format!("{cap} connections of this address wait for CONNECT")));
         }
         *held += 1;
         places.total += 1;

@@ -80,7 +80,9 @@ impl Route {
     pub fn upstream_target(&self, request: &PathAndQuery) -> String {
         let path = match (&self.upstream.path, self.rest(request.path())) {
             (Some(replacement), Some("")) => replacement.clone(),
-            (Some(replacement), Some(rest)) => format!("{}/{}", replacement.trim_end_matches('/'), rest.trim_start_matches('/')),
+            (Some(replacement), Some(rest)) => {
+                format!("{}/{}", replacement.trim_end_matches('/'), rest.trim_start_matches('/'))
+            }
             _ => request.path().to_owned(),
         };
         match request.query() {
@@ -148,7 +150,9 @@ mod tests {
 
     #[test]
     fn an_upstream_path_replaces_the_prefix() {
-        let target = |path: &str, upstream: &str, request: &str| route(path, &[], upstream).upstream_target(&request.parse().unwrap());
+        let target = |path: &str, upstream: &str, request: &str| {
+            route(path, &[], upstream).upstream_target(&request.parse().unwrap())
+        };
         assert_eq!(target("/ws", "ws://u:4000/app", "/ws?x=1"), "/app?x=1");
         assert_eq!(target("/ws", "ws://u:4000/app/", "/ws/room"), "/app/room");
         assert_eq!(target("/ws", "ws://u:4000", "/ws/room"), "/ws/room");

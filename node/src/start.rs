@@ -93,7 +93,10 @@ pub async fn start(parts: Parts) -> Result<Running, StartError> {
     tasks.spawn("gateway", listener::serve(gateway, door, stop_accepting.clone().cancelled_owned()));
     let changes = ring_on_changes(attention.clone(), parts.blocks.changes(), parts.policy.changes(), tasks.stopped());
     tasks.spawn("attention", changes);
-    tasks.spawn("heartbeat", membership.clone().heartbeat(parts.state.nodes.clone(), parts.clock.clone(), tasks.stopped()));
+    tasks.spawn(
+        "heartbeat",
+        membership.clone().heartbeat(parts.state.nodes.clone(), parts.clock.clone(), tasks.stopped()),
+    );
     let router = ops::router(Ops { gate, membership: membership.clone(), metrics: parts.metrics.clone() });
     let stopped = tasks.stopped();
     tasks.spawn("ops", async move {
@@ -103,7 +106,14 @@ pub async fn start(parts: Parts) -> Result<Running, StartError> {
     });
     tracing::info!(listener = "gateway", address = %addresses.0, "listening");
     tracing::info!(listener = "ops", address = %addresses.1, "listening");
-    Ok(Running { gateway: addresses.0, ops: addresses.1, membership, attention, stop_accepting, drain: parts.config.drain })
+    Ok(Running {
+        gateway: addresses.0,
+        ops: addresses.1,
+        membership,
+        attention,
+        stop_accepting,
+        drain: parts.config.drain,
+    })
 }
 
 impl Running {

@@ -30,7 +30,13 @@ pub enum Opened {
 }
 
 /// connects, sends the upgrade, and verifies the answer
-pub async fn open(tasks: &Tasks, limits: &Limits, upstream: &Upstream, target: &str, headers: HeaderMap) -> Result<Opened, Denial> {
+pub async fn open(
+    tasks: &Tasks,
+    limits: &Limits,
+    upstream: &Upstream,
+    target: &str,
+    headers: HeaderMap,
+) -> Result<Opened, Denial> {
     let stream = connect(upstream, Duration::from_millis(limits.upstream_connect_timeout_ms)).await?;
     let answer = async { judge(&headers, send(tasks, limits, upstream, stream, target, &headers).await?).await };
     match timeout(Duration::from_millis(limits.upstream_header_timeout_ms), answer).await {
@@ -115,13 +121,18 @@ async fn judge(asked: &HeaderMap, answer: Response<Incoming>) -> Result<Opened, 
 /// subprotocol names are compared as they are, not folded (RFC 6455 section 4.1)
 fn offers(asked: &HeaderMap, name: &str) -> bool {
     let lists = asked.get_all(header::SEC_WEBSOCKET_PROTOCOL);
-    lists.iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')).any(|offered| offered.trim() == name)
+    lists
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|offered| offered.trim() == name)
 }
 
 async fn refused(answer: Response<Incoming>) -> Result<Opened, Denial> {
     let (head, body) = answer.into_parts();
     let body = Limited::new(body, REFUSAL_BYTES_MAX).collect().await;
-    let body = body.map_err(|_| Denial::from(Reason::UpstreamProtocol).because("a refusal that is too long or breaks off"))?;
+    let body =
+        body.map_err(|_| Denial::from(Reason::UpstreamProtocol).because("a refusal that is too long or breaks off"))?;
     let mut response = Response::new(Full::new(body.to_bytes()));
     *response.status_mut() = head.status;
     let kept = [header::CONTENT_TYPE, header::RETRY_AFTER, header::WWW_AUTHENTICATE, header::SET_COOKIE];

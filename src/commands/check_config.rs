@@ -24,10 +24,15 @@ mod tests {
         let mut config = Config::default();
         config.node.id = Some("null".into());
         config.telemetry.service_name = "a: \"b\"\n#c".into();
-        config.policy.cors.allowed_origins = vec!["*".into(), "https://*.example.com".into(), String::new(), "7".into(), "on".into(), "- x".into()];
+        config.policy.cors.allowed_origins =
+            vec!["*".into(), "https://*.example.com".into(), String::new(), "7".into(), "on".into(), "- x".into()];
         config.policy.rate_limiting.roles.insert("true".into(), 0.5);
         config.policy.validation.event_roles.insert("chat:send {é}".into(), vec!["~".into()]);
-        config.policy.validation.schemas.insert("e".into(), serde_json::json!({ "type": "object", "maximum": 1e300, "x": [[], {}] }));
+        config
+            .policy
+            .validation
+            .schemas
+            .insert("e".into(), serde_json::json!({ "type": "object", "maximum": 1e300, "x": [[], {}] }));
         let read = parse(&yaml(&config).unwrap()).unwrap().value;
         assert_eq!(serde_json::from_value::<Config>(read).unwrap(), config);
     }

@@ -18,7 +18,10 @@ pub fn run(args: &TokenArgs, variables: &[(String, String)]) -> anyhow::Result<(
 
 /// the only issuer that can sign, or the one that was asked for
 fn choose<'c>(issuers: &'c [IssuerConfig], name: Option<&str>) -> Result<&'c IssuerConfig, Refusal> {
-    let signing: Vec<_> = issuers.iter().filter(|issuer| issuer.algorithms.first().is_some_and(|algorithm| algorithm.family() == KeyFamily::Hmac)).collect();
+    let signing: Vec<_> = issuers
+        .iter()
+        .filter(|issuer| issuer.algorithms.first().is_some_and(|algorithm| algorithm.family() == KeyFamily::Hmac))
+        .collect();
     let names = || signing.iter().map(|issuer| issuer.issuer.as_str()).collect::<Vec<_>>().join(", ");
     let refused = match (name, signing.as_slice()) {
         (_, []) => {
@@ -94,10 +97,18 @@ mod tests {
 
     #[test]
     fn only_an_issuer_with_a_secret_signs() {
-        let issuers = [issuer("rsa", SigningAlgorithm::RS256), issuer("shop", SigningAlgorithm::HS256), issuer("chat", SigningAlgorithm::HS512)];
+        let issuers = [
+            issuer("rsa", SigningAlgorithm::RS256),
+            issuer("shop", SigningAlgorithm::HS256),
+            issuer("chat", SigningAlgorithm::HS512),
+        ];
         assert_eq!(choose(&issuers[..2], None).unwrap().issuer, "shop");
         assert_eq!(choose(&issuers, Some("chat")).unwrap().issuer, "chat");
-        for (issuers, name, words) in [(&issuers[..1], None, "no issuer with an HMAC"), (&issuers[..], None, "shop, chat"), (&issuers[..], Some("rsa"), "no issuer `rsa`")] {
+        for (issuers, name, words) in [
+            (&issuers[..1], None, "no issuer with an HMAC"),
+            (&issuers[..], None, "shop, chat"),
+            (&issuers[..], Some("rsa"), "no issuer `rsa`"),
+        ] {
             assert!(choose(issuers, name).unwrap_err().to_string().contains(words));
         }
     }

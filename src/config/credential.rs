@@ -5,7 +5,18 @@ use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher, PasswordVerifier};
 
 /// defaults and examples of every manual, as [`plain`] writes them
-const KNOWN: [&str; 10] = ["admin", "changeme", "default", "example", "password", "picket", "secret", "test", "0123456789abcdef", "supersecret"];
+const KNOWN: [&str; 10] = [
+    "admin",
+    "changeme",
+    "default",
+    "example",
+    "password",
+    "picket",
+    "secret",
+    "test",
+    "0123456789abcdef",
+    "supersecret",
+];
 /// those that are tried against a hash: each try costs as much as a login
 const TRIED: [&str; 5] = ["admin", "change-me", "changeme", "password", "secret"];
 
@@ -34,7 +45,8 @@ pub fn is_known(secret: &str) -> bool {
 
 /// whether the hash is one of a default or an example
 pub fn is_hash_of_known(text: &str) -> bool {
-    PasswordHash::new(text).is_ok_and(|hash| TRIED.iter().any(|known| Argon2::default().verify_password(known.as_bytes(), &hash).is_ok()))
+    PasswordHash::new(text)
+        .is_ok_and(|hash| TRIED.iter().any(|known| Argon2::default().verify_password(known.as_bytes(), &hash).is_ok()))
 }
 
 fn plain(secret: &str) -> String {
@@ -47,10 +59,19 @@ mod tests {
 
     #[test]
     fn defaults_and_examples_are_known_however_they_are_padded() {
-        for known in ["change-me", "please CHANGE_ME to something long 12345", "secret", "secret-secret-secret-secret-secret", "Password", "0123456789abcdef0123456789abcdef"] {
+        for known in [
+            "change-me",
+            "please CHANGE_ME to something long 12345",
+            "secret",
+            "secret-secret-secret-secret-secret",
+            "Password",
+            "0123456789abcdef0123456789abcdef",
+        ] {
             assert!(is_known(known), "{known}");
         }
-        for unknown in ["an-hmac-secret-of-the-stories-0123456789abcdef", "a-long-password-of-the-stories", "x7", "5f2b8c"] {
+        for unknown in
+            ["an-hmac-secret-of-the-stories-0123456789abcdef", "a-long-password-of-the-stories", "x7", "5f2b8c"]
+        {
             assert!(!is_known(unknown), "{unknown}");
         }
     }

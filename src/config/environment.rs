@@ -12,7 +12,8 @@ use super::origins::{Located, Origins, Place};
 use super::yaml::{self, below};
 
 /// variables of Picket that are no configuration
-const NOT_CONFIGURATION: [&str; 5] = ["PICKET_CONFIG", "PICKET_LOG", "PICKET_TEST_PANIC_EVENT", "PICKET_CORPORA", "PICKET_BIN"];
+const NOT_CONFIGURATION: [&str; 5] =
+    ["PICKET_CONFIG", "PICKET_LOG", "PICKET_TEST_PANIC_EVENT", "PICKET_CORPORA", "PICKET_BIN"];
 /// how far references in the schema are followed
 const REFERENCES_MAX: usize = 16;
 
@@ -46,13 +47,21 @@ pub fn read(variables: &[(String, String)], schema: &Value) -> Variables {
 /// what Kubernetes and Docker set for a service that is called picket, or picket-something
 fn is_service_link(rest: &str, text: &str) -> bool {
     let address = text.starts_with("tcp://") || text.starts_with("udp://");
-    rest.ends_with("SERVICE_HOST") || rest.contains("SERVICE_PORT") || rest.ends_with("PORT") && address || rest.contains("PORT_") && rest.contains("_TCP") || rest.contains("PORT_") && rest.contains("_UDP")
+    rest.ends_with("SERVICE_HOST")
+        || rest.contains("SERVICE_PORT")
+        || rest.ends_with("PORT") && address
+        || rest.contains("PORT_") && rest.contains("_TCP")
+        || rest.contains("PORT_") && rest.contains("_UDP")
 }
 
 impl Variables {
     fn setting(&mut self, name: &str, rest: &str, text: &str, schema: &Value) {
         let Some((path, wanted)) = find(rest, schema) else {
-            return self.mistake(name, "", "no setting has this name; `__` separates the names of a path, as in PICKET_NODE__LISTEN");
+            return self.mistake(
+                name,
+                "",
+                "no setting has this name; `__` separates the names of a path, as in PICKET_NODE__LISTEN",
+            );
         };
         match value(text, wanted, schema) {
             Ok(value) => self.set(name, &path, value),
@@ -121,7 +130,8 @@ fn resolve<'s>(schema: &'s Value, root: &'s Value) -> &'s Value {
     let mut schema = schema;
     for _ in 0..REFERENCES_MAX {
         let reference = schema["$ref"].as_str().and_then(|reference| root.pointer(reference.strip_prefix('#')?));
-        let branch = schema["anyOf"].as_array().and_then(|branches| branches.iter().find(|branch| branch["type"] != "null"));
+        let branch =
+            schema["anyOf"].as_array().and_then(|branches| branches.iter().find(|branch| branch["type"] != "null"));
         match reference.or(branch) {
             Some(next) => schema = next,
             None => break,
@@ -139,7 +149,8 @@ fn value(text: &str, wanted: &Value, root: &Value) -> Result<Value, String> {
     if list_of_texts && !text.trim_start().starts_with('[') {
         return Ok(texts(text));
     }
-    let document = yaml::parse(text).map_err(|mistakes| mistakes.into_iter().map(|mistake| mistake.message).collect::<Vec<_>>().join("; "))?;
+    let document = yaml::parse(text)
+        .map_err(|mistakes| mistakes.into_iter().map(|mistake| mistake.message).collect::<Vec<_>>().join("; "))?;
     Ok(document.value)
 }
 
@@ -201,10 +212,19 @@ mod tests {
 
     #[test]
     fn an_unknown_name_and_a_field_set_twice_are_mistakes() {
-        let said = |variables: &[(&str, &str)]| read_from(variables).mistakes.into_iter().map(|mistake| mistake.to_string()).collect::<Vec<_>>();
-        assert!(said(&[("PICKET_NODE__LISEN", "x")])[0].starts_with("environment variable PICKET_NODE__LISEN: no setting"));
+        let said = |variables: &[(&str, &str)]| {
+            read_from(variables).mistakes.into_iter().map(|mistake| mistake.to_string()).collect::<Vec<_>>()
+        };
+        assert!(
+            said(&[("PICKET_NODE__LISEN", "x")])[0].starts_with("environment variable PICKET_NODE__LISEN: no setting")
+        );
         let twice = said(&[("PICKET_NODE__OPS_LISTEN", "a"), ("PICKET_NODE__OPSLISTEN", "b")]);
-        assert_eq!(twice, ["environment variable PICKET_NODE__OPS_LISTEN: node.opsListen: PICKET_NODE__OPSLISTEN sets the same; unset one of the two"]);
+        assert_eq!(
+            twice,
+            [
+                "environment variable PICKET_NODE__OPS_LISTEN: node.opsListen: PICKET_NODE__OPSLISTEN sets the same; unset one of the two"
+            ]
+        );
         assert_eq!(said(&[("PICKET_NODE", "{id: a}"), ("PICKET_NODE__DRAIN__GRACE_MS", "5")]), Vec::<String>::new());
     }
 
@@ -227,7 +247,10 @@ mod tests {
             ("SOCKET_ADMIN_USERNAME", "warden"),
             ("SOCKET_ADMIN_PASSWORD", "a long password"),
         ]);
-        assert_eq!(read.value["policy"]["cors"]["allowedOrigins"], json!(["https://a.example.com", "https://b.example.com"]));
+        assert_eq!(
+            read.value["policy"]["cors"]["allowedOrigins"],
+            json!(["https://a.example.com", "https://b.example.com"])
+        );
         assert_eq!(read.value["coordinator"]["admin"]["username"], "warden");
         assert!(read.value["coordinator"]["admin"]["passwordHash"].as_str().unwrap().starts_with("$argon2id$"));
         assert!(read.value.get("state").is_none());

@@ -61,7 +61,9 @@ pub fn load(request: Request<'_>) -> Result<Loaded, Vec<Located>> {
         Ok(config) => (Some(config), Vec::new()),
         Err(found) => (None, found),
     };
-    if environment == Environment::Production && variables.admin_password.as_ref().is_some_and(|password| credential::is_known(password.expose())) {
+    if environment == Environment::Production
+        && variables.admin_password.as_ref().is_some_and(|password| credential::is_known(password.expose()))
+    {
         found.push(Mistake::new("coordinator.admin.passwordHash", credential::KNOWN_PASSWORD));
     }
     mistakes.extend(found.into_iter().map(|mistake| origins.locate(mistake)));
@@ -88,7 +90,9 @@ fn defaults(environment: Environment) -> Result<Value, Vec<Located>> {
 }
 
 fn read_file(path: &Path) -> Result<yaml::Document, Vec<Located>> {
-    let wrong = |line, message: String| vec![Located { place: Place::File { path: path.to_owned(), line }, mistake: Mistake::new("", message) }];
+    let wrong = |line, message: String| {
+        vec![Located { place: Place::File { path: path.to_owned(), line }, mistake: Mistake::new("", message) }]
+    };
     let text = read_bounded(path).map_err(|error| wrong(None, format!("cannot be read: {error}")))?;
     let document = yaml::parse(&text).map_err(|mistakes| in_file(path, mistakes))?;
     match document.value {
@@ -134,7 +138,12 @@ mod tests {
     use picket_shared::policy::{Policy, Rules};
 
     fn request<'a>(file: Option<&'a Path>, variables: &'a [(String, String)]) -> Request<'a> {
-        Request { file, variables, environment: Environment::Production, overlay: json!({ "state": { "url": "memory://" } }) }
+        Request {
+            file,
+            variables,
+            environment: Environment::Production,
+            overlay: json!({ "state": { "url": "memory://" } }),
+        }
     }
 
     fn variables(list: &[(&str, &str)]) -> Vec<(String, String)> {
@@ -147,7 +156,8 @@ mod tests {
         file
     }
 
-    const CREDENTIAL: [(&str, &str); 2] = [("SOCKET_ADMIN_USERNAME", "warden"), ("SOCKET_ADMIN_PASSWORD", "correct horse battery staple")];
+    const CREDENTIAL: [(&str, &str); 2] =
+        [("SOCKET_ADMIN_USERNAME", "warden"), ("SOCKET_ADMIN_PASSWORD", "correct horse battery staple")];
     const ROUTE: &str = "[{path: /ws, upstream: 'ws://127.0.0.1:4000/ws', protocol: json}]";
 
     #[test]
@@ -176,7 +186,12 @@ mod tests {
     fn both_default_files_start() {
         for name in ["development.yaml", "production.yaml"] {
             let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(name);
-            let variables = variables(&[CREDENTIAL[0], CREDENTIAL[1], ("PICKET_NODE__ROUTES", ROUTE), ("PICKET_STATE__URL", "memory://")]);
+            let variables = variables(&[
+                CREDENTIAL[0],
+                CREDENTIAL[1],
+                ("PICKET_NODE__ROUTES", ROUTE),
+                ("PICKET_STATE__URL", "memory://"),
+            ]);
             if let Err(mistakes) = load(request(Some(&file), &variables)) {
                 panic!("{name}: {mistakes:?}");
             }
@@ -201,10 +216,14 @@ mod tests {
 
     #[test]
     fn the_environment_goes_before_the_file_and_the_file_before_the_overlay() {
-        let file = written("environment: development\nnode:\n  id: of-the-file\n  drain: { graceMs: 7 }\ncoordinator:\npolicy:\n  cors: { allowedOrigins: ['https://a.example.com'] }\n");
-        let variables = variables(&[("PICKET_NODE__ID", "of-the-environment"), ("WHITE_LIST_URLS", "https://b.example.com")]);
+        let file = written(
+            "environment: development\nnode:\n  id: of-the-file\n  drain: { graceMs: 7 }\ncoordinator:\npolicy:\n  cors: { allowedOrigins: ['https://a.example.com'] }\n",
+        );
+        let variables =
+            variables(&[("PICKET_NODE__ID", "of-the-environment"), ("WHITE_LIST_URLS", "https://b.example.com")]);
         let overlay = json!({ "state": { "url": "memory://" }, "node": { "drain": { "graceMs": 8, "spreadMs": 9 } } });
-        let Loaded { config, origins, .. } = load(Request { overlay, ..request(Some(file.path()), &variables) }).unwrap();
+        let Loaded { config, origins, .. } =
+            load(Request { overlay, ..request(Some(file.path()), &variables) }).unwrap();
         assert_eq!(config.node.id.as_deref(), Some("of-the-environment"));
         assert_eq!((config.node.drain.grace_ms, config.node.drain.spread_ms), (7, 9));
         assert_eq!(config.policy.cors.allowed_origins, ["https://b.example.com"]);
@@ -214,9 +233,13 @@ mod tests {
 
     #[test]
     fn every_mistake_has_its_place() {
-        let file = written("node:\n  listen: nowhere\n  trustedProxies: [0.0.0.0/0]\nstate:\n  url: redis://user:canary@127.0.0.1\n");
-        let variables = variables(&[("PICKET_NODE__ROUTES", "[]"), ("PICKET_NODES", "1"), ("SOCKET_ADMIN_PASSWORD", "change-me")]);
-        let said: Vec<_> = load(request(Some(file.path()), &variables)).unwrap_err().iter().map(Located::to_string).collect();
+        let file = written(
+            "node:\n  listen: nowhere\n  trustedProxies: [0.0.0.0/0]\nstate:\n  url: redis://user:canary@127.0.0.1\n",
+        );
+        let variables =
+            variables(&[("PICKET_NODE__ROUTES", "[]"), ("PICKET_NODES", "1"), ("SOCKET_ADMIN_PASSWORD", "change-me")]);
+        let said: Vec<_> =
+            load(request(Some(file.path()), &variables)).unwrap_err().iter().map(Located::to_string).collect();
         let path = file.path().display();
         let expected = [
             format!("{path}:2: node.listen: "),
@@ -224,7 +247,8 @@ mod tests {
             format!("{path}:5: state.url: "),
             "environment variable PICKET_NODES: no setting".to_owned(),
             "environment variable PICKET_NODE__ROUTES: node.routes: name at least one route".to_owned(),
-            "environment variable SOCKET_ADMIN_PASSWORD: coordinator.admin.passwordHash: the password is a default".to_owned(),
+            "environment variable SOCKET_ADMIN_PASSWORD: coordinator.admin.passwordHash: the password is a default"
+                .to_owned(),
             "default: coordinator.admin.username: ".to_owned(),
         ];
         assert_eq!(said.len(), expected.len(), "{said:#?}");

@@ -110,6 +110,8 @@ impl Default for TelemetryConfig {
 impl Config {
     /// whether the demo stands in for an application: without routes, in development, and for this machine only
     pub fn may_run_the_demo(&self) -> bool {
-        self.node.routes.is_empty() && self.environment == Environment::Development && self.node.listen.ip().is_loopback()
+        self.node.routes.is_empty()
+            && self.environment == Environment::Development
+            && self.node.listen.ip().is_loopback()
     }
 }

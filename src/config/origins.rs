@@ -95,7 +95,11 @@ impl fmt::Display for Place {
 impl fmt::Display for Located {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Located { place, mistake } = self;
-        if mistake.path.is_empty() { write!(f, "{place}: {}", mistake.message) } else { write!(f, "{place}: {mistake}") }
+        if mistake.path.is_empty() {
+            write!(f, "{place}: {}", mistake.message)
+        } else {
+            write!(f, "{place}: {mistake}")
+        }
     }
 }
 

@@ -150,7 +150,11 @@ impl<'text> Reader<'text> {
         match event {
             Event::Scalar(text, style, _, None) => {
                 if !matches!(self.scalar(&text, style, line, path), Value::String(_)) {
-                    self.mistake(line, &below(path, &text), format!("a key must be a text: write it in quotes, \"{text}\""));
+                    self.mistake(
+                        line,
+                        &below(path, &text),
+                        format!("a key must be a text: write it in quotes, \"{text}\""),
+                    );
                 }
                 Ok(text.into_owned())
             }
@@ -170,7 +174,8 @@ impl<'text> Reader<'text> {
             "" | "~" | "null" | "Null" | "NULL" => Value::Null,
             "true" | "True" | "TRUE" => true.into(),
             "false" | "False" | "FALSE" => false.into(),
-            ".nan" | ".NaN" | ".NAN" | ".inf" | ".Inf" | ".INF" | "+.inf" | "+.Inf" | "+.INF" | "-.inf" | "-.Inf" | "-.INF" => {
+            ".nan" | ".NaN" | ".NAN" | ".inf" | ".Inf" | ".INF" | "+.inf" | "+.Inf" | "+.INF" | "-.inf" | "-.Inf"
+            | "-.INF" => {
                 self.mistake(line, path, format!("{text} is not a finite number"));
                 Value::Null
             }
@@ -224,12 +229,15 @@ mod tests {
 
     #[test]
     fn values_have_the_types_of_yaml_1_2_and_fields_their_lines() {
-        let document = parse("a: 1\nb:\n  c: [on, \"2\", 0.5, null]\n  chat:send: yes\nd:\n  - e: -3\n    f: 0x10\n").unwrap();
+        let document =
+            parse("a: 1\nb:\n  c: [on, \"2\", 0.5, null]\n  chat:send: yes\nd:\n  - e: -3\n    f: 0x10\n").unwrap();
         assert_eq!(
             document.value,
             json!({ "a": 1, "b": { "c": ["on", "2", 0.5, null], "chat:send": "yes" }, "d": [{ "e": -3, "f": 16 }] })
         );
-        for (path, line) in [("a", 1), ("b", 2), ("b.c", 3), ("b.c[3]", 3), ("b.chat:send", 4), ("d[0]", 6), ("d[0].f", 7)] {
+        for (path, line) in
+            [("a", 1), ("b", 2), ("b.c", 3), ("b.c[3]", 3), ("b.chat:send", 4), ("d[0]", 6), ("d[0].f", 7)]
+        {
             assert_eq!(document.lines.get(path), Some(&line), "{path}");
         }
     }

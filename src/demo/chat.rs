@@ -77,8 +77,10 @@ async fn welcome(listener: TcpListener, tasks: Tasks) {
 }
 
 async fn converse(stream: TcpStream, room: broadcast::Sender<Utf8Bytes>, name: String) {
-    let config = WebSocketConfig::default().max_message_size(Some(MESSAGE_BYTES_MAX)).max_frame_size(Some(MESSAGE_BYTES_MAX));
-    let Ok(Ok(socket)) = tokio::time::timeout(HANDSHAKE_TIMEOUT, accept_async_with_config(stream, Some(config))).await else {
+    let config =
+        WebSocketConfig::default().max_message_size(Some(MESSAGE_BYTES_MAX)).max_frame_size(Some(MESSAGE_BYTES_MAX));
+    let Ok(Ok(socket)) = tokio::time::timeout(HANDSHAKE_TIMEOUT, accept_async_with_config(stream, Some(config))).await
+    else {
         return;
     };
     let (mut to_guest, mut from_guest) = socket.split();
@@ -118,8 +120,14 @@ mod tests {
     async fn what_one_guest_says_all_hear() {
         let tasks = Tasks::default();
         let address = start(&tasks).await.unwrap();
-        let (mut alice, _) = tokio_tungstenite::client_async(format!("ws://{address}/"), TcpStream::connect(address).await.unwrap()).await.unwrap();
-        let (mut bob, _) = tokio_tungstenite::client_async(format!("ws://{address}/"), TcpStream::connect(address).await.unwrap()).await.unwrap();
+        let (mut alice, _) =
+            tokio_tungstenite::client_async(format!("ws://{address}/"), TcpStream::connect(address).await.unwrap())
+                .await
+                .unwrap();
+        let (mut bob, _) =
+            tokio_tungstenite::client_async(format!("ws://{address}/"), TcpStream::connect(address).await.unwrap())
+                .await
+                .unwrap();
         bob.send(Message::text("not JSON")).await.unwrap();
         bob.send(Message::text(r#"{"type":"chat:message","text":"hello"}"#)).await.unwrap();
         for guest in [&mut alice, &mut bob] {

@@ -3,7 +3,9 @@
 //! Only loopback, and only requests that name this machine: a foreign name that resolves here (DNS rebinding) sees nothing.
 
 use axum::extract::{Request, State};
-use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
+use axum::http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -154,9 +156,17 @@ mod tests {
         let address = page(&tasks).await;
         let reply = reqwest::get(format!("http://{address}/")).await.unwrap();
         let policy = reply.headers()["content-security-policy"].to_str().unwrap().to_owned();
-        assert!(policy.contains("script-src 'self'; ") && policy.contains("connect-src 'self' ws://localhost:1/chat;"), "{policy}");
+        assert!(
+            policy.contains("script-src 'self'; ") && policy.contains("connect-src 'self' ws://localhost:1/chat;"),
+            "{policy}"
+        );
         let html = reply.text().await.unwrap();
-        assert!(html.contains("page.js") && !html.contains("<script>") && !html.contains("style=") && !html.contains("onclick"));
+        assert!(
+            html.contains("page.js")
+                && !html.contains("<script>")
+                && !html.contains("style=")
+                && !html.contains("onclick")
+        );
         assert_eq!(reqwest::get(format!("http://{address}/audit")).await.unwrap().status(), 503);
         assert!(tasks.stop(Duration::from_secs(5)).await);
     }
@@ -165,7 +175,8 @@ mod tests {
     async fn a_foreign_name_that_resolves_here_sees_nothing() {
         let tasks = Tasks::default();
         let address = page(&tasks).await;
-        let request = reqwest::Client::new().get(format!("http://{address}/audit")).header("Host", "evil.example.com:8082");
+        let request =
+            reqwest::Client::new().get(format!("http://{address}/audit")).header("Host", "evil.example.com:8082");
         assert_eq!(request.send().await.unwrap().status(), 421);
     }
 }

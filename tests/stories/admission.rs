@@ -11,7 +11,12 @@ async fn an_allowed_origin_comes_in_and_a_foreign_one_does_not() {
 
     let mut alice = picket.caller("198.51.100.7").origin(HOME).comes_in().await;
     alice.is_still_served().await;
-    picket.caller("198.51.100.8").origin("https://evil.example").connects().await.refused_with(403, "origin_not_allowed");
+    picket
+        .caller("198.51.100.8")
+        .origin("https://evil.example")
+        .connects()
+        .await
+        .refused_with(403, "origin_not_allowed");
 
     assert_eq!(upstream.requests().len(), 1);
     let record = picket.admin().audited("eventType=INVALID_ORIGIN", 1).await.remove(0);
@@ -90,7 +95,12 @@ async fn h03_a_missing_origin_is_403_in_production_unless_it_is_allowed() {
 
     let lenient = Picket::guarding(&upstream).policy(json!({ "cors": { "allowMissingOrigin": true } })).start().await;
     lenient.caller("198.51.100.7").without_origin().comes_in().await;
-    lenient.caller("198.51.100.7").origin("https://evil.example").connects().await.refused_with(403, "origin_not_allowed");
+    lenient
+        .caller("198.51.100.7")
+        .origin("https://evil.example")
+        .connects()
+        .await
+        .refused_with(403, "origin_not_allowed");
 }
 
 #[tokio::test]
@@ -112,7 +122,12 @@ async fn production_does_not_let_in_localhost() {
     let upstream = Upstream::echo().await;
     let picket = Picket::guarding(&upstream).start().await;
 
-    picket.caller("198.51.100.7").origin("http://localhost:5173").connects().await.refused_with(403, "origin_not_allowed");
+    picket
+        .caller("198.51.100.7")
+        .origin("http://localhost:5173")
+        .connects()
+        .await
+        .refused_with(403, "origin_not_allowed");
     upstream.saw_no_request();
 }
 
@@ -139,7 +154,12 @@ async fn h29_failed_handshakes_have_a_limit_of_their_own() {
     let picket = Picket::guarding(&upstream).policy(limit).start().await;
 
     for _ in 0..5 {
-        picket.caller("198.51.100.7").origin("https://evil.example").connects().await.refused_with(403, "origin_not_allowed");
+        picket
+            .caller("198.51.100.7")
+            .origin("https://evil.example")
+            .connects()
+            .await
+            .refused_with(403, "origin_not_allowed");
     }
     picket.caller("198.51.100.7").connects().await.refused_with(429, "too_many_handshakes").may_be_retried();
 
@@ -208,7 +228,8 @@ async fn the_anonymous_past_their_cap_get_503_and_a_user_still_comes_in() {
 #[tokio::test]
 async fn one_address_gets_only_so_many_anonymous_places() {
     let upstream = Upstream::echo().await;
-    let picket = Picket::guarding(&upstream).policy(json!({ "security": { "maxAnonymousPerAddress": 2 } })).start().await;
+    let picket =
+        Picket::guarding(&upstream).policy(json!({ "security": { "maxAnonymousPerAddress": 2 } })).start().await;
 
     let _first = picket.caller("198.51.100.7").comes_in().await;
     let _second = picket.caller("198.51.100.7").comes_in().await;
@@ -220,7 +241,11 @@ async fn one_address_gets_only_so_many_anonymous_places() {
 #[tokio::test]
 async fn without_anonymous_access_a_login_is_required() {
     let upstream = Upstream::echo().await;
-    let picket = Picket::guarding(&upstream).issuer(issuer()).policy(json!({ "security": { "allowAnonymous": false } })).start().await;
+    let picket = Picket::guarding(&upstream)
+        .issuer(issuer())
+        .policy(json!({ "security": { "allowAnonymous": false } }))
+        .start()
+        .await;
 
     picket.caller("198.51.100.7").connects().await.refused_with(401, "login_required");
     upstream.saw_no_request();

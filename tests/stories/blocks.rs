@@ -84,7 +84,12 @@ async fn a_bad_origin_alone_blocks_nobody() {
     let picket = guarded(&upstream).start().await;
 
     for _ in 0..10 {
-        picket.caller("203.0.113.66").origin("https://evil.example").connects().await.refused_with(403, "origin_not_allowed");
+        picket
+            .caller("203.0.113.66")
+            .origin("https://evil.example")
+            .connects()
+            .await
+            .refused_with(403, "origin_not_allowed");
     }
     let mut mallory = picket.caller("198.51.100.66").comes_in().await;
     for _ in 0..3 {
@@ -147,7 +152,11 @@ async fn a_block_with_an_end_ends() {
     let upstream = Upstream::echo().await;
     let picket = Picket::guarding(&upstream).start().await;
 
-    picket.admin().post("/block-ip", json!({ "ip": "203.0.113.66", "reason": "a minute off", "durationMs": 1500 })).await.succeeds();
+    picket
+        .admin()
+        .post("/block-ip", json!({ "ip": "203.0.113.66", "reason": "a minute off", "durationMs": 1500 }))
+        .await
+        .succeeds();
     picket.caller("203.0.113.66").gets_refused_eventually().await;
 
     picket.caller("203.0.113.66").comes_in_eventually().await;
@@ -156,11 +165,24 @@ async fn a_block_with_an_end_ends() {
 #[tokio::test]
 async fn r12_a_block_that_would_hit_everybody_or_the_house_itself_is_409_unless_forced() {
     let upstream = Upstream::echo().await;
-    let picket = Picket::guarding(&upstream).node(json!({ "trustedProxies": ["127.0.0.1/32", "10.1.0.0/16"] })).start().await;
+    let picket =
+        Picket::guarding(&upstream).node(json!({ "trustedProxies": ["127.0.0.1/32", "10.1.0.0/16"] })).start().await;
     let admin = picket.admin();
     let mut alice = picket.caller("198.51.100.7").comes_in().await;
 
-    for ip in ["127.0.0.1", "127.0.0.0/8", "::1", "::ffff:127.0.0.1", "10.1.2.3", "10.1.0.0/16", "0.0.0.0/0", "::/0", "198.0.0.0/7", "2000::/3", "2001:db8::/31"] {
+    for ip in [
+        "127.0.0.1",
+        "127.0.0.0/8",
+        "::1",
+        "::ffff:127.0.0.1",
+        "10.1.2.3",
+        "10.1.0.0/16",
+        "0.0.0.0/0",
+        "::/0",
+        "198.0.0.0/7",
+        "2000::/3",
+        "2001:db8::/31",
+    ] {
         let reply = admin.post("/block-ip", json!({ "ip": ip, "reason": "too wide" })).await;
         assert_eq!(reply.status, 409, "{ip}: {}", reply.text);
         reply.fails_with(409);

@@ -53,7 +53,9 @@ fn check_config_says_where_the_yaml_itself_is_broken() {
 
 #[test]
 fn check_config_prints_the_effective_configuration_with_its_secrets_masked() {
-    let program = Program::new().environment("SOCKET_ADMIN_USERNAME", "warden").environment("SOCKET_ADMIN_PASSWORD", "canary-password-81bd20c4f6");
+    let program = Program::new()
+        .environment("SOCKET_ADMIN_USERNAME", "warden")
+        .environment("SOCKET_ADMIN_PASSWORD", "canary-password-81bd20c4f6");
     let file = program.writes_config(&json!({
         "environment": "production",
         "state": { "url": "memory://" },
@@ -126,9 +128,11 @@ fn the_schema_describes_the_configuration_file() {
 #[test]
 fn a_token_carries_what_was_asked_for() {
     let program = Program::new();
-    let config = program.writes_config(&json!({ "environment": "development", "auth": { "jwt": { "issuers": [issuer()] } } }));
+    let config =
+        program.writes_config(&json!({ "environment": "development", "auth": { "jwt": { "issuers": [issuer()] } } }));
 
-    let arguments = ["token", "--config", config.to_str().unwrap(), "--subject", "alice", "--role", "member", "--ttl", "1h"];
+    let arguments =
+        ["token", "--config", config.to_str().unwrap(), "--subject", "alice", "--role", "member", "--ttl", "1h"];
     let printed = program.runs(&arguments).succeeds();
 
     let mut checks = jsonwebtoken::Validation::new(jsonwebtoken::Algorithm::HS256);
@@ -152,7 +156,12 @@ async fn the_environment_goes_before_the_file() {
         .await;
 
     picket.caller("198.51.100.7").origin("https://one.example.net").comes_in().await;
-    picket.caller("198.51.100.7").origin("https://two.example.net").bearing(&Token::of("alice").signed()).comes_in().await;
+    picket
+        .caller("198.51.100.7")
+        .origin("https://two.example.net")
+        .bearing(&Token::of("alice").signed())
+        .comes_in()
+        .await;
     picket.caller("198.51.100.7").origin(HOME).connects().await.refused_with(403, "origin_not_allowed");
 
     let record = picket.admin().audited("eventType=INVALID_ORIGIN", 1).await.remove(0);

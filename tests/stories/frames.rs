@@ -24,13 +24,24 @@ async fn each_is_closed(code: u16, rows: Vec<(&str, Vec<Frame>)>) {
 
 #[tokio::test]
 async fn f01_an_unmasked_frame_is_1002_and_the_upstream_sees_nothing() {
-    each_is_closed(1002, vec![("text", vec![Frame::text(EVENT).unmasked()]), ("ping", vec![Frame::of(Frame::PING, "").unmasked()])]).await;
+    each_is_closed(
+        1002,
+        vec![("text", vec![Frame::text(EVENT).unmasked()]), ("ping", vec![Frame::of(Frame::PING, "").unmasked()])],
+    )
+    .await;
 }
 
 #[tokio::test]
 async fn f02_reserved_bits_and_opcodes_are_1002() {
-    let mut rows: Vec<(&str, Vec<Frame>)> = [0x40, 0x20, 0x10, 0x70].into_iter().map(|bits| ("a reserved bit", vec![Frame::text(EVENT).reserving(bits)])).collect();
-    rows.extend([0x3, 0x4, 0x5, 0x6, 0x7, 0xb, 0xc, 0xd, 0xe, 0xf].into_iter().map(|opcode| ("a reserved opcode", vec![Frame::of(opcode, "")])));
+    let mut rows: Vec<(&str, Vec<Frame>)> = [0x40, 0x20, 0x10, 0x70]
+        .into_iter()
+        .map(|bits| ("a reserved bit", vec![Frame::text(EVENT).reserving(bits)]))
+        .collect();
+    rows.extend(
+        [0x3, 0x4, 0x5, 0x6, 0x7, 0xb, 0xc, 0xd, 0xe, 0xf]
+            .into_iter()
+            .map(|opcode| ("a reserved opcode", vec![Frame::of(opcode, "")])),
+    );
     each_is_closed(1002, rows).await;
 }
 
@@ -73,7 +84,10 @@ async fn f05_bad_utf8_is_1007_wherever_it_stands() {
             ("an encoded surrogate", vec![Frame::text(b"{\"type\":\"a\xed\xa0\x80\"}")]),
             ("beyond Unicode", vec![Frame::text(b"{\"type\":\"a\xf4\x90\x80\x80\"}")]),
             ("cut short", vec![Frame::text(b"{\"type\":\"\xf0\x9f\x98")]),
-            ("broken across fragments", vec![Frame::text(b"{\"type\":\"\xe2\x82").unfinished(), Frame::of(Frame::CONTINUATION, b"\x22}")]),
+            (
+                "broken across fragments",
+                vec![Frame::text(b"{\"type\":\"\xe2\x82").unfinished(), Frame::of(Frame::CONTINUATION, b"\x22}")],
+            ),
             ("in a close reason", vec![Frame::closing(1000, b"bye \xff")]),
         ],
     )
@@ -100,7 +114,10 @@ async fn f05_a_character_split_across_fragments_is_whole_again() {
 async fn f06_an_illegal_close_is_1002_and_the_upstream_is_told_a_legal_code() {
     let upstream = Upstream::echo().await;
     let picket = Picket::guarding(&upstream).start().await;
-    let mut rows: Vec<_> = [0, 1, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65_535].into_iter().map(|code| Frame::closing(code, "")).collect();
+    let mut rows: Vec<_> = [0, 1, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65_535]
+        .into_iter()
+        .map(|code| Frame::closing(code, ""))
+        .collect();
     rows.push(Frame::of(Frame::CLOSE, [3]));
 
     let count = rows.len();
@@ -135,7 +152,11 @@ async fn a_close_travels_with_its_code_in_both_directions() {
 #[tokio::test]
 async fn f07_a_declared_length_past_the_bound_is_1009_from_the_header_alone() {
     let lengths = [(1 << 20) + 1, 1 << 32, (1 << 63) - 1];
-    each_is_closed(1009, lengths.into_iter().map(|length| ("a declared length", vec![Frame::text("{").declaring(length)])).collect()).await;
+    each_is_closed(
+        1009,
+        lengths.into_iter().map(|length| ("a declared length", vec![Frame::text("{").declaring(length)])).collect(),
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -175,7 +196,10 @@ async fn f14_a_reader_that_never_reads_holds_the_upstream_back_and_is_let_go() {
 #[tokio::test]
 async fn f15_a_peer_that_does_not_answer_pings_is_let_go() {
     let upstream = Upstream::echo().await;
-    let picket = Picket::guarding(&upstream).node(json!({ "limits": { "pingIntervalMs": 150, "pongTimeoutMs": 250 } })).start().await;
+    let picket = Picket::guarding(&upstream)
+        .node(json!({ "limits": { "pingIntervalMs": 150, "pongTimeoutMs": 250 } }))
+        .start()
+        .await;
 
     let mut silent = picket.wire("198.51.100.7").await;
     assert_eq!(silent.closes_with(1008).await, "idle");
@@ -187,7 +211,10 @@ async fn f15_a_peer_that_does_not_answer_pings_is_let_go() {
 #[tokio::test]
 async fn f15_a_quiet_peer_that_answers_pings_stays() {
     let upstream = Upstream::echo().await;
-    let picket = Picket::guarding(&upstream).node(json!({ "limits": { "pingIntervalMs": 100, "pongTimeoutMs": 1000 } })).start().await;
+    let picket = Picket::guarding(&upstream)
+        .node(json!({ "limits": { "pingIntervalMs": 100, "pongTimeoutMs": 1000 } }))
+        .start()
+        .await;
 
     let mut quiet = picket.caller("198.51.100.7").comes_in().await;
     for _ in 0..12 {
@@ -207,7 +234,9 @@ async fn x27_an_upstream_that_dies_closes_its_clients_with_1014_within_a_second_
     picket.admin().counts("two open connections", |metrics| metrics["activeConnections"] == 2).await;
 
     upstream.dies();
-    let closed = tokio::time::timeout(std::time::Duration::from_secs(1), async { (alice.closes().await, bob.closes().await) }).await;
+    let closed =
+        tokio::time::timeout(std::time::Duration::from_secs(1), async { (alice.closes().await, bob.closes().await) })
+            .await;
     let ((first, reason), (second, _)) = closed.expect("both are closed within a second");
     assert_eq!((first, second), (1014, 1014), "{reason:?}");
 

@@ -57,7 +57,13 @@ async fn h05_wrong_version_is_426_and_nothing_reaches_the_upstream() {
     for version in ["12", "14", "7777", "0"] {
         let lines: Vec<_> = upgrade(gateway)
             .into_iter()
-            .map(|line| if line.starts_with("Sec-WebSocket-Version") { format!("Sec-WebSocket-Version: {version}") } else { line })
+            .map(|line| {
+                if line.starts_with("Sec-WebSocket-Version") {
+                    format!("Sec-WebSocket-Version: {version}")
+                } else {
+                    line
+                }
+            })
             .collect();
         let smuggled = format!("GET /admin HTTP/1.1\r\nHost: {gateway}\r\n\r\n");
         let mut wire = Wire::to(gateway).await;
@@ -104,7 +110,10 @@ async fn a_request_that_is_no_sound_upgrade_is_a_client_error() {
         ("Connection", "Connection: keep-alive"),
         ("Host", "X-Nothing: here"),
     ] {
-        let lines: Vec<_> = upgrade(gateway).into_iter().map(|line| if line.starts_with(spoiled) { instead.to_owned() } else { line }).collect();
+        let lines: Vec<_> = upgrade(gateway)
+            .into_iter()
+            .map(|line| if line.starts_with(spoiled) { instead.to_owned() } else { line })
+            .collect();
         let mut wire = Wire::to(gateway).await;
         wire.writes(request(&lines)).await;
         let head = wire.response().await.head;
@@ -116,7 +125,10 @@ async fn a_request_that_is_no_sound_upgrade_is_a_client_error() {
 #[tokio::test]
 async fn h07_h11_an_upstream_whose_answer_is_no_sound_101_is_502() {
     for (fault, answer) in [
-        ("a wrong Accept", "101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: AAAAAAAAAAAAAAAAAAAAAAAAAAA=\r\n"),
+        (
+            "a wrong Accept",
+            "101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: AAAAAAAAAAAAAAAAAAAAAAAAAAA=\r\n",
+        ),
         ("no Accept", "101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"),
         (
             "an unoffered extension",
@@ -127,11 +139,19 @@ async fn h07_h11_an_upstream_whose_answer_is_no_sound_101_is_502() {
             "101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\nSec-WebSocket-Protocol: admin\r\n",
         ),
         ("no Upgrade", "101 Switching Protocols\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n"),
-        ("another Upgrade", "101 Switching Protocols\r\nUpgrade: h2c\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n"),
-        ("200 with Upgrade", "200 OK\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\nContent-Length: 0\r\n"),
+        (
+            "another Upgrade",
+            "101 Switching Protocols\r\nUpgrade: h2c\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n",
+        ),
+        (
+            "200 with Upgrade",
+            "200 OK\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\nContent-Length: 0\r\n",
+        ),
         ("no HTTP", "is this a teapot\r\n"),
     ] {
-        let upstream = HostileUpstream::answering(move |accept| format!("HTTP/1.1 {}\r\n", answer.replace("{accept}", accept))).await;
+        let upstream =
+            HostileUpstream::answering(move |accept| format!("HTTP/1.1 {}\r\n", answer.replace("{accept}", accept)))
+                .await;
         let picket = Picket::guarding_hostile(&upstream).start().await;
 
         let refusal = picket.caller("198.51.100.7").connects().await.refused();
@@ -170,7 +190,10 @@ async fn h19_the_address_is_the_right_most_untrusted_hop_of_trusted_proxies_only
     ] {
         let upstream = Upstream::echo().await;
         let picket = Picket::guarding(&upstream).node(json!({ "trustedProxies": trusted })).start().await;
-        let mut lines: Vec<_> = upgrade(picket.gateway()).into_iter().filter(|line| !line.starts_with("X-Forwarded-For") && !line.starts_with("Origin")).collect();
+        let mut lines: Vec<_> = upgrade(picket.gateway())
+            .into_iter()
+            .filter(|line| !line.starts_with("X-Forwarded-For") && !line.starts_with("Origin"))
+            .collect();
         lines.push("Origin: https://evil.example".to_owned());
         lines.extend(forwarded.iter().map(|hops| format!("X-Forwarded-For: {hops}")));
 
@@ -199,9 +222,18 @@ async fn h21_h22_a_clients_own_copies_of_pickets_headers_are_removed_whatever_th
     let upstream = Upstream::echo().await;
     let picket = Picket::guarding(&upstream).start().await;
 
-    let forger = ["X-Picket-User", "x-picket-roles", "X-PICKET-CONNECTION", "X-Picket-Client", "X_Picket_User", "X-Picket_Roles", "x_forwarded_for", "X-Picket-Anything"]
-        .iter()
-        .fold(picket.caller("198.51.100.7").header("X-Honest", "kept"), |caller, name| caller.header(name, "forged"));
+    let forger = [
+        "X-Picket-User",
+        "x-picket-roles",
+        "X-PICKET-CONNECTION",
+        "X-Picket-Client",
+        "X_Picket_User",
+        "X-Picket_Roles",
+        "x_forwarded_for",
+        "X-Picket-Anything",
+    ]
+    .iter()
+    .fold(picket.caller("198.51.100.7").header("X-Honest", "kept"), |caller, name| caller.header(name, "forged"));
     forger.comes_in().await;
 
     let request = upstream.requests().remove(0);

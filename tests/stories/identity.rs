@@ -2,13 +2,16 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Caller, PUBLIC_KEY, Picket, SessionServer, Token, Upstream, issuer, rsa_issuer, seconds_from_now};
+use crate::harness::{
+    Caller, PUBLIC_KEY, Picket, SessionServer, Token, Upstream, issuer, rsa_issuer, seconds_from_now,
+};
 
 async fn are_refused(caller: &Caller, rows: Vec<(&str, String, &str)>) {
     for (row, token, reason) in rows {
         let refusal = caller.clone().bearing(&token).connects().await.refused();
         assert_eq!(refusal.head.status(), 401, "{row}: {refusal:?}");
-        let body: Value = serde_json::from_str(&refusal.body).unwrap_or_else(|error| panic!("{row}: no JSON ({error}): {refusal:?}"));
+        let body: Value =
+            serde_json::from_str(&refusal.body).unwrap_or_else(|error| panic!("{row}: no JSON ({error}): {refusal:?}"));
         assert_eq!(body["reason"], reason, "{row}: {refusal:?}");
     }
 }
@@ -27,7 +30,9 @@ async fn a_token_makes_a_user_whom_the_upstream_is_told() {
     assert!(roles.contains("member") && roles.contains("moderator"), "{request:?}");
     picket
         .admin()
-        .counts("one authenticated connection", |metrics| metrics["authenticatedConnections"] == 1 && metrics["anonymousConnections"] == 0)
+        .counts("one authenticated connection", |metrics| {
+            metrics["authenticatedConnections"] == 1 && metrics["anonymousConnections"] == 0
+        })
         .await;
 }
 
@@ -35,7 +40,12 @@ async fn a_token_makes_a_user_whom_the_upstream_is_told() {
 async fn tokens_are_taken_from_the_configured_sources_only() {
     let upstream = Upstream::echo().await;
     let sources = json!({ "auth": { "tokenSources": ["query:access_token", "cookie:session"] } });
-    let picket = Picket::guarding(&upstream).issuer(issuer()).with(sources).policy(json!({ "security": { "allowAnonymous": false } })).start().await;
+    let picket = Picket::guarding(&upstream)
+        .issuer(issuer())
+        .with(sources)
+        .policy(json!({ "security": { "allowAnonymous": false } }))
+        .start()
+        .await;
     let token = Token::of("alice").signed();
 
     picket.caller("198.51.100.7").path(&format!("/ws?access_token={token}")).comes_in().await;
@@ -49,7 +59,9 @@ async fn j01_a_token_without_a_signature_is_401_however_none_is_spelled() {
     let picket = Picket::guarding(&upstream).issuer(issuer()).start().await;
     let claims = Token::of("alice").role("admin");
 
-    let mut rows: Vec<_> = ["none", "None", "NONE", "nOnE", ""].map(|alg| ("alg none", claims.unsigned(&json!({ "typ": "JWT", "alg": alg })), "token_invalid")).into();
+    let mut rows: Vec<_> = ["none", "None", "NONE", "nOnE", ""]
+        .map(|alg| ("alg none", claims.unsigned(&json!({ "typ": "JWT", "alg": alg })), "token_invalid"))
+        .into();
     rows.push(("no alg", claims.unsigned(&json!({ "typ": "JWT" })), "token_invalid"));
     rows.push(("alg HS256, no signature", claims.unsigned(&json!({ "typ": "JWT", "alg": "HS256" })), "token_invalid"));
     are_refused(&picket.caller("198.51.100.7"), rows).await;
@@ -117,7 +129,11 @@ async fn j08_a_token_of_another_time_audience_or_issuer_is_401() {
             ("not yet valid", Token::of("alice").with("nbf", seconds_from_now(3600)).signed(), "token_invalid"),
             ("another audience", Token::of("alice").with("aud", "billing").signed(), "token_invalid"),
             ("another issuer", Token::of("alice").with("iss", "https://evil.example").signed(), "token_invalid"),
-            ("another secret", Token::of("alice").signed_with(b"another-secret-of-sufficient-length-00000"), "token_invalid"),
+            (
+                "another secret",
+                Token::of("alice").signed_with(b"another-secret-of-sufficient-length-00000"),
+                "token_invalid",
+            ),
             ("no token at all", "nonsense".to_owned(), "token_invalid"),
             ("two dots", "..".to_owned(), "token_invalid"),
         ],
@@ -125,14 +141,19 @@ async fn j08_a_token_of_another_time_audience_or_issuer_is_401() {
     .await;
     upstream.saw_no_request();
 
-    let within_leeway = Token::of("alice").with("exp", seconds_from_now(-30)).with("nbf", seconds_from_now(30)).signed();
+    let within_leeway =
+        Token::of("alice").with("exp", seconds_from_now(-30)).with("nbf", seconds_from_now(30)).signed();
     picket.caller("198.51.100.7").bearing(&within_leeway).comes_in().await;
 }
 
 #[tokio::test]
 async fn where_it_is_configured_a_bad_token_makes_an_anonymous_not_a_refusal() {
     let upstream = Upstream::echo().await;
-    let picket = Picket::guarding(&upstream).issuer(issuer()).with(json!({ "auth": { "invalidToken": "anonymous" } })).start().await;
+    let picket = Picket::guarding(&upstream)
+        .issuer(issuer())
+        .with(json!({ "auth": { "invalidToken": "anonymous" } }))
+        .start()
+        .await;
 
     let _mallory = picket.caller("198.51.100.7").bearing("nonsense").comes_in().await;
 
@@ -147,13 +168,21 @@ async fn a_session_that_the_application_vouches_for_makes_a_user() {
     let sessions = json!({ "auth": { "sessions": {
         "mode": "introspect", "introspectUrl": application.url(), "userPointer": "/user/id", "rolePointer": "/user/role", "cacheMs": 60_000,
     } } });
-    let picket = Picket::guarding(&upstream).with(sessions).policy(json!({ "validation": { "requireAuthentication": ["chat:say"] } })).start().await;
+    let picket = Picket::guarding(&upstream)
+        .with(sessions)
+        .policy(json!({ "validation": { "requireAuthentication": ["chat:say"] } }))
+        .start()
+        .await;
 
     let mut alice = picket.caller("198.51.100.7").bearing("session-of-alice").comes_in().await;
     alice.sends(json!({ "type": "chat:say" })).await;
     alice.receives(json!({ "type": "chat:say" })).await;
     let request = upstream.requests().remove(0);
-    assert_eq!((request.all("x-picket-user"), request.all("x-picket-roles")), (vec!["alice"], vec!["member"]), "{request:?}");
+    assert_eq!(
+        (request.all("x-picket-user"), request.all("x-picket-roles")),
+        (vec!["alice"], vec!["member"]),
+        "{request:?}"
+    );
 
     assert_eq!(application.asked(), 1);
     picket.caller("198.51.100.8").bearing("session-of-alice").comes_in().await;
@@ -175,7 +204,9 @@ async fn picket_token_makes_a_token_that_the_gateway_takes() {
         "auth": { "jwt": { "issuers": [issuer()] } },
     }));
 
-    let printed = program.runs(&["token", "--config", config.to_str().unwrap(), "--subject", "alice", "--role", "member", "--ttl", "1h"]).succeeds();
+    let printed = program
+        .runs(&["token", "--config", config.to_str().unwrap(), "--subject", "alice", "--role", "member", "--ttl", "1h"])
+        .succeeds();
 
     picket.caller("198.51.100.7").bearing(printed.trim()).comes_in().await;
     assert_eq!(upstream.requests()[0].all("x-picket-user"), ["alice"]);

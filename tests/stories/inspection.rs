@@ -62,13 +62,18 @@ async fn p01_a_text_is_measured_in_characters_and_one_too_many_is_refused() {
     let event = |text: &str| json!({ "type": "chat:say", "parts": [{ "text": text }] }).to_string();
 
     arrive(&mut alice, &upstream, &[&event(&"😀".repeat(10_000)), &event(&"x".repeat(10_000))]).await;
-    are_refused(&mut alice, &upstream, "text_too_long", [event(&"x".repeat(10_001)), event(&"😀".repeat(10_001))]).await;
+    are_refused(&mut alice, &upstream, "text_too_long", [event(&"x".repeat(10_001)), event(&"😀".repeat(10_001))])
+        .await;
 }
 
 #[tokio::test]
 async fn p01_an_attack_behind_padding_is_inspected_all_the_same() {
     let upstream = Upstream::echo().await;
-    let picket = Picket::guarding(&upstream).patient().policy(json!({ "validation": { "content": { "mode": "reject" } } })).start().await;
+    let picket = Picket::guarding(&upstream)
+        .patient()
+        .policy(json!({ "validation": { "content": { "mode": "reject" } } }))
+        .start()
+        .await;
     let mut mallory = picket.caller("198.51.100.7").comes_in().await;
 
     let padded = [8, 16, 32, 64, 128].map(|kibibytes| {
@@ -84,10 +89,12 @@ async fn p02_deep_nesting_is_refused_and_nobody_falls_over() {
     let picket = Picket::guarding(&upstream).patient().start().await;
     let mut mallory = picket.caller("198.51.100.7").comes_in().await;
     let arrays = |depth: usize| format!(r#"{{"type":"chat:say","deep":{}{}}}"#, "[".repeat(depth), "]".repeat(depth));
-    let objects = |depth: usize| format!(r#"{{"type":"chat:say","deep":{}1{}}}"#, r#"{"a":"#.repeat(depth), "}".repeat(depth));
+    let objects =
+        |depth: usize| format!(r#"{{"type":"chat:say","deep":{}1{}}}"#, r#"{"a":"#.repeat(depth), "}".repeat(depth));
 
     arrive(&mut mallory, &upstream, &[&arrays(60), &objects(60)]).await;
-    are_refused(&mut mallory, &upstream, "too_deep", [arrays(66), objects(66), arrays(100_000), objects(100_000)]).await;
+    are_refused(&mut mallory, &upstream, "too_deep", [arrays(66), objects(66), arrays(100_000), objects(100_000)])
+        .await;
 
     mallory.sends_text(&"[".repeat(100_000)).await;
     mallory.receives(json!({ "type": "error" })).await;
@@ -171,7 +178,10 @@ async fn p05_what_is_not_json_is_malformed_and_the_connection_stays() {
         r#"{"type":"chat:say","t":[1,,2]}"#,
     ];
     are_refused(&mut alice, &upstream, "malformed", texts.map(str::to_owned)).await;
-    let sound = [" { \"type\" :\t\"chat:say\" ,\n\"n\": -0.5e+3 } ", r#"{"type":"chat:say","n":12345678901234567890.123456789}"#];
+    let sound = [
+        " { \"type\" :\t\"chat:say\" ,\n\"n\": -0.5e+3 } ",
+        r#"{"type":"chat:say","n":12345678901234567890.123456789}"#,
+    ];
     arrive(&mut alice, &upstream, &sound).await;
 }
 
@@ -209,11 +219,16 @@ async fn p07_keys_that_reach_for_a_prototype_are_refused_and_their_honest_lookal
 #[tokio::test]
 async fn an_event_that_is_not_on_the_list_is_unknown() {
     let upstream = Upstream::echo().await;
-    let picket = Picket::guarding(&upstream).patient().policy(json!({ "validation": { "allowedEventTypes": ["chat:*", "still-served"] } })).start().await;
+    let picket = Picket::guarding(&upstream)
+        .patient()
+        .policy(json!({ "validation": { "allowedEventTypes": ["chat:*", "still-served"] } }))
+        .start()
+        .await;
     let mut alice = picket.caller("198.51.100.7").comes_in().await;
 
     arrive(&mut alice, &upstream, &[r#"{"type":"chat:say"}"#, r#"{"type":"chat:"}"#]).await;
-    let unknown = ["admin:drop", "chat", "xchat:say", "Chat:say", " chat:say", "still-served ", "still-served\u{0}", ""];
+    let unknown =
+        ["admin:drop", "chat", "xchat:say", "Chat:say", " chat:say", "still-served ", "still-served\u{0}", ""];
     are_refused(&mut alice, &upstream, "unknown_event", unknown.map(|name| json!({ "type": name }).to_string())).await;
 
     alice.sends(json!({ "type": "admin:drop" })).await;
@@ -225,10 +240,22 @@ async fn an_event_that_is_not_on_the_list_is_unknown() {
 #[tokio::test]
 async fn a_message_without_a_name_does_not_pass_a_list_of_names() {
     let upstream = Upstream::echo().await;
-    let picket = Picket::guarding(&upstream).patient().policy(json!({ "validation": { "allowedEventTypes": ["chat:*", "still-served"] } })).start().await;
+    let picket = Picket::guarding(&upstream)
+        .patient()
+        .policy(json!({ "validation": { "allowedEventTypes": ["chat:*", "still-served"] } }))
+        .start()
+        .await;
     let mut mallory = picket.caller("198.51.100.7").comes_in().await;
 
-    for text in [r#"{"name":"chat:say"}"#, r#"{"type":7}"#, r#"{"type":null}"#, r#"{"type":["chat:say"]}"#, "[1,2]", "\"chat:say\"", "7"] {
+    for text in [
+        r#"{"name":"chat:say"}"#,
+        r#"{"type":7}"#,
+        r#"{"type":null}"#,
+        r#"{"type":["chat:say"]}"#,
+        "[1,2]",
+        "\"chat:say\"",
+        "7",
+    ] {
         mallory.sends_text(text).await;
         let refusal = mallory.receives(json!({ "type": "error" })).await;
         assert_eq!(refusal["event"], Value::Null, "{text}: {refusal}");
@@ -261,11 +288,25 @@ async fn an_event_that_breaks_its_schema_is_refused() {
         "required": ["text"],
         "properties": { "text": { "type": "string", "maxLength": 5 }, "to": { "type": "integer" } },
     });
-    let picket = Picket::guarding(&upstream).patient().policy(json!({ "validation": { "schemas": { "chat:say": schema } } })).start().await;
+    let picket = Picket::guarding(&upstream)
+        .patient()
+        .policy(json!({ "validation": { "schemas": { "chat:say": schema } } }))
+        .start()
+        .await;
     let mut alice = picket.caller("198.51.100.7").comes_in().await;
 
-    arrive(&mut alice, &upstream, &[r#"{"type":"chat:say","text":"hello"}"#, r#"{"type":"chat:other","text":"as long as it likes"}"#]).await;
-    let broken = [r#"{"type":"chat:say"}"#, r#"{"type":"chat:say","text":"too long"}"#, r#"{"type":"chat:say","text":7}"#, r#"{"type":"chat:say","text":"hi","to":"7 OR 1=1"}"#];
+    arrive(
+        &mut alice,
+        &upstream,
+        &[r#"{"type":"chat:say","text":"hello"}"#, r#"{"type":"chat:other","text":"as long as it likes"}"#],
+    )
+    .await;
+    let broken = [
+        r#"{"type":"chat:say"}"#,
+        r#"{"type":"chat:say","text":"too long"}"#,
+        r#"{"type":"chat:say","text":7}"#,
+        r#"{"type":"chat:say","text":"hi","to":"7 OR 1=1"}"#,
+    ];
     are_refused(&mut alice, &upstream, "schema", broken.map(str::to_owned)).await;
 }
 
@@ -283,7 +324,11 @@ async fn an_event_may_require_a_login_or_a_role() {
     arrive(&mut member, &upstream, &[say]).await;
     are_refused(&mut member, &upstream, "role_required", [moderate.to_owned()]).await;
 
-    let mut moderator = picket.caller("198.51.100.9").bearing(&Token::of("carol").role(json!(["member", "moderator"])).signed()).comes_in().await;
+    let mut moderator = picket
+        .caller("198.51.100.9")
+        .bearing(&Token::of("carol").role(json!(["member", "moderator"])).signed())
+        .comes_in()
+        .await;
     arrive(&mut moderator, &upstream, &[say, moderate]).await;
 
     let record = picket.admin().audited("eventType=UNAUTHORIZED_EVENT", 1).await.remove(0);
@@ -294,7 +339,10 @@ async fn an_event_may_require_a_login_or_a_role() {
 #[tokio::test]
 async fn a_text_route_bounds_its_texts_and_answers_nothing() {
     let upstream = Upstream::echo().await;
-    let picket = Picket::builder().route(json!({ "path": "/ws", "upstream": upstream.websocket_url("/ws"), "protocol": "text" })).start().await;
+    let picket = Picket::builder()
+        .route(json!({ "path": "/ws", "upstream": upstream.websocket_url("/ws"), "protocol": "text" }))
+        .start()
+        .await;
     let mut alice = picket.caller("198.51.100.7").comes_in().await;
 
     alice.sends_text("hello, {not json").await;

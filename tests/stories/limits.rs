@@ -17,7 +17,8 @@ async fn says(client: &mut Client, times: usize) {
 #[tokio::test]
 async fn one_user_has_one_message_budget_over_two_sockets() {
     let upstream = Upstream::echo().await;
-    let limit = json!({ "rateLimiting": { "messageLimit": { "maxMessages": 10, "windowMs": 60_000, "events": ["*"] } } });
+    let limit =
+        json!({ "rateLimiting": { "messageLimit": { "maxMessages": 10, "windowMs": 60_000, "events": ["*"] } } });
     let picket = Picket::guarding(&upstream).issuer(issuer()).policy(limit).start().await;
     let token = Token::of("alice").signed();
     let mut desk = picket.caller("198.51.100.7").bearing(&token).comes_in().await;
@@ -42,7 +43,8 @@ async fn one_user_has_one_message_budget_over_two_sockets() {
 #[tokio::test]
 async fn the_anonymous_of_one_address_share_its_message_budget() {
     let upstream = Upstream::echo().await;
-    let limit = json!({ "rateLimiting": { "messageLimit": { "maxMessages": 6, "windowMs": 60_000, "events": ["*"] } } });
+    let limit =
+        json!({ "rateLimiting": { "messageLimit": { "maxMessages": 6, "windowMs": 60_000, "events": ["*"] } } });
     let picket = Picket::guarding(&upstream).policy(limit).start().await;
     let mut first = picket.caller("198.51.100.7").comes_in().await;
     let mut second = picket.caller("198.51.100.7").comes_in().await;
@@ -58,7 +60,8 @@ async fn the_anonymous_of_one_address_share_its_message_budget() {
 #[tokio::test]
 async fn the_message_limit_counts_the_events_it_names_only() {
     let upstream = Upstream::echo().await;
-    let limit = json!({ "rateLimiting": { "messageLimit": { "maxMessages": 2, "windowMs": 60_000, "events": ["chat:*"] } } });
+    let limit =
+        json!({ "rateLimiting": { "messageLimit": { "maxMessages": 2, "windowMs": 60_000, "events": ["chat:*"] } } });
     let picket = Picket::guarding(&upstream).policy(limit).start().await;
     let mut alice = picket.caller("198.51.100.7").comes_in().await;
 
@@ -72,7 +75,8 @@ async fn the_message_limit_counts_the_events_it_names_only() {
 #[tokio::test]
 async fn a_window_that_has_passed_counts_no_more() {
     let upstream = Upstream::echo().await;
-    let limit = json!({ "rateLimiting": { "messageLimit": { "maxMessages": 3, "windowMs": 600, "events": ["chat:*"] } } });
+    let limit =
+        json!({ "rateLimiting": { "messageLimit": { "maxMessages": 3, "windowMs": 600, "events": ["chat:*"] } } });
     let picket = Picket::guarding(&upstream).patient().policy(limit).start().await;
     let mut alice = picket.caller("198.51.100.7").comes_in().await;
 
@@ -107,7 +111,11 @@ async fn a_burst_is_refused_and_another_connection_is_not() {
     assert_eq!(upstream.receives(5).await.len(), 5);
     picket.caller("198.51.100.7").comes_in().await.is_still_served().await;
     let record = picket.admin().audited("eventType=RATE_LIMIT_EXCEEDED", 1).await.remove(0);
-    assert_eq!((&record["reason"], &record["eventName"], &record["ip"]), (&json!("burst"), &json!("chat:say"), &json!("198.51.100.7")), "{record}");
+    assert_eq!(
+        (&record["reason"], &record["eventName"], &record["ip"]),
+        (&json!("burst"), &json!("chat:say"), &json!("198.51.100.7")),
+        "{record}"
+    );
 }
 
 #[tokio::test]
@@ -173,11 +181,14 @@ async fn a_role_multiplies_the_message_limit() {
     } });
     let picket = Picket::guarding(&upstream).issuer(issuer()).policy(limit).start().await;
     let member = picket.caller("198.51.100.1").bearing(&Token::of("alice").signed());
-    let moderator = picket.caller("198.51.100.2").bearing(&Token::of("carol").role(json!(["member", "moderator"])).signed());
+    let moderator =
+        picket.caller("198.51.100.2").bearing(&Token::of("carol").role(json!(["member", "moderator"])).signed());
     let anonymous = picket.caller("198.51.100.3");
 
     let mut before = 0;
-    for (who, caller, budget) in [("a member", member, 4), ("a moderator", moderator, 12), ("the anonymous", anonymous, 2)] {
+    for (who, caller, budget) in
+        [("a member", member, 4), ("a moderator", moderator, 12), ("the anonymous", anonymous, 2)]
+    {
         let mut client = caller.comes_in().await;
         says(&mut client, budget + 1).await;
         client.is_refused("message_rate").await;

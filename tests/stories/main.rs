@@ -1,8 +1,16 @@
 //! What Picket promises, told from outside: real processes, real sockets, the contract's words.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says what it expects and fails loudly")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test says what it expects and fails loudly"
+)]
 #![expect(clippy::print_stderr, reason = "a failing story shows what the gateway said")]
-#![expect(clippy::disallowed_methods, reason = "the stories run in real time and their actors end with the test's runtime")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the stories run in real time and their actors end with the test's runtime"
+)]
 
 mod harness;
 

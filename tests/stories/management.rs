@@ -10,11 +10,20 @@ use crate::harness::{Picket, Reply, Token, Upstream, Wire, issuer, within};
 #[tokio::test]
 async fn the_metrics_count_connections_and_refusals_over_all_nodes_and_per_node() {
     let upstream = Upstream::echo().await;
-    let picket = Picket::guarding(&upstream).issuer(issuer()).policy(json!({ "rateLimiting": { "burstLimit": { "maxEvents": 1, "windowMs": 60_000 } } })).start().await;
+    let picket = Picket::guarding(&upstream)
+        .issuer(issuer())
+        .policy(json!({ "rateLimiting": { "burstLimit": { "maxEvents": 1, "windowMs": 60_000 } } }))
+        .start()
+        .await;
     let mut alice = picket.caller("198.51.100.7").bearing(&Token::of("alice").signed()).comes_in().await;
     let _guest = picket.caller("198.51.100.8").comes_in().await;
     picket.caller("198.51.100.9").comes_in().await.leaves().await;
-    picket.caller("198.51.100.9").origin("https://evil.example").connects().await.refused_with(403, "origin_not_allowed");
+    picket
+        .caller("198.51.100.9")
+        .origin("https://evil.example")
+        .connects()
+        .await
+        .refused_with(403, "origin_not_allowed");
     alice.sends(json!({ "type": "chat:say" })).await;
     alice.sends(json!({ "type": "chat:say" })).await;
     alice.is_refused("burst").await;
@@ -30,7 +39,12 @@ async fn the_metrics_count_connections_and_refusals_over_all_nodes_and_per_node(
                 && metrics["rateLimitViolations"].as_u64() >= Some(1)
         })
         .await;
-    assert!(metrics["suspiciousActivities"].is_u64() && metrics["payloadViolations"].is_u64() && metrics["lastUpdated"].is_string(), "{metrics}");
+    assert!(
+        metrics["suspiciousActivities"].is_u64()
+            && metrics["payloadViolations"].is_u64()
+            && metrics["lastUpdated"].is_string(),
+        "{metrics}"
+    );
     assert!(metrics["nodes"].to_string().contains("edge-1"), "{metrics}");
 }
 
@@ -40,7 +54,12 @@ async fn the_audit_log_is_filtered_and_read_page_by_page() {
     let picket = Picket::guarding(&upstream).issuer(issuer()).start().await;
     let admin = picket.admin();
     for host in 1..=7 {
-        picket.caller(&format!("203.0.113.{host}")).origin("https://evil.example").connects().await.refused_with(403, "origin_not_allowed");
+        picket
+            .caller(&format!("203.0.113.{host}"))
+            .origin("https://evil.example")
+            .connects()
+            .await
+            .refused_with(403, "origin_not_allowed");
     }
     picket.caller("198.51.100.7").bearing("nonsense").connects().await.refused_with(401, "token_invalid");
     let all = admin.audited("eventType=INVALID_ORIGIN", 7).await;
@@ -76,7 +95,9 @@ async fn the_audit_log_is_filtered_and_read_page_by_page() {
     assert_eq!(admin.audit("eventType=INVALID_ORIGIN&since=2020-01-01T00:00:00Z").await.len(), 7);
     assert_eq!(admin.audit("eventType=INVALID_ORIGIN&since=2120-01-01T00:00:00Z").await.len(), 0);
 
-    for wrong in ["limit=0", "limit=1001", "limit=x", "eventType=NONSENSE", "severity=awful", "since=yesterday", "cursor=!!"] {
+    for wrong in
+        ["limit=0", "limit=1001", "limit=x", "eventType=NONSENSE", "severity=awful", "since=yesterday", "cursor=!!"]
+    {
         let reply = admin.get(&format!("/audit-logs?{wrong}")).await;
         assert!(reply.status == 400 || reply.status == 422, "{wrong}: {} {}", reply.status, reply.text);
     }
@@ -85,7 +106,11 @@ async fn the_audit_log_is_filtered_and_read_page_by_page() {
 #[tokio::test]
 async fn a_users_records_are_found_by_user_and_by_socket() {
     let upstream = Upstream::echo().await;
-    let picket = Picket::guarding(&upstream).issuer(issuer()).policy(json!({ "validation": { "allowedEventTypes": ["chat:*"] } })).start().await;
+    let picket = Picket::guarding(&upstream)
+        .issuer(issuer())
+        .policy(json!({ "validation": { "allowedEventTypes": ["chat:*"] } }))
+        .start()
+        .await;
     let admin = picket.admin();
     let mut alice = picket.caller("198.51.100.7").bearing(&Token::of("alice").signed()).comes_in().await;
     alice.sends(json!({ "type": "admin:drop" })).await;
@@ -109,7 +134,12 @@ async fn the_audit_log_is_exported_as_lines_and_as_a_table() {
     let picket = Picket::guarding(&upstream).start().await;
     let admin = picket.admin();
     for host in 1..=3 {
-        picket.caller(&format!("203.0.113.{host}")).origin("https://evil.example").connects().await.refused_with(403, "origin_not_allowed");
+        picket
+            .caller(&format!("203.0.113.{host}"))
+            .origin("https://evil.example")
+            .connects()
+            .await
+            .refused_with(403, "origin_not_allowed");
     }
     admin.audited("eventType=INVALID_ORIGIN", 3).await;
 
@@ -131,7 +161,12 @@ async fn the_dashboard_data_shows_what_happens() {
     let picket = Picket::guarding(&upstream).start().await;
     let admin = picket.admin();
     for host in [4, 4, 4, 5] {
-        picket.caller(&format!("203.0.113.{host}")).origin("https://evil.example").connects().await.refused_with(403, "origin_not_allowed");
+        picket
+            .caller(&format!("203.0.113.{host}"))
+            .origin("https://evil.example")
+            .connects()
+            .await
+            .refused_with(403, "origin_not_allowed");
     }
     admin.audited("eventType=INVALID_ORIGIN", 2).await;
 
@@ -150,7 +185,12 @@ async fn a_report_comes_as_json_csv_and_html() {
     let upstream = Upstream::echo().await;
     let picket = Picket::guarding(&upstream).start().await;
     let admin = picket.admin();
-    picket.caller("203.0.113.4").origin("https://evil.example").connects().await.refused_with(403, "origin_not_allowed");
+    picket
+        .caller("203.0.113.4")
+        .origin("https://evil.example")
+        .connects()
+        .await
+        .refused_with(403, "origin_not_allowed");
     admin.audited("eventType=INVALID_ORIGIN", 1).await;
 
     for period in ["1h", "24h", "7d", "30d"] {
@@ -187,7 +227,10 @@ async fn health_is_public_in_a_word_and_whole_for_the_administrator() {
     let whole = picket.admin().get("/health").await.json();
     assert_eq!(whole["status"], "healthy", "{whole}");
     assert_eq!(whole["issues"], json!([]), "{whole}");
-    assert!(whole["metrics"].is_object() && whole["state"] != Value::Null && whole["nodes"].to_string().contains("edge-1"), "{whole}");
+    assert!(
+        whole["metrics"].is_object() && whole["state"] != Value::Null && whole["nodes"].to_string().contains("edge-1"),
+        "{whole}"
+    );
 }
 
 #[tokio::test]
@@ -246,10 +289,13 @@ async fn a_write_needs_json_and_the_same_origin_and_reads_are_not_shared_across_
     let admin = picket.admin();
     let body = r#"{"ip":"203.0.113.66","reason":"forged"}"#;
 
-    let form = admin.asks(Method::POST, "/block-ip", |request| request.header("Content-Type", "text/plain").body(body)).await;
+    let form =
+        admin.asks(Method::POST, "/block-ip", |request| request.header("Content-Type", "text/plain").body(body)).await;
     assert_eq!(form.status, 415, "{}", form.text);
     let foreign = admin
-        .asks(Method::POST, "/block-ip", |request| request.header("Content-Type", "application/json").header("Origin", "https://evil.example").body(body))
+        .asks(Method::POST, "/block-ip", |request| {
+            request.header("Content-Type", "application/json").header("Origin", "https://evil.example").body(body)
+        })
         .await;
     assert_eq!(foreign.status, 403, "{}", foreign.text);
     let read = admin.asks(Method::GET, "/metrics", |request| request.header("Origin", "https://evil.example")).await;
@@ -263,10 +309,21 @@ async fn r13_management_is_not_on_the_data_port() {
     let picket = Picket::guarding(&upstream).start().await;
     let gateway = picket.gateway();
 
-    for path in ["/api/security/metrics", "/api/security/health", "/api/security/config", "/metrics", "/livez", "/readyz", "/ws/../api/security/metrics"] {
+    for path in [
+        "/api/security/metrics",
+        "/api/security/health",
+        "/api/security/config",
+        "/metrics",
+        "/livez",
+        "/readyz",
+        "/ws/../api/security/metrics",
+    ] {
         let mut wire = Wire::to(gateway).await;
         let credential = "d2FyZGVuOmEtbG9uZy1wYXNzd29yZC1vZi10aGUtc3Rvcmllcw==";
-        wire.writes(format!("GET {path} HTTP/1.1\r\nHost: {gateway}\r\nAuthorization: Basic {credential}\r\nConnection: close\r\n\r\n")).await;
+        wire.writes(format!(
+            "GET {path} HTTP/1.1\r\nHost: {gateway}\r\nAuthorization: Basic {credential}\r\nConnection: close\r\n\r\n"
+        ))
+        .await;
         let status = wire.response().await.head.status();
         assert!((400..500).contains(&status), "{path}: {status}");
     }
@@ -310,7 +367,10 @@ async fn r14_no_spelling_of_a_path_walks_around_the_login() {
             let head = wire.head().await.unwrap();
             assert!(head.status() >= 300, "{method} {target}: {head:?}");
             let rest = String::from_utf8_lossy(&wire.rest().await).into_owned();
-            assert!(!rest.contains("activeConnections") && !rest.contains("allowedOrigins"), "{method} {target}: {rest}");
+            assert!(
+                !rest.contains("activeConnections") && !rest.contains("allowedOrigins"),
+                "{method} {target}: {rest}"
+            );
         }
     }
     let mut wire = Wire::to(management).await;

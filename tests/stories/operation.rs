@@ -9,7 +9,12 @@ async fn the_probes_and_the_metrics_are_on_the_ops_listener() {
     let upstream = Upstream::echo().await;
     let picket = Picket::guarding(&upstream).start().await;
     let _alice = picket.caller("198.51.100.7").comes_in().await;
-    picket.caller("198.51.100.8").origin("https://evil.example").connects().await.refused_with(403, "origin_not_allowed");
+    picket
+        .caller("198.51.100.8")
+        .origin("https://evil.example")
+        .connects()
+        .await
+        .refused_with(403, "origin_not_allowed");
 
     assert_eq!(picket.ops("/livez").await.status, 200);
     assert_eq!(picket.ops("/readyz").await.status, 200);
@@ -26,7 +31,8 @@ async fn the_probes_and_the_metrics_are_on_the_ops_listener() {
 #[tokio::test]
 async fn on_sigterm_it_is_unready_at_once_accepts_for_the_grace_then_closes_1012_and_ends() {
     let upstream = Upstream::echo().await;
-    let mut picket = Picket::guarding(&upstream).node(json!({ "drain": { "graceMs": 1500, "spreadMs": 300 } })).start().await;
+    let mut picket =
+        Picket::guarding(&upstream).node(json!({ "drain": { "graceMs": 1500, "spreadMs": 300 } })).start().await;
     let mut alice = picket.caller("198.51.100.7").comes_in().await;
     alice.is_still_served().await;
 
@@ -57,7 +63,8 @@ async fn r17_x38_a_panic_ends_one_connection_with_1011_and_is_counted() {
 
     bystander.is_still_served().await;
     assert!(picket.is_running());
-    eventually("the panic in the metrics", async || (picket.metric("picket_panics_total").await == 1.0).then_some(())).await;
+    eventually("the panic in the metrics", async || (picket.metric("picket_panics_total").await == 1.0).then_some(()))
+        .await;
     upstream.loses(1).await;
     picket.admin().counts("one open connection", |metrics| metrics["activeConnections"] == 1).await;
     assert!(!upstream.texts().iter().any(|text| text.contains("boom")), "{:?}", upstream.texts());
@@ -65,7 +72,8 @@ async fn r17_x38_a_panic_ends_one_connection_with_1011_and_is_counted() {
 
 #[tokio::test]
 async fn without_routes_in_development_a_demo_is_behind_the_gateway() {
-    let mut picket = Picket::builder().with(json!({ "environment": "development" })).also_listening("demo").start().await;
+    let mut picket =
+        Picket::builder().with(json!({ "environment": "development" })).also_listening("demo").start().await;
 
     assert!(picket.address("demo").ip().is_loopback());
     assert!(picket.is_running());

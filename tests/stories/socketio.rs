@@ -34,7 +34,11 @@ async fn an_honest_client_connects_joins_speaks_and_gets_its_acknowledgement() {
 
     assert_eq!(
         events(&upstream),
-        [r#"42["chat:send",{"text":"a < b"}]"#, r#"427["chat:send",{"text":"with an ack"}]"#, r#"42/chat,12["chat:send","in a namespace"]"#]
+        [
+            r#"42["chat:send",{"text":"a < b"}]"#,
+            r#"427["chat:send",{"text":"with an ack"}]"#,
+            r#"42/chat,12["chat:send","in a namespace"]"#
+        ]
     );
     let request = upstream.requests().remove(0);
     assert!(request.start_line.starts_with("GET /socket.io/?"), "{request:?}");
@@ -46,7 +50,13 @@ async fn s01_an_event_before_connect_closes_and_the_upstream_sees_nothing() {
     let upstream = Upstream::engine_io().await;
     let picket = Picket::guarding_socketio(&upstream).start().await;
 
-    for packet in [r#"42["chat:send","early"]"#, r#"420["chat:send","early"]"#, r#"42/chat,["chat:send","early"]"#, r#"43["ok"]"#, "41"] {
+    for packet in [
+        r#"42["chat:send","early"]"#,
+        r#"420["chat:send","early"]"#,
+        r#"42/chat,["chat:send","early"]"#,
+        r#"43["ok"]"#,
+        "41",
+    ] {
         let mut mallory = SocketIo::opened(picket.socketio_caller("198.51.100.7").comes_in().await).await;
         mallory.says(packet).await;
         closes(&mut mallory.client, packet).await;
@@ -74,8 +84,26 @@ async fn s05_an_event_whose_name_is_no_string_closes() {
     let picket = Picket::guarding_socketio(&upstream).start().await;
 
     for packet in [
-        "42[]", "42[1]", "42[null]", "42[true]", "42[{}]", "42[[\"chat:send\"]]", "42{}", "42", "42\"chat:send\"", "42[\"chat:send\"", "42[\"chat:send\"]]", "420[]", "42chat:send",
-        "42/[\"chat:send\"]", "49[\"chat:send\"]", "4", "4x", "9", "x", "",
+        "42[]",
+        "42[1]",
+        "42[null]",
+        "42[true]",
+        "42[{}]",
+        "42[[\"chat:send\"]]",
+        "42{}",
+        "42",
+        "42\"chat:send\"",
+        "42[\"chat:send\"",
+        "42[\"chat:send\"]]",
+        "420[]",
+        "42chat:send",
+        "42/[\"chat:send\"]",
+        "49[\"chat:send\"]",
+        "4",
+        "4x",
+        "9",
+        "x",
+        "",
     ] {
         let mut mallory = SocketIo::connected(picket.socketio_caller("198.51.100.7").comes_in().await).await;
         mallory.says(packet).await;
@@ -89,7 +117,9 @@ async fn s06_reserved_event_names_close() {
     let upstream = Upstream::engine_io().await;
     let picket = Picket::guarding_socketio(&upstream).start().await;
 
-    for name in ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener", "\\u0064isconnect"] {
+    for name in
+        ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener", "\\u0064isconnect"]
+    {
         let mut mallory = SocketIo::connected(picket.socketio_caller("198.51.100.7").comes_in().await).await;
         mallory.says(&format!(r#"42["{name}","x"]"#)).await;
         closes(&mut mallory.client, name).await;
@@ -100,7 +130,8 @@ async fn s06_reserved_event_names_close() {
 #[tokio::test]
 async fn s15_whoever_does_not_connect_in_time_is_closed_and_so_is_the_upstream() {
     let upstream = Upstream::engine_io().await;
-    let picket = Picket::guarding_socketio(&upstream).node(json!({ "limits": { "connectTimeoutMs": 400 } })).start().await;
+    let picket =
+        Picket::guarding_socketio(&upstream).node(json!({ "limits": { "connectTimeoutMs": 400 } })).start().await;
 
     let mut silent = SocketIo::opened(picket.socketio_caller("198.51.100.7").comes_in().await).await;
     closes(&mut silent.client, "no CONNECT").await;
@@ -115,10 +146,25 @@ async fn s15_whoever_does_not_connect_in_time_is_closed_and_so_is_the_upstream()
 #[tokio::test]
 async fn s18_a_name_is_on_the_list_or_not_after_decoding_and_to_the_letter() {
     let upstream = Upstream::engine_io().await;
-    let picket = Picket::guarding_socketio(&upstream).patient().policy(json!({ "validation": { "allowedEventTypes": CHAT_ONLY } })).start().await;
+    let picket = Picket::guarding_socketio(&upstream)
+        .patient()
+        .policy(json!({ "validation": { "allowedEventTypes": CHAT_ONLY } }))
+        .start()
+        .await;
     let mut mallory = SocketIo::connected(picket.socketio_caller("198.51.100.7").comes_in().await).await;
 
-    for name in ["Chat:send", "CHAT:SEND", "chat:send ", " chat:send", "chat:send\\u0000", "chat:send\\u0000x", "chat:sen", "chat:sendx", "chat\\uff1asend", ""] {
+    for name in [
+        "Chat:send",
+        "CHAT:SEND",
+        "chat:send ",
+        " chat:send",
+        "chat:send\\u0000",
+        "chat:send\\u0000x",
+        "chat:sen",
+        "chat:sendx",
+        "chat\\uff1asend",
+        "",
+    ] {
         mallory.says(&format!(r#"42["{name}","bypass"]"#)).await;
         mallory.hears_refusal("unknown_event").await;
     }
@@ -139,7 +185,11 @@ async fn a_refused_event_is_answered_with_an_error_event_and_through_its_acknowl
 
     mallory.says(r#"42["admin:drop"]"#).await;
     let refusal = mallory.hears_refusal("unknown_event").await;
-    assert_eq!((&refusal["message"], &refusal["event"]), (&json!("Event rejected by security policy"), &json!("admin:drop")), "{refusal}");
+    assert_eq!(
+        (&refusal["message"], &refusal["event"]),
+        (&json!("Event rejected by security policy"), &json!("admin:drop")),
+        "{refusal}"
+    );
 
     mallory.says(r#"4231["admin:drop"]"#).await;
     let acknowledgement = mallory.hears("4331").await;
@@ -154,7 +204,11 @@ async fn a_refused_event_is_answered_with_an_error_event_and_through_its_acknowl
 #[tokio::test]
 async fn a_token_comes_with_connect_and_a_bad_one_is_a_connect_error() {
     let upstream = Upstream::engine_io().await;
-    let picket = Picket::guarding_socketio(&upstream).issuer(issuer()).policy(json!({ "validation": { "requireAuthentication": ["chat:send"] } })).start().await;
+    let picket = Picket::guarding_socketio(&upstream)
+        .issuer(issuer())
+        .policy(json!({ "validation": { "requireAuthentication": ["chat:send"] } }))
+        .start()
+        .await;
 
     let connect = format!("40{}", json!({ "token": Token::of("alice").signed() }));
     let mut alice = SocketIo::connected_with(picket.socketio_caller("198.51.100.7").comes_in().await, &connect).await;
@@ -226,7 +280,8 @@ async fn r17_a_packet_type_that_is_no_ascii_closes_and_panics_nowhere() {
 #[tokio::test]
 async fn whoever_leaves_every_namespace_has_to_connect_again_in_time() {
     let upstream = Upstream::engine_io().await;
-    let picket = Picket::guarding_socketio(&upstream).node(json!({ "limits": { "connectTimeoutMs": 400 } })).start().await;
+    let picket =
+        Picket::guarding_socketio(&upstream).node(json!({ "limits": { "connectTimeoutMs": 400 } })).start().await;
 
     let mut mallory = SocketIo::connected(picket.socketio_caller("198.51.100.7").comes_in().await).await;
     mallory.says("41").await;

@@ -63,7 +63,8 @@ pub(super) async fn last_day(api: &Api, now: Timestamp) -> Result<Analytics, Sto
 /// counted by whole minutes
 pub(super) async fn over(api: &Api, span: Span) -> Result<Analytics, StoreError> {
     let bucket = bucket(span.until.since(span.since));
-    let Summary { total, by_type, by_severity, by_reason, top_addresses, buckets } = api.store.summary(span, bucket, TOP_MAX).await?;
+    let Summary { total, by_type, by_severity, by_reason, top_addresses, buckets } =
+        api.store.summary(span, bucket, TOP_MAX).await?;
     Ok(Analytics {
         total,
         event_counts: by_type.into_iter().map(|(kind, count)| (kind.as_str(), count)).collect(),
@@ -99,7 +100,8 @@ mod tests {
     #[test]
     fn a_series_has_a_point_for_every_moment_and_never_too_many() {
         for span in [1, 3_600, 86_400, 7 * 86_400, 30 * 86_400, 100 * 365 * 86_400] {
-            let (since, until) = (Timestamp::from_millis(1_000_000_000_007), Timestamp::from_millis(1_000_000_000_007 + span * 1000));
+            let (since, until) =
+                (Timestamp::from_millis(1_000_000_000_007), Timestamp::from_millis(1_000_000_000_007 + span * 1000));
             let bucket = millis(bucket(until.since(since)));
             let points = without_gaps(Vec::new(), Span { since, until }, bucket);
             assert!((1..=121).contains(&points.len()), "{span}: {}", points.len());

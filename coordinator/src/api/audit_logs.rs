@@ -27,7 +27,8 @@ pub(super) struct Logs {
 pub(super) async fn get(State(api): Shared, _: Caller, mut query: Query) -> Answer<Logs> {
     let filter = filter(&mut query);
     let limit = query.take("limit", input::number(1, LIMIT_MAX)).unwrap_or(LIMIT_DEFAULT);
-    let cursor = query.take("cursor", |text| Cursor::decode(text).ok_or_else(|| "is not a cursor of an earlier page".to_owned()));
+    let cursor = query
+        .take("cursor", |text| Cursor::decode(text).ok_or_else(|| "is not a cursor of an earlier page".to_owned()));
     query.finish()?;
     let page = api.store.page(&filter, cursor.as_ref(), limit).await?;
     let total = api.store.total(&filter).await?;

@@ -42,7 +42,12 @@ pub(super) struct Blocked {
     version: u64,
 }
 
-pub(super) async fn post(State(api): Shared, caller: Caller, _: NoQuery, Input(input): Input<BlockIp>) -> Answer<Blocked> {
+pub(super) async fn post(
+    State(api): Shared,
+    caller: Caller,
+    _: NoQuery,
+    Input(input): Input<BlockIp>,
+) -> Answer<Blocked> {
     let network = input::network(&input.ip).map_err(|message| Problem::mistake("ip", message))?;
     let objection = objection(network, &caller, &api.policy.current(), &api);
     if let Some(objection) = objection.filter(|_| !input.force) {
@@ -59,7 +64,8 @@ pub(super) async fn post(State(api): Shared, caller: Caller, _: NoQuery, Input(i
     };
     let version = api.state.blocks.put(block.clone()).await?;
     api.record(EventType::IpBlocked, Severity::High, &caller, "address blocked", |record| {
-        let record = details(record, network, &caller, &block.reason).with("forced", input.force && objection.is_some());
+        let record =
+            details(record, network, &caller, &block.reason).with("forced", input.force && objection.is_some());
         match input.duration_ms {
             Some(millis) => record.with("durationMs", millis),
             None => record,
@@ -80,7 +86,8 @@ pub(super) fn shown(network: IpNet) -> String {
 
 /// why a block is most likely a mistake
 fn objection(network: IpNet, caller: &Caller, rules: &Rules, api: &Api) -> Option<&'static str> {
-    let loopback = [IpNet::from(IpAddr::V6(Ipv6Addr::LOCALHOST)), IpNet::new_assert(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), 8)];
+    let loopback =
+        [IpNet::from(IpAddr::V6(Ipv6Addr::LOCALHOST)), IpNet::new_assert(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), 8)];
     let widest = if network.addr().is_ipv4() { WIDEST_V4 } else { WIDEST_V6 };
     let touches = |others: &[IpNet]| others.iter().any(|other| other.contains(&network) || network.contains(other));
     if network.addr().is_unspecified() || network.prefix_len() < widest {

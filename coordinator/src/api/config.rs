@@ -43,7 +43,13 @@ pub(super) async fn get(State(api): Shared, _: Caller, _: NoQuery) -> Result<Res
     show(&api, current.policy, current.version).await
 }
 
-pub(super) async fn put(State(api): Shared, caller: Caller, mut query: Query, headers: HeaderMap, JsonValue(patch): JsonValue) -> Result<Response, Problem> {
+pub(super) async fn put(
+    State(api): Shared,
+    caller: Caller,
+    mut query: Query,
+    headers: HeaderMap,
+    JsonValue(patch): JsonValue,
+) -> Result<Response, Problem> {
     let dry_run = query.take("dryRun", input::boolean).unwrap_or(false);
     query.finish()?;
     if !patch.is_object() {
@@ -78,7 +84,8 @@ pub(super) async fn change(
         }
         let seen = (current.version > 0).then_some(current.version);
         let now = api.clock.now();
-        if let Published::Version(version) = api.state.policies.publish(policy.clone(), seen, &caller.name, now).await? {
+        if let Published::Version(version) = api.state.policies.publish(policy.clone(), seen, &caller.name, now).await?
+        {
             record(api, caller, message, &current, &policy, version);
             return Ok(PolicyVersion { version, policy, by: caller.name.clone(), at: now });
         }
@@ -87,7 +94,11 @@ pub(super) async fn change(
 }
 
 /// the version in force, and what would take its place; or every mistake in that
-async fn judge(api: &Api, expected: Option<u64>, make: impl Fn(&Policy) -> Result<Policy, Problem>) -> Result<(PolicyVersion, Policy), Problem> {
+async fn judge(
+    api: &Api,
+    expected: Option<u64>,
+    make: impl Fn(&Policy) -> Result<Policy, Problem>,
+) -> Result<(PolicyVersion, Policy), Problem> {
     let current = current(api).await?;
     if expected.is_some_and(|expected| expected != current.version) {
         return Err(Problem::new(StatusCode::PRECONDITION_FAILED, format!("version {} is in force", current.version)));
@@ -118,7 +129,8 @@ async fn current(api: &Api) -> Result<PolicyVersion, Problem> {
 
 async fn show(api: &Api, policy: Policy, version: u64) -> Result<Response, Problem> {
     let nodes = api.state.nodes.nodes(api.clock.now()).await?;
-    let nodes: Vec<_> = nodes.into_iter().map(|node| NodePolicy { id: node.id, policy_version: node.policy_version }).collect();
+    let nodes: Vec<_> =
+        nodes.into_iter().map(|node| NodePolicy { id: node.id, policy_version: node.policy_version }).collect();
     let applied = nodes.iter().all(|node| node.policy_version >= version);
     Ok(([(ETAG, format!("\"{version}\""))], Success(InForce { policy, version, applied, nodes })).into_response())
 }
@@ -132,7 +144,10 @@ fn expected_version(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
     if text == "*" {
         return Ok(None);
     }
-    let number = text.trim_matches('"').parse().map_err(|_| Problem::bad_request("If-Match must be a version, as in If-Match: \"7\""))?;
+    let number = text
+        .trim_matches('"')
+        .parse()
+        .map_err(|_| Problem::bad_request("If-Match must be a version, as in If-Match: \"7\""))?;
     Ok(Some(number))
 }
 

@@ -8,7 +8,8 @@ pub(super) fn line<'a>(cells: impl IntoIterator<Item = &'a str>) -> String {
 
 fn cell(text: &str) -> String {
     // A spreadsheet runs what starts so; the quote makes it text (OWASP, CSV injection).
-    let safe = if text.starts_with(['=', '+', '-', '@', '\t', '\r', '\n']) { format!("'{text}") } else { text.to_owned() };
+    let safe =
+        if text.starts_with(['=', '+', '-', '@', '\t', '\r', '\n']) { format!("'{text}") } else { text.to_owned() };
     if safe.contains(['"', ',', '\r', '\n', ';', '\'']) { format!("\"{}\"", safe.replace('"', "\"\"")) } else { safe }
 }
 

@@ -56,7 +56,11 @@ pub(super) async fn get(State(api): Shared, _: Caller, mut query: Query) -> Resu
         Format::Csv => ("text/csv; charset=utf-8", "attachment; filename=\"picket-audit.csv\""),
     };
     let export = Export { store: api.store.clone(), filter, format, next: Next::First, _slot: slot };
-    Ok(([(CONTENT_TYPE, kind), (CONTENT_DISPOSITION, name)], Body::from_stream(stream::try_unfold(export, Export::advance))).into_response())
+    Ok((
+        [(CONTENT_TYPE, kind), (CONTENT_DISPOSITION, name)],
+        Body::from_stream(stream::try_unfold(export, Export::advance)),
+    )
+        .into_response())
 }
 
 struct Export {
@@ -90,7 +94,19 @@ impl Export {
         match self.format {
             Format::Ndjson => String::new(),
             Format::Csv => csv::line([
-                "id", "timestamp", "eventType", "severity", "ip", "message", "socketId", "userId", "eventName", "route", "node", "reason", "metadata",
+                "id",
+                "timestamp",
+                "eventType",
+                "severity",
+                "ip",
+                "message",
+                "socketId",
+                "userId",
+                "eventName",
+                "route",
+                "node",
+                "reason",
+                "metadata",
             ]),
         }
     }
@@ -105,7 +121,11 @@ impl Export {
 
 fn csv_line(record: &AuditRecord) -> String {
     let text = |field: &Option<String>| field.clone().unwrap_or_default();
-    let metadata = if record.metadata.is_empty() { String::new() } else { serde_json::to_string(&record.metadata).unwrap_or_default() };
+    let metadata = if record.metadata.is_empty() {
+        String::new()
+    } else {
+        serde_json::to_string(&record.metadata).unwrap_or_default()
+    };
     let cells = [
         record.id.clone(),
         record.timestamp.to_string(),

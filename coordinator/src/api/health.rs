@@ -1,8 +1,8 @@
 //! `GET /health`: a word for everybody, the whole for callers with a credential. 503 when it cannot serve.
 
+use axum::Json;
 use axum::extract::{Extension, State};
 use axum::response::{IntoResponse, Response};
-use axum::Json;
 use http::StatusCode;
 use picket_shared::state::{Mode, NodeStatus, StateError};
 use serde::Serialize;
@@ -68,9 +68,17 @@ struct Findings {
     store: Result<(), StoreError>,
 }
 
-pub(super) async fn get(State(api): Shared, caller: Option<Extension<Caller>>, _: NoQuery) -> Result<Response, Problem> {
+pub(super) async fn get(
+    State(api): Shared,
+    caller: Option<Extension<Caller>>,
+    _: NoQuery,
+) -> Result<Response, Problem> {
     let now = api.clock.now();
-    let findings = Findings { nodes: api.state.nodes.nodes(now).await, lag: api.state.audit.lag().await, store: api.store.check().await };
+    let findings = Findings {
+        nodes: api.state.nodes.nodes(now).await,
+        lag: api.state.audit.lag().await,
+        store: api.store.check().await,
+    };
     let serves = findings.nodes.is_ok() && findings.lag.is_ok() && findings.store.is_ok();
     let health = judge(&api, findings);
     let code = if serves { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
@@ -85,24 +93,40 @@ fn judge(api: &Api, findings: Findings) -> Health {
     let mut issues = Vec::new();
     if let Err(error) = &findings.store {
         tracing::warn!(error = error as &dyn std::error::Error, "audit store not healthy");
-        issues.push(Issue { status: Status::Degraded, kind: "store", message: "the audit store is not available".to_owned() });
+        issues.push(Issue {
+            status: Status::Degraded,
+            kind: "store",
+            message: "the audit store is not available".to_owned(),
+        });
     }
     let (reachable, nodes) = match findings.nodes {
         Ok(nodes) => (true, nodes),
         Err(_) => (false, Vec::new()),
     };
     if !reachable || findings.lag.is_err() {
-        issues.push(Issue { status: Status::Degraded, kind: "state", message: "the shared state is not reachable".to_owned() });
+        issues.push(Issue {
+            status: Status::Degraded,
+            kind: "state",
+            message: "the shared state is not reachable".to_owned(),
+        });
     }
     for node in nodes.iter().filter(|node| node.mode == Mode::Degraded) {
-        issues.push(Issue { status: Status::Degraded, kind: "node", message: format!("node {} decides without the shared state", node.id) });
+        issues.push(Issue {
+            status: Status::Degraded,
+            kind: "node",
+            message: format!("node {} decides without the shared state", node.id),
+        });
     }
     if reachable && nodes.is_empty() && now.since(api.started) > NODES_APPEAR_WITHIN {
         issues.push(Issue { status: Status::Warning, kind: "nodes", message: "no node is alive".to_owned() });
     }
     let lag = findings.lag.ok();
     if let Some(lag) = lag.filter(|lag| *lag > AUDIT_LAG_MAX) {
-        issues.push(Issue { status: Status::Warning, kind: "auditLag", message: format!("{lag} audit records wait to be stored") });
+        issues.push(Issue {
+            status: Status::Warning,
+            kind: "auditLag",
+            message: format!("{lag} audit records wait to be stored"),
+        });
     }
     let list = nodes.iter().cloned().map(Node::from).collect();
     let metrics = ClusterMetrics::of(nodes, now);
@@ -135,14 +159,24 @@ fn beyond_thresholds(api: &Api, metrics: &ClusterMetrics) -> Vec<Issue> {
     let mut issues = Vec::new();
     let connections = metrics.active_connections();
     if connections > thresholds.high_connection_count {
-        issues.push(warn("highConnectionCount", format!("{connections} open connections, above {}", thresholds.high_connection_count)));
+        issues.push(warn(
+            "highConnectionCount",
+            format!("{connections} open connections, above {}", thresholds.high_connection_count),
+        ));
     }
     if minute.events > thresholds.high_message_rate {
-        issues.push(warn("highMessageRate", format!("{} events in the last minute, above {}", minute.events, thresholds.high_message_rate)));
+        issues.push(warn(
+            "highMessageRate",
+            format!("{} events in the last minute, above {}", minute.events, thresholds.high_message_rate),
+        ));
     }
     if minute.error_rate() > thresholds.error_rate {
         let percent = |rate: f64| format!("{:.1} %", rate * 100.0);
-        let message = format!("{} of events and attempts refused in the last minute, above {}", percent(minute.error_rate()), percent(thresholds.error_rate));
+        let message = format!(
+            "{} of events and attempts refused in the last minute, above {}",
+            percent(minute.error_rate()),
+            percent(thresholds.error_rate)
+        );
         issues.push(warn("errorRate", message));
     }
     issues

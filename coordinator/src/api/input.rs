@@ -95,10 +95,14 @@ impl<S: Send + Sync> FromRequest<S> for JsonValue {
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
         let bytes = Bytes::from_request(request, state).await.map_err(|rejection| match rejection.status() {
-            StatusCode::PAYLOAD_TOO_LARGE => Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 1 MiB"),
+            StatusCode::PAYLOAD_TOO_LARGE => {
+                Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 1 MiB")
+            }
             _ => Problem::bad_request("the body cannot be read"),
         })?;
-        serde_json::from_slice(&bytes).map(JsonValue).map_err(|error| Problem::bad_request(format!("the body is not JSON: {error}")))
+        serde_json::from_slice(&bytes)
+            .map(JsonValue)
+            .map_err(|error| Problem::bad_request(format!("the body is not JSON: {error}")))
     }
 }
 
@@ -119,7 +123,8 @@ impl<S: Send + Sync, T: DeserializeOwned + JsonSchema> FromRequest<S> for Input<
 }
 
 pub(crate) fn network(text: &str) -> Result<IpNet, String> {
-    address::parse_network(text).ok_or_else(|| "must be an address or a prefix such as 192.0.2.0/24 or 2001:db8::/32".to_owned())
+    address::parse_network(text)
+        .ok_or_else(|| "must be an address or a prefix such as 192.0.2.0/24 or 2001:db8::/32".to_owned())
 }
 
 pub(crate) fn single_address(text: &str) -> Result<IpAddr, String> {
@@ -127,7 +132,8 @@ pub(crate) fn single_address(text: &str) -> Result<IpAddr, String> {
 }
 
 pub(crate) fn time(text: &str) -> Result<Timestamp, String> {
-    Timestamp::parse_rfc3339(text).ok_or_else(|| "must be a time such as 2026-01-31T12:00:00Z (RFC 3339; write + as %2B)".to_owned())
+    Timestamp::parse_rfc3339(text)
+        .ok_or_else(|| "must be a time such as 2026-01-31T12:00:00Z (RFC 3339; write + as %2B)".to_owned())
 }
 
 /// a number from `least` to `most`
@@ -139,7 +145,10 @@ pub(crate) fn number(least: u32, most: u32) -> impl FnOnce(&str) -> Result<u32, 
 }
 
 /// one of the values of an enum
-pub(crate) fn one_of<T: Copy>(all: impl IntoIterator<Item = T> + Clone, name: impl Fn(T) -> &'static str) -> impl FnOnce(&str) -> Result<T, String> {
+pub(crate) fn one_of<T: Copy>(
+    all: impl IntoIterator<Item = T> + Clone,
+    name: impl Fn(T) -> &'static str,
+) -> impl FnOnce(&str) -> Result<T, String> {
     move |text| {
         let found = all.clone().into_iter().find(|value| name(*value) == text);
         found.ok_or_else(|| format!("must be one of {}", all.into_iter().map(name).collect::<Vec<_>>().join(", ")))

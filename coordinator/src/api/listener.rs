@@ -50,7 +50,10 @@ pub(super) async fn serve(listener: TcpListener, router: Router, tasks: Tasks) {
     }
 }
 
-async fn accept(listener: &TcpListener, slots: &Arc<Semaphore>) -> Option<(tokio::sync::OwnedSemaphorePermit, TcpStream, SocketAddr)> {
+async fn accept(
+    listener: &TcpListener,
+    slots: &Arc<Semaphore>,
+) -> Option<(tokio::sync::OwnedSemaphorePermit, TcpStream, SocketAddr)> {
     let slot = slots.clone().acquire_owned().await.ok()?;
     match listener.accept().await {
         Ok((stream, peer)) => Some((slot, stream, peer)),
@@ -68,7 +71,11 @@ async fn converse(stream: TcpStream, peer: SocketAddr, router: Router, stopped: 
         router.clone().oneshot(request)
     });
     let mut protocol = http1::Builder::new();
-    protocol.timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN).max_headers(HEADERS_MAX).max_buf_size(BUFFER_BYTES_MAX);
+    protocol
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_WITHIN)
+        .max_headers(HEADERS_MAX)
+        .max_buf_size(BUFFER_BYTES_MAX);
     let connection = protocol.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
     let ended = tokio::select! {

@@ -43,6 +43,7 @@ pub(super) async fn post(
     let answer = LoggedIn { name: caller.name, ends: session.ends };
     api.gate.sessions.close(&headers);
     let id = api.gate.sessions.open(session, now);
-    let cookie = cookie(&id, SESSION_LIFE, &headers).ok_or_else(|| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "no session"))?;
+    let cookie = cookie(&id, SESSION_LIFE, &headers)
+        .ok_or_else(|| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "no session"))?;
     Ok(([(SET_COOKIE, cookie)], Success(answer)).into_response())
 }

@@ -18,8 +18,15 @@ use super::{Shared, Success};
 #[serde(deny_unknown_fields)]
 pub(super) struct Logout {}
 
-pub(super) async fn post(State(api): Shared, _: Caller, headers: HeaderMap, _: NoQuery, Input(input): Input<Logout>) -> Result<Response, Problem> {
+pub(super) async fn post(
+    State(api): Shared,
+    _: Caller,
+    headers: HeaderMap,
+    _: NoQuery,
+    Input(input): Input<Logout>,
+) -> Result<Response, Problem> {
     api.gate.sessions.close(&headers);
-    let cookie = cookie("", Duration::ZERO, &headers).ok_or_else(|| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "no session"))?;
+    let cookie = cookie("", Duration::ZERO, &headers)
+        .ok_or_else(|| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "no session"))?;
     Ok(([(SET_COOKIE, cookie)], Success(input)).into_response())
 }

@@ -38,7 +38,11 @@ impl ClusterMetrics {
         let mut traffic = TrafficSnapshot::default();
         nodes.iter().for_each(|node| traffic += node.traffic);
         let last_updated = nodes.iter().map(|node| node.last_seen).max().unwrap_or(now);
-        let nodes = nodes.into_iter().map(|node| NodeMetrics { id: node.id, traffic: node.traffic, last_updated: node.last_seen });
+        let nodes = nodes.into_iter().map(|node| NodeMetrics {
+            id: node.id,
+            traffic: node.traffic,
+            last_updated: node.last_seen,
+        });
         ClusterMetrics { traffic, last_updated, nodes: nodes.collect() }
     }
 

@@ -80,8 +80,16 @@ type Shared = State<Arc<Api>>;
 
 impl Api {
     /// records what an administrator did
-    fn record(&self, kind: EventType, severity: Severity, caller: &Caller, message: &str, details: impl FnOnce(AuditRecord) -> AuditRecord) {
-        let record = AuditRecord::new(kind, severity, caller.address, message, self.clock.now()).with("actor", caller.name.as_str());
+    fn record(
+        &self,
+        kind: EventType,
+        severity: Severity,
+        caller: &Caller,
+        message: &str,
+        details: impl FnOnce(AuditRecord) -> AuditRecord,
+    ) {
+        let record = AuditRecord::new(kind, severity, caller.address, message, self.clock.now())
+            .with("actor", caller.name.as_str());
         self.outbox.record(AuditRecord { node: Some(self.id.clone()), ..details(record) });
     }
 }
@@ -115,7 +123,9 @@ fn router(api: Arc<Api>) -> Router {
     pages
         .nest("/api/security", security)
         .fallback(async || Problem::not_found("there is nothing at this path"))
-        .method_not_allowed_fallback(async || Problem::new(http::StatusCode::METHOD_NOT_ALLOWED, "this path does not take this method"))
+        .method_not_allowed_fallback(async || {
+            Problem::new(http::StatusCode::METHOD_NOT_ALLOWED, "this path does not take this method")
+        })
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(middleware::from_fn_with_state(api.clone(), auth::authenticate))
         .layer(middleware::from_fn_with_state(api.clone(), guard::guard))

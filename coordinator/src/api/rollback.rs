@@ -26,7 +26,12 @@ pub(super) struct RolledBack {
     restored: u64,
 }
 
-pub(super) async fn post(State(api): Shared, caller: Caller, _: NoQuery, Input(input): Input<Rollback>) -> Answer<RolledBack> {
+pub(super) async fn post(
+    State(api): Shared,
+    caller: Caller,
+    _: NoQuery,
+    Input(input): Input<Rollback>,
+) -> Answer<RolledBack> {
     let history = api.state.policies.history(VERSIONS_MAX).await?;
     let earlier = history.into_iter().find(|version| version.version == input.version);
     let earlier = earlier.ok_or_else(|| Problem::not_found(format!("version {} is not kept", input.version)))?;

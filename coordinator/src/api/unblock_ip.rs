@@ -31,12 +31,19 @@ pub(super) struct Unblocked {
     ip: String,
 }
 
-pub(super) async fn post(State(api): Shared, caller: Caller, _: NoQuery, Input(input): Input<UnblockIp>) -> Answer<Unblocked> {
+pub(super) async fn post(
+    State(api): Shared,
+    caller: Caller,
+    _: NoQuery,
+    Input(input): Input<UnblockIp>,
+) -> Answer<Unblocked> {
     let network = input::network(&input.ip).map_err(|message| Problem::mistake("ip", message))?;
     let lifted = lift(&api, network).await?;
     api.enforcement.reset(lifted);
     let reason = printable(input.reason.as_deref().unwrap_or_default(), REASON_BYTES_MAX);
-    api.record(EventType::IpUnblocked, Severity::Medium, &caller, "address unblocked", |record| details(record, lifted, &caller, &reason));
+    api.record(EventType::IpUnblocked, Severity::Medium, &caller, "address unblocked", |record| {
+        details(record, lifted, &caller, &reason)
+    });
     Ok(Success(Unblocked { ip: shown(lifted) }))
 }
 
@@ -45,7 +52,9 @@ async fn lift(api: &Api, network: IpNet) -> Result<IpNet, Problem> {
     let now = api.clock.now();
     let subject = AddressKey::of(network.addr()).network();
     let is_address = network.prefix_len() == network.max_prefix_len();
-    for candidate in [Some(network), Some(subject).filter(|subject| is_address && *subject != network)].into_iter().flatten() {
+    for candidate in
+        [Some(network), Some(subject).filter(|subject| is_address && *subject != network)].into_iter().flatten()
+    {
         if api.state.blocks.lift(candidate, now).await? {
             return Ok(candidate);
         }

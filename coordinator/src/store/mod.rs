@@ -8,9 +8,9 @@ mod queries;
 pub use filter::{Cursor, Filter};
 
 use ipnet::IpNet;
+use sqlx::SqlSafeStr;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::SqlSafeStr;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::net::IpAddr;
@@ -127,7 +127,8 @@ impl AuditStore {
             // With a write-ahead log a power cut may lose the last commits, never the file; the audit log holds what is not acknowledged.
             .synchronous(SqliteSynchronous::Normal)
             .busy_timeout(WAIT_MAX);
-        let writer = SqlitePoolOptions::new().max_connections(1).acquire_timeout(WAIT_MAX).connect_with(options.clone()).await?;
+        let writer =
+            SqlitePoolOptions::new().max_connections(1).acquire_timeout(WAIT_MAX).connect_with(options.clone()).await?;
         migrations().run(&writer).await?;
         let readers = SqlitePoolOptions::new().max_connections(READERS_MAX).acquire_timeout(WAIT_MAX);
         let readers = readers.connect_with(options.read_only(true)).await?;
@@ -143,7 +144,9 @@ impl AuditStore {
             let is_new = queries::insert(&mut transaction, record).await?;
             new.push(is_new);
             if is_new {
-                *counts.entry((minute(record.timestamp), record.event_type, record.severity, record.reason)).or_default() += 1;
+                *counts
+                    .entry((minute(record.timestamp), record.event_type, record.severity, record.reason))
+                    .or_default() += 1;
             }
         }
         for (key, count) in counts {

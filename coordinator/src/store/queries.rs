@@ -12,7 +12,8 @@ use picket_shared::reason::Reason;
 use super::filter::{address_key, address_of, like_pattern};
 use super::{Cursor, Filter, Span};
 
-const COLUMNS: &str = "id, timestamp, event_type, severity, ip, message, socket_id, user_id, event_name, route, node, reason, metadata";
+const COLUMNS: &str =
+    "id, timestamp, event_type, severity, ip, message, socket_id, user_id, event_name, route, node, reason, metadata";
 
 /// stores a record; false if it is there already
 pub(super) async fn insert(connection: &mut SqliteConnection, record: &AuditRecord) -> sqlx::Result<bool> {
@@ -40,7 +41,12 @@ pub(super) async fn insert(connection: &mut SqliteConnection, record: &AuditReco
 }
 
 /// up to `limit` records after `cursor`, newest first
-pub(super) async fn page(connection: &mut SqliteConnection, filter: &Filter, cursor: Option<&Cursor>, limit: u32) -> sqlx::Result<Vec<AuditRecord>> {
+pub(super) async fn page(
+    connection: &mut SqliteConnection,
+    filter: &Filter,
+    cursor: Option<&Cursor>,
+    limit: u32,
+) -> sqlx::Result<Vec<AuditRecord>> {
     let mut query = QueryBuilder::new(format!("SELECT {COLUMNS} FROM audit"));
     restrict(&mut query, filter, cursor);
     query.push(" ORDER BY timestamp DESC, id DESC LIMIT ").push_bind(i64::from(limit));
@@ -65,7 +71,11 @@ pub(super) async fn count(connection: &mut SqliteConnection, filter: &Filter, ca
 pub(super) type CountKey = (Timestamp, EventType, Severity, Option<Reason>);
 
 /// adds to a minute's count
-pub(super) async fn count_up(connection: &mut SqliteConnection, (minute, kind, severity, reason): CountKey, count: u64) -> sqlx::Result<()> {
+pub(super) async fn count_up(
+    connection: &mut SqliteConnection,
+    (minute, kind, severity, reason): CountKey,
+    count: u64,
+) -> sqlx::Result<()> {
     sqlx::query(
         "INSERT INTO audit_counts (minute, event_type, severity, reason, count) VALUES (?, ?, ?, ?, ?)
          ON CONFLICT (minute, event_type, severity, reason) DO UPDATE SET count = count + excluded.count",
@@ -80,17 +90,26 @@ pub(super) async fn count_up(connection: &mut SqliteConnection, (minute, kind, s
     .map(drop)
 }
 
-pub(super) async fn counts_by_type(connection: &mut SqliteConnection, span: Span) -> sqlx::Result<Vec<(EventType, u64)>> {
+pub(super) async fn counts_by_type(
+    connection: &mut SqliteConnection,
+    span: Span,
+) -> sqlx::Result<Vec<(EventType, u64)>> {
     let rows = counted(connection, "event_type", span).await?;
     rows.iter().map(|row| Ok((parsed(row, 0, EventType::parse)?, unsigned(row, 1)?))).collect()
 }
 
-pub(super) async fn counts_by_severity(connection: &mut SqliteConnection, span: Span) -> sqlx::Result<Vec<(Severity, u64)>> {
+pub(super) async fn counts_by_severity(
+    connection: &mut SqliteConnection,
+    span: Span,
+) -> sqlx::Result<Vec<(Severity, u64)>> {
     let rows = counted(connection, "severity", span).await?;
     rows.iter().map(|row| Ok((severity(row, 0)?, unsigned(row, 1)?))).collect()
 }
 
-pub(super) async fn counts_by_reason(connection: &mut SqliteConnection, span: Span) -> sqlx::Result<Vec<(String, u64)>> {
+pub(super) async fn counts_by_reason(
+    connection: &mut SqliteConnection,
+    span: Span,
+) -> sqlx::Result<Vec<(String, u64)>> {
     let rows = counted(connection, "reason", span).await?;
     let named = rows.iter().map(|row| Ok((row.try_get::<String, _>(0)?, unsigned(row, 1)?)));
     named.filter(|row| row.as_ref().map_or(true, |(reason, _): &(String, u64)| !reason.is_empty())).collect()
@@ -104,7 +123,11 @@ async fn counted(connection: &mut SqliteConnection, column: &'static str, span: 
 }
 
 /// counts by bucket of `bucket_ms` milliseconds and kind, oldest first
-pub(super) async fn series(connection: &mut SqliteConnection, span: Span, bucket_ms: u64) -> sqlx::Result<Vec<(Timestamp, EventType, u64)>> {
+pub(super) async fn series(
+    connection: &mut SqliteConnection,
+    span: Span,
+    bucket_ms: u64,
+) -> sqlx::Result<Vec<(Timestamp, EventType, u64)>> {
     let width = i64::try_from(bucket_ms).unwrap_or(i64::MAX).max(1);
     let mut query = QueryBuilder::new("SELECT minute / ");
     query.push_bind(width).push(" * ").push_bind(width).push(" AS bucket, event_type, SUM(count) FROM audit_counts");
@@ -115,7 +138,11 @@ pub(super) async fn series(connection: &mut SqliteConnection, span: Span, bucket
 }
 
 /// the addresses with the most records, most first
-pub(super) async fn busiest_addresses(connection: &mut SqliteConnection, span: Span, limit: u32) -> sqlx::Result<Vec<(IpAddr, u64)>> {
+pub(super) async fn busiest_addresses(
+    connection: &mut SqliteConnection,
+    span: Span,
+    limit: u32,
+) -> sqlx::Result<Vec<(IpAddr, u64)>> {
     let mut query = QueryBuilder::new("SELECT ip, COUNT(*) AS records FROM audit");
     within(&mut query, "timestamp", span);
     query.push(" GROUP BY ip ORDER BY records DESC, ip LIMIT ").push_bind(i64::from(limit));
@@ -130,23 +157,32 @@ fn within(query: &mut QueryBuilder<Sqlite>, column: &'static str, span: Span) {
 
 /// deletes the counts of minutes before
 pub(super) async fn delete_counts(connection: &mut SqliteConnection, before: Timestamp) -> sqlx::Result<u64> {
-    let done = sqlx::query("DELETE FROM audit_counts WHERE minute < ?").bind(stored_time(before)).execute(connection).await?;
+    let done =
+        sqlx::query("DELETE FROM audit_counts WHERE minute < ?").bind(stored_time(before)).execute(connection).await?;
     Ok(done.rows_affected())
 }
 
 /// users seen, the most recent first
-pub(super) async fn users(connection: &mut SqliteConnection, filter: &Filter, limit: u32) -> sqlx::Result<Vec<(String, Timestamp)>> {
+pub(super) async fn users(
+    connection: &mut SqliteConnection,
+    filter: &Filter,
+    limit: u32,
+) -> sqlx::Result<Vec<(String, Timestamp)>> {
     let mut query = QueryBuilder::new("SELECT user_id, MAX(timestamp) AS seen FROM audit");
     restrict(&mut query, filter, None);
     let already = filter != &Filter::default();
-    query.push(if already { " AND " } else { " WHERE " }).push("user_id IS NOT NULL GROUP BY user_id ORDER BY seen DESC LIMIT ");
+    query
+        .push(if already { " AND " } else { " WHERE " })
+        .push("user_id IS NOT NULL GROUP BY user_id ORDER BY seen DESC LIMIT ");
     query.push_bind(i64::from(limit));
     query.build().fetch_all(connection).await?.iter().map(|row| Ok((row.try_get(0)?, time(row, 1)?))).collect()
 }
 
 /// how many rows the table can hold at most; exact while nothing but the oldest is deleted
 pub(super) async fn rows_at_most(connection: &mut SqliteConnection) -> sqlx::Result<u64> {
-    let row = sqlx::query("SELECT COALESCE((SELECT MAX(rowid) FROM audit) - (SELECT MIN(rowid) FROM audit) + 1, 0)").fetch_one(connection).await?;
+    let row = sqlx::query("SELECT COALESCE((SELECT MAX(rowid) FROM audit) - (SELECT MIN(rowid) FROM audit) + 1, 0)")
+        .fetch_one(connection)
+        .await?;
     unsigned(&row, 0)
 }
 
@@ -186,7 +222,11 @@ fn restrict(query: &mut QueryBuilder<Sqlite>, filter: &Filter, cursor: Option<&C
         if network.prefix_len() == network.max_prefix_len() {
             query.push(" = ").push_bind(address_key(network.addr()));
         } else {
-            query.push(" BETWEEN ").push_bind(address_key(network.network())).push(" AND ").push_bind(address_key(network.broadcast()));
+            query
+                .push(" BETWEEN ")
+                .push_bind(address_key(network.network()))
+                .push(" AND ")
+                .push_bind(address_key(network.broadcast()));
         }
     }
     for (column, value) in [("user_id", &filter.user_id), ("socket_id", &filter.socket_id)] {
@@ -207,13 +247,23 @@ fn restrict(query: &mut QueryBuilder<Sqlite>, filter: &Filter, cursor: Option<&C
         also(query);
         let pattern = like_pattern(text);
         for (place, column) in ["message", "metadata", "reason", "event_name"].into_iter().enumerate() {
-            query.push(if place == 0 { "(" } else { " OR " }).push(column).push(" LIKE ").push_bind(pattern.clone()).push(r" ESCAPE '\'");
+            query
+                .push(if place == 0 { "(" } else { " OR " })
+                .push(column)
+                .push(" LIKE ")
+                .push_bind(pattern.clone())
+                .push(r" ESCAPE '\'");
         }
         query.push(")");
     }
     if let Some(cursor) = cursor {
         also(query);
-        query.push("(timestamp, id) < (").push_bind(stored_time(cursor.timestamp)).push(", ").push_bind(cursor.id.clone()).push(")");
+        query
+            .push("(timestamp, id) < (")
+            .push_bind(stored_time(cursor.timestamp))
+            .push(", ")
+            .push_bind(cursor.id.clone())
+            .push(")");
     }
 }
 

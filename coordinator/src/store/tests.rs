@@ -64,7 +64,10 @@ async fn every_filter_finds_its_records() {
     grave.severity = Severity::Critical;
     let mut far = record(3, "2001:db8:1:2::9", "far");
     far.event_type = EventType::InvalidOrigin;
-    let refusal = AuditRecord { message: "why".into(), ..AuditRecord::refusal(Reason::TokenInvalid, "198.51.100.1".parse().unwrap(), at(4)) };
+    let refusal = AuditRecord {
+        message: "why".into(),
+        ..AuditRecord::refusal(Reason::TokenInvalid, "198.51.100.1".parse().unwrap(), at(4))
+    };
     let shelf = Shelf::with(&[alice, grave, far, refusal]).await;
 
     let network = |text: &str| Filter { network: parse_network(text), ..Filter::default() };
@@ -87,7 +90,14 @@ async fn every_filter_finds_its_records() {
         (text("token_invalid"), vec!["why"]),
         (text("%"), vec!["grave"]),
         (text("' OR 1=1 --"), vec![]),
-        (Filter { severity: Some(Severity::Critical), event_type: Some(EventType::ValidationError), ..network("192.0.2.200") }, vec!["grave"]),
+        (
+            Filter {
+                severity: Some(Severity::Critical),
+                event_type: Some(EventType::ValidationError),
+                ..network("192.0.2.200")
+            },
+            vec!["grave"],
+        ),
         (Filter { user_id: Some("alice".into()), socket_id: Some("s2".into()), ..network("192.0.2.1") }, vec![]),
     ];
     for (filter, expected) in cases {

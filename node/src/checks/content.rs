@@ -64,7 +64,9 @@ fn payload_of(json: &str, payload: Payload) -> Option<Value> {
 /// text with active markup: rewritten, refused or only recorded, all three by the same judgement
 fn active(mode: ContentMode, event: &Event<'_>) -> Result<Finding, Denial> {
     let (is_active, rewritten) = match (&event.body, mode) {
-        (Body::Json { text, name_at, .. }, ContentMode::Sanitize) => rewritten(content::sanitize_json(text, name_at.clone())),
+        (Body::Json { text, name_at, .. }, ContentMode::Sanitize) => {
+            rewritten(content::sanitize_json(text, name_at.clone()))
+        }
         (Body::Json { text, name_at, .. }, _) => (content::any_active(text, name_at.clone()), None),
         (Body::Text(text), ContentMode::Sanitize) => rewritten(content::sanitize_text(text)),
         (Body::Text(text), _) => (content::is_active(text), None),

@@ -8,7 +8,12 @@ use picket_shared::token::Principal;
 use crate::identity::Keys;
 use crate::refusal::{Denial, Refusal};
 
-pub async fn check(keys: &Keys, token: Option<&Secret>, allow_anonymous: bool, now: Timestamp) -> Result<Principal, Refusal> {
+pub async fn check(
+    keys: &Keys,
+    token: Option<&Secret>,
+    allow_anonymous: bool,
+    now: Timestamp,
+) -> Result<Principal, Refusal> {
     let principal = keys.principal(token, now).await?;
     check_anonymous(&principal, allow_anonymous)?;
     Ok(principal)
@@ -16,7 +21,9 @@ pub async fn check(keys: &Keys, token: Option<&Secret>, allow_anonymous: bool, n
 
 pub fn check_anonymous(principal: &Principal, allow_anonymous: bool) -> Result<(), Denial> {
     match principal {
-        Principal::Anonymous if !allow_anonymous => Err(Denial::from(Reason::LoginRequired).because("security.allowAnonymous is false")),
+        Principal::Anonymous if !allow_anonymous => {
+            Err(Denial::from(Reason::LoginRequired).because("security.allowAnonymous is false"))
+        }
         Principal::Anonymous | Principal::User(_) => Ok(()),
     }
 }

@@ -59,7 +59,12 @@ pub async fn check(
     outcome
 }
 
-async fn charge_messages(counters: &dyn Counters, quota: Quota, sender: &Sender<'_>, now: Timestamp) -> Result<Permit, Refusal> {
+async fn charge_messages(
+    counters: &dyn Counters,
+    quota: Quota,
+    sender: &Sender<'_>,
+    now: Timestamp,
+) -> Result<Permit, Refusal> {
     let key = CounterKey { subject: sender.user_else_address(), limit: LimitName::Messages };
     match counters.charge(key, quota, now).await? {
         Charge::Granted(permit) => Ok(permit),

@@ -17,7 +17,9 @@ pub fn check(rules: &ValidationRules, keys_max: usize, event: &Event<'_>) -> Res
     let checked = check_form(rules, keys_max, event)?;
     match event.name {
         Some(name) if !rules.knows(name) => Err(Reason::UnknownEvent.into()),
-        None if event.is_named_protocol && !rules.knows("") => Err(Denial::from(Reason::UnknownEvent).because("the event has no name")),
+        None if event.is_named_protocol && !rules.knows("") => {
+            Err(Denial::from(Reason::UnknownEvent).because("the event has no name"))
+        }
         _ => Ok(checked),
     }
 }
@@ -33,7 +35,8 @@ pub fn check_form(rules: &ValidationRules, keys_max: usize, event: &Event<'_>) -
     }
     match event.body {
         Body::Json { text, .. } => {
-            let bounds = Bounds { max_depth: rules.depth_max, max_keys: keys_max, max_text_chars: rules.text_chars_max };
+            let bounds =
+                Bounds { max_depth: rules.depth_max, max_keys: keys_max, max_text_chars: rules.text_chars_max };
             scan(text, &bounds).map(|scan| Checked { suspect: scan.suspect }).map_err(denial)
         }
         Body::Text(text) if text.chars().count() > rules.text_chars_max => Err(Reason::TextTooLong.into()),

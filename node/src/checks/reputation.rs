@@ -16,7 +16,8 @@ pub fn check(blocks: &BlockView, allow_list: &[IpNet], address: IpAddr, now: Tim
     if block.origin == BlockOrigin::Automatic && address::contains_any(allow_list, address) {
         return Ok(());
     }
-    let denial = Denial::from(Reason::AddressBlocked).because(format!("block of {} by {}: {}", block.network, block.by, block.reason));
+    let denial = Denial::from(Reason::AddressBlocked)
+        .because(format!("block of {} by {}: {}", block.network, block.by, block.reason));
     Err(match block.until {
         Some(until) => denial.retry_after(until.since(now)),
         None => denial,

@@ -57,7 +57,8 @@ struct Answer {
 
 impl Introspector {
     pub fn new(url: &str, user_pointer: &str, role_pointer: &str, hold: Duration) -> Result<Self, IntrospectionError> {
-        let client = Client::builder().timeout(ANSWER_WAIT).redirect(reqwest::redirect::Policy::none()).no_proxy().build()?;
+        let client =
+            Client::builder().timeout(ANSWER_WAIT).redirect(reqwest::redirect::Policy::none()).no_proxy().build()?;
         Ok(Introspector {
             client,
             url: url.parse().map_err(|_| IntrospectionError::Url(url.to_owned()))?,
@@ -75,7 +76,9 @@ impl Introspector {
         let user = match known {
             Some(answer) => answer.user,
             None => {
-                let user = tokio::time::timeout(ANSWER_WAIT, self.ask(token)).await.unwrap_or_else(|_| Err(Reason::UpstreamSlow.into()))?;
+                let user = tokio::time::timeout(ANSWER_WAIT, self.ask(token))
+                    .await
+                    .unwrap_or_else(|_| Err(Reason::UpstreamSlow.into()))?;
                 self.remember(key, Answer { user: user.clone(), until: now.plus(self.hold) }, now);
                 user
             }
@@ -95,7 +98,9 @@ impl Introspector {
     }
 
     async fn ask(&self, token: &Secret) -> Result<Option<User>, Denial> {
-        let unavailable = |what: String| Denial::from(Reason::UpstreamUnavailable).because(format!("auth.sessions.introspectUrl {what}"));
+        let unavailable = |what: String| {
+            Denial::from(Reason::UpstreamUnavailable).because(format!("auth.sessions.introspectUrl {what}"))
+        };
         let _place = self.questions.acquire().await.map_err(|_| unavailable("is closed".into()))?;
         let request = self.client.get(self.url.clone()).bearer_auth(token.expose());
         let answer = request.send().await.map_err(|error| match error.is_timeout() {

@@ -31,7 +31,9 @@ impl Keys {
         };
         match self.user(token, now).await {
             Ok(user) => Ok(Principal::User(user)),
-            Err(denial) if self.on_invalid == InvalidToken::Anonymous && is_verdict(denial.reason) => Ok(Principal::Anonymous),
+            Err(denial) if self.on_invalid == InvalidToken::Anonymous && is_verdict(denial.reason) => {
+                Ok(Principal::Anonymous)
+            }
             Err(denial) => Err(denial),
         }
     }
@@ -42,7 +44,8 @@ impl Keys {
 
     async fn user(&self, token: &Secret, now: Timestamp) -> Result<User, Denial> {
         if token.expose().len() > self.token_bytes_max {
-            return Err(Denial::from(Reason::TokenInvalid).because(format!("longer than node.limits.tokenBytesMax ({})", self.token_bytes_max)));
+            return Err(Denial::from(Reason::TokenInvalid)
+                .because(format!("longer than node.limits.tokenBytesMax ({})", self.token_bytes_max)));
         }
         let signed = self.verifier.has_issuers() && TokenVerifier::looks_like_jwt(token.expose());
         match (&self.sessions, signed) {

@@ -69,7 +69,8 @@ fn bearer(headers: &HeaderMap) -> Option<Secret> {
 
 fn subprotocol(headers: &HeaderMap) -> Option<Secret> {
     let offered = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL);
-    let mut names = offered.iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')).map(str::trim);
+    let mut names =
+        offered.iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')).map(str::trim);
     names.find(|name| matches!(*name, "bearer" | "access_token"))?;
     names.next().map(Secret::new)
 }
@@ -95,7 +96,11 @@ mod tests {
         headers.insert(header::AUTHORIZATION, "Bearer from-header".parse().unwrap());
         headers.insert(header::COOKIE, "a=b; sid=\"from-cookie\"".parse().unwrap());
         headers.insert(header::SEC_WEBSOCKET_PROTOCOL, "chat, bearer, from-subprotocol".parse().unwrap());
-        let found = |texts: &[&str]| parse(texts).in_request(&headers, Some("x=1&token=from%2Dquery")).map(|found| found.token.expose().to_owned());
+        let found = |texts: &[&str]| {
+            parse(texts)
+                .in_request(&headers, Some("x=1&token=from%2Dquery"))
+                .map(|found| found.token.expose().to_owned())
+        };
         assert_eq!(found(&["socketio-auth", "authorization"]).as_deref(), Some("from-header"));
         assert_eq!(found(&["cookie:sid", "authorization"]).as_deref(), Some("from-cookie"));
         assert_eq!(found(&["query:token"]).as_deref(), Some("from-query"));

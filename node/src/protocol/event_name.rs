@@ -13,7 +13,9 @@ impl EventField {
     /// a top-level name (`type`), or a JSON pointer (`/meta/event`, RFC 6901)
     pub fn parse(text: &str) -> Self {
         match text.strip_prefix('/') {
-            Some(pointer) => EventField(pointer.split('/').map(|part| part.replace("~1", "/").replace("~0", "~")).collect()),
+            Some(pointer) => {
+                EventField(pointer.split('/').map(|part| part.replace("~1", "/").replace("~0", "~")).collect())
+            }
             None => EventField(vec![text.to_owned()]),
         }
     }
@@ -43,7 +45,9 @@ pub fn locate<'a>(json: &'a str, field: &EventField) -> Result<Option<NamedAt<'a
 
 /// the name and the number of elements of a Socket.IO payload, `["name", …]`
 pub fn locate_first(json: &str) -> Result<(NamedAt<'_>, usize), &'static str> {
-    let (first, length) = serde_json::Deserializer::from_str(json).deserialize_seq(First).map_err(|_| "payload is not an array with a name")?;
+    let (first, length) = serde_json::Deserializer::from_str(json)
+        .deserialize_seq(First)
+        .map_err(|_| "payload is not an array with a name")?;
     read_name(json, first.get())?.map(|name| (name, length)).ok_or(NAME_NOT_A_STRING)
 }
 

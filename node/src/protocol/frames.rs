@@ -58,7 +58,16 @@ struct Message {
 
 impl FrameScanner {
     pub fn new(bounds: FrameBounds) -> Self {
-        FrameScanner { bounds, header: [0; HEADER_BYTES_MAX], header_len: 0, mask: [0; MASK_BYTES], payload_left: 0, message: None, control: Window::default(), close: Vec::new() }
+        FrameScanner {
+            bounds,
+            header: [0; HEADER_BYTES_MAX],
+            header_len: 0,
+            mask: [0; MASK_BYTES],
+            payload_left: 0,
+            message: None,
+            control: Window::default(),
+            close: Vec::new(),
+        }
     }
 
     /// since when a message or a header is under way
@@ -120,7 +129,8 @@ impl FrameScanner {
             127 => 8,
             _ => 0,
         };
-        let extended = self.header[2..2 + length_bytes].iter().fold(0u64, |length, &byte| length << 8 | u64::from(byte));
+        let extended =
+            self.header[2..2 + length_bytes].iter().fold(0u64, |length, &byte| length << 8 | u64::from(byte));
         let length = if length_bytes == 0 { short } else { extended };
         if self.header_len == 2 + length_bytes {
             return self.judge_length(opcode, length);
@@ -208,7 +218,11 @@ mod tests {
     const NOW: Timestamp = Timestamp::from_millis(1_000_000);
 
     fn scanner() -> FrameScanner {
-        FrameScanner::new(FrameBounds { message_bytes_max: 1000, fragments_max: 4, control_frames: Quota::new(3, 5000) })
+        FrameScanner::new(FrameBounds {
+            message_bytes_max: 1000,
+            fragments_max: 4,
+            control_frames: Quota::new(3, 5000),
+        })
     }
 
     fn frame(first: u8, payload: usize) -> Vec<u8> {
@@ -236,7 +250,15 @@ mod tests {
     #[test]
     fn legal_frames_pass_and_leave_nothing_open() {
         let mut scanner = scanner();
-        let frames = [frame(0x81, 0), frame(0x82, 999), frame(0x01, 10), frame(0x89, 5), frame(0x00, 10), frame(0x80, 0), frame(0x88, 0)];
+        let frames = [
+            frame(0x81, 0),
+            frame(0x82, 999),
+            frame(0x01, 10),
+            frame(0x89, 5),
+            frame(0x00, 10),
+            frame(0x80, 0),
+            frame(0x88, 0),
+        ];
         assert_eq!(scanner.scan(&frames.concat(), NOW), Ok(()));
         assert_eq!(scanner.unfinished_since(), None);
     }
@@ -256,7 +278,10 @@ mod tests {
             (vec![frame(0x81, 1001)[..4].to_vec()], Violation::TooBig(1001)),
             (vec![vec![0x82, 0xff, 0x80, 0, 0, 0, 0, 0, 0, 0]], Violation::TooBig(1 << 63)),
             (vec![frame(0x01, 600), frame(0x80, 401)], Violation::TooBig(1001)),
-            (vec![frame(0x01, 1), frame(0x00, 0), frame(0x00, 0), frame(0x00, 0), vec![0x00]], Violation::Flood("fragments")),
+            (
+                vec![frame(0x01, 1), frame(0x00, 0), frame(0x00, 0), frame(0x00, 0), vec![0x00]],
+                Violation::Flood("fragments"),
+            ),
             (vec![frame(0x89, 0), frame(0x8a, 0), frame(0x89, 0), vec![0x89]], Violation::Flood("control frames")),
         ];
         for (frames, expected) in cases {
@@ -277,7 +302,11 @@ mod tests {
             assert_eq!(scanner.close_code(), Some(code));
         }
         for code in [0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 65_535] {
-            assert_eq!(scanner().scan(&close(code), NOW), Err((0, Violation::Protocol("illegal close code"))), "{code}");
+            assert_eq!(
+                scanner().scan(&close(code), NOW),
+                Err((0, Violation::Protocol("illegal close code"))),
+                "{code}"
+            );
         }
         let one_byte = [0x88, 0x81, 1, 2, 3, 4, 5];
         assert_eq!(scanner().scan(&one_byte, NOW), Err((0, Violation::Protocol("a close frame of one byte"))));

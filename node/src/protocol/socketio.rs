@@ -12,7 +12,8 @@ use super::{NamedAt, locate_first};
 /// the largest ack id that every JavaScript client can hold, 2^53 − 1
 const ACK_ID_MAX: u64 = (1 << 53) - 1;
 /// event names that clients and servers keep for themselves (socket.io-parser `RESERVED_EVENTS`, and Node's emitter)
-const RESERVED: [&str; 6] = ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"];
+const RESERVED: [&str; 6] =
+    ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"];
 
 /// an Engine.IO packet that a client may send over a WebSocket
 #[derive(Debug, PartialEq, Eq)]
@@ -79,7 +80,9 @@ pub fn read<'a>(text: &'a str, bounds: &PacketBounds) -> Result<ClientPacket<'a>
         b"1" => Ok(ClientPacket::Close),
         b"3" => Ok(ClientPacket::Pong),
         [b'4', ..] => packet(&text[1..], bounds).map(ClientPacket::Message),
-        [b'0' | b'1' | b'2' | b'3' | b'5' | b'6', ..] => Err(OutOfPlace("an Engine.IO packet that only servers or polling clients send")),
+        [b'0' | b'1' | b'2' | b'3' | b'5' | b'6', ..] => {
+            Err(OutOfPlace("an Engine.IO packet that only servers or polling clients send"))
+        }
         _ => Err(Malformed("unknown Engine.IO packet type")),
     }
 }
@@ -117,7 +120,10 @@ fn attachments(text: &str, max: usize) -> Result<(usize, &str), PacketError> {
 }
 
 fn plain_number(digits: &str) -> Option<u64> {
-    let plain = !digits.is_empty() && digits.len() <= 16 && digits.bytes().all(|byte| byte.is_ascii_digit()) && (digits == "0" || !digits.starts_with('0'));
+    let plain = !digits.is_empty()
+        && digits.len() <= 16
+        && digits.bytes().all(|byte| byte.is_ascii_digit())
+        && (digits == "0" || !digits.starts_with('0'));
     plain.then(|| digits.parse().ok()).flatten()
 }
 
@@ -154,7 +160,12 @@ fn auth(json: &str) -> Result<Option<&str>, PacketError> {
     }
 }
 
-fn call<'a>(json: &'a str, ack: Option<u64>, attachments: usize, bounds: &PacketBounds) -> Result<Call<'a>, PacketError> {
+fn call<'a>(
+    json: &'a str,
+    ack: Option<u64>,
+    attachments: usize,
+    bounds: &PacketBounds,
+) -> Result<Call<'a>, PacketError> {
     if !json.starts_with('[') {
         return Err(Malformed("payload is not an array"));
     }
@@ -190,7 +201,9 @@ fn check_placeholders(json: &str, attachments: usize) -> Result<(), PacketError>
             Value::Array(items) => open.extend(items),
             Value::Object(members) if members.get("_placeholder") == Some(&Value::Bool(true)) => {
                 let number = members.get("num").and_then(Value::as_u64).and_then(|number| usize::try_from(number).ok());
-                let place = number.and_then(|number| seen.get_mut(number)).ok_or(Malformed("placeholder without attachment"))?;
+                let place = number
+                    .and_then(|number| seen.get_mut(number))
+                    .ok_or(Malformed("placeholder without attachment"))?;
                 if members.len() != 2 || std::mem::replace(place, true) {
                     return Err(Malformed("placeholder with more than a number, or twice"));
                 }
@@ -278,9 +291,18 @@ mod tests {
         assert_eq!(read_event(r#"451-0["b",{"_placeholder":true,"num":0}]"#), ("/".into(), "b".into(), Some(0), 1));
         let connect = |text| read(text, &BOUNDS);
         assert_eq!(connect("40"), Ok(ClientPacket::Message(Packet { namespace: "/", kind: Kind::Connect(None) })));
-        assert_eq!(connect("40/chat,"), Ok(ClientPacket::Message(Packet { namespace: "/chat", kind: Kind::Connect(None) })));
-        assert_eq!(connect(r#"40{"token":"x"}"#), Ok(ClientPacket::Message(Packet { namespace: "/", kind: Kind::Connect(Some(r#"{"token":"x"}"#)) })));
-        assert_eq!(connect("41/chat,"), Ok(ClientPacket::Message(Packet { namespace: "/chat", kind: Kind::Disconnect })));
+        assert_eq!(
+            connect("40/chat,"),
+            Ok(ClientPacket::Message(Packet { namespace: "/chat", kind: Kind::Connect(None) }))
+        );
+        assert_eq!(
+            connect(r#"40{"token":"x"}"#),
+            Ok(ClientPacket::Message(Packet { namespace: "/", kind: Kind::Connect(Some(r#"{"token":"x"}"#)) }))
+        );
+        assert_eq!(
+            connect("41/chat,"),
+            Ok(ClientPacket::Message(Packet { namespace: "/chat", kind: Kind::Disconnect }))
+        );
         assert!(matches!(connect("430[1]"), Ok(ClientPacket::Message(Packet { kind: Kind::Ack(_), .. }))));
         assert_eq!(connect("3"), Ok(ClientPacket::Pong));
         assert_eq!(connect("1"), Ok(ClientPacket::Close));
@@ -289,15 +311,61 @@ mod tests {
     #[test]
     fn s03_s04_s05_s06_s07_s14_everything_else_is_refused() {
         for text in [
-            "", "4", "4é", "4😀[]", "7", "x", "47", "49[]", "42", "42{}", "42[]", "42[1]", "42[null,1]", "42[{\"a\":1}]", "42\"chat\"", "42[\"chat\"",
-            "42[\"connect\"]", "42[\"disconnect\"]", "42[\"connect_error\"]", "42[\"disconnecting\"]", "42[\"newListener\"]",
-            "42[\"removeListener\"]", "42[\"\\u0063onnect\"]", "4299999999999999999[\"a\"]", "429007199254740992[\"a\"]", "4207[\"a\"]",
-            "42-1[\"a\"]", "42 [\"a\"]", "42/ns[\"a\"]", "42/n s,[\"a\"]", "42/ns?x=1,[\"a\"]", "40[]", "40\"x\"", "4012{}", "41{}", "43[1]",
-            "430{}", "450-[\"b\"]", "4511-[\"b\"]", "45-[\"b\"]", "4501-[\"b\",{\"_placeholder\":true,\"num\":0}]", "451-[\"b\"]",
-            "451-[\"b\",{\"_placeholder\":true,\"num\":1}]", "451-[\"b\",{\"_placeholder\":true,\"num\":-1}]",
-            "451-[\"b\",{\"_placeholder\":true,\"num\":\"splice\"}]", "451-[\"b\",{\"_placeholder\":true}]",
+            "",
+            "4",
+            "4é",
+            "4😀[]",
+            "7",
+            "x",
+            "47",
+            "49[]",
+            "42",
+            "42{}",
+            "42[]",
+            "42[1]",
+            "42[null,1]",
+            "42[{\"a\":1}]",
+            "42\"chat\"",
+            "42[\"chat\"",
+            "42[\"connect\"]",
+            "42[\"disconnect\"]",
+            "42[\"connect_error\"]",
+            "42[\"disconnecting\"]",
+            "42[\"newListener\"]",
+            "42[\"removeListener\"]",
+            "42[\"\\u0063onnect\"]",
+            "4299999999999999999[\"a\"]",
+            "429007199254740992[\"a\"]",
+            "4207[\"a\"]",
+            "42-1[\"a\"]",
+            "42 [\"a\"]",
+            "42/ns[\"a\"]",
+            "42/n s,[\"a\"]",
+            "42/ns?x=1,[\"a\"]",
+            "40[]",
+            "40\"x\"",
+            "4012{}",
+            "41{}",
+            "43[1]",
+            "430{}",
+            "450-[\"b\"]",
+            "4511-[\"b\"]",
+            "45-[\"b\"]",
+            "4501-[\"b\",{\"_placeholder\":true,\"num\":0}]",
+            "451-[\"b\"]",
+            "451-[\"b\",{\"_placeholder\":true,\"num\":1}]",
+            "451-[\"b\",{\"_placeholder\":true,\"num\":-1}]",
+            "451-[\"b\",{\"_placeholder\":true,\"num\":\"splice\"}]",
+            "451-[\"b\",{\"_placeholder\":true}]",
             "452-[\"b\",{\"_placeholder\":true,\"num\":0},{\"_placeholder\":true,\"num\":0}]",
-            "44{\"message\":\"x\"}", "0{}", "2", "2probe", "3probe", "5", "6", "1x",
+            "44{\"message\":\"x\"}",
+            "0{}",
+            "2",
+            "2probe",
+            "3probe",
+            "5",
+            "6",
+            "1x",
         ] {
             assert!(read(text, &BOUNDS).is_err(), "{text}");
         }

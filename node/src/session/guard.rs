@@ -128,7 +128,11 @@ impl AsyncWrite for Guarded {
         Pin::new(&mut self.get_mut().io).poll_shutdown(cx)
     }
 
-    fn poll_write_vectored(self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         let Guarded { io, written, .. } = self.get_mut();
         let taken = ready!(Pin::new(io).poll_write_vectored(cx, bufs))?;
         written.0.fetch_add(taken as u64, Ordering::Relaxed);

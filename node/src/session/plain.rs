@@ -40,7 +40,12 @@ impl Plain {
             _ => (None, None),
         };
         let name = named.as_ref().map(|named| named.name.as_ref());
-        let case = Case { principal: Some(&self.admitted.principal), event: name, message: Some(message), ..Case::of(attempt, Stage::Inspection) };
+        let case = Case {
+            principal: Some(&self.admitted.principal),
+            event: name,
+            message: Some(message),
+            ..Case::of(attempt, Stage::Inspection)
+        };
         let body = match (self.route.protocol, message) {
             (Protocol::Json, Message::Text(text)) => {
                 Body::Json { text, name_at: named.as_ref().map(|named| named.at.clone()), payload: Payload::Whole }
@@ -61,7 +66,8 @@ impl Plain {
             flaw: if too_long { Some("event name too long") } else { flaw },
             body,
         };
-        let mut speaker = Speaker { principal: &self.admitted.principal, address: attempt.address, rates: &mut self.rates };
+        let mut speaker =
+            Speaker { principal: &self.admitted.principal, address: attempt.address, rates: &mut self.rates };
         let outcome = inspect(gate, &mut speaker, &event, now).await;
         match record(gate, case, outcome) {
             Ok(cleared) => Step::Forward(cleared),

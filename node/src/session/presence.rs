@@ -68,7 +68,8 @@ mod tests {
         let traffic = Arc::new(Traffic::default());
         let user = Principal::User(User { id: "alice".into(), roles: [].into(), expires: None });
         let mut presence = Presence::new(traffic.clone());
-        for (principal, expected) in [(&Principal::Anonymous, (1, 0)), (&user, (0, 1)), (&Principal::Anonymous, (0, 1))] {
+        for (principal, expected) in [(&Principal::Anonymous, (1, 0)), (&user, (0, 1)), (&Principal::Anonymous, (0, 1))]
+        {
             presence.shows(principal);
             let seen = traffic.snapshot();
             assert_eq!((seen.anonymous_connections, seen.authenticated_connections), expected);

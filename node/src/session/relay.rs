@@ -74,7 +74,12 @@ impl Sockets {
         let upstream_config = config(limits.upstream_message_bytes_max);
         Sockets {
             client: WebSocketStream::from_raw_socket(client, Role::Server, Some(client_config)).await,
-            upstream: WebSocketStream::from_raw_socket(Guarded::upstream(upstream), Role::Client, Some(upstream_config)).await,
+            upstream: WebSocketStream::from_raw_socket(
+                Guarded::upstream(upstream),
+                Role::Client,
+                Some(upstream_config),
+            )
+            .await,
         }
     }
 }
@@ -117,9 +122,17 @@ enum End {
 }
 
 impl Relay {
-    pub fn new(gate: Arc<Gate>, tasks: Tasks, attempt: Attempt, conversation: Conversation, sockets: Sockets, attention: watch::Receiver<Notice>) -> Self {
+    pub fn new(
+        gate: Arc<Gate>,
+        tasks: Tasks,
+        attempt: Attempt,
+        conversation: Conversation,
+        sockets: Sockets,
+        attention: watch::Receiver<Notice>,
+    ) -> Self {
         let now = gate.clock.now();
-        let clock = Alarms { last_heard: now, pinged: None, leave: None, armed_for: None, timer: Box::pin(sleep(SLEEP_MAX)) };
+        let clock =
+            Alarms { last_heard: now, pinged: None, leave: None, armed_for: None, timer: Box::pin(sleep(SLEEP_MAX)) };
         Relay { gate, tasks, attempt, conversation, sockets, attention, clock, unflushed: false }
     }
 
@@ -210,7 +223,9 @@ impl Relay {
     async fn upstream_says(&mut self, message: Message) -> Result<(), End> {
         match message {
             // tungstenite's words for a code that it does not know, 1014 among them.
-            Message::Close(Some(frame)) if frame.code == CloseCode::Protocol && frame.reason == "Protocol violation" => {
+            Message::Close(Some(frame))
+                if frame.code == CloseCode::Protocol && frame.reason == "Protocol violation" =>
+            {
                 Err(self.deny(Denial::from(Reason::UpstreamProtocol).because("close code")))
             }
             Message::Close(frame) => Err(End::UpstreamClosed(frame)),
@@ -230,7 +245,8 @@ impl Relay {
         self.unflushed = true;
         let written = self.sockets.client.get_ref().written();
         let write = self.sockets.client.feed(message);
-        let outcome = patiently(write, &written, &self.gate, &self.attempt, &self.conversation, &mut self.attention).await;
+        let outcome =
+            patiently(write, &written, &self.gate, &self.attempt, &self.conversation, &mut self.attention).await;
         outcome.map_err(|stuck| self.client_stuck(stuck))
     }
 
@@ -238,7 +254,8 @@ impl Relay {
         self.unflushed = true;
         let written = self.sockets.upstream.get_ref().written();
         let write = self.sockets.upstream.feed(message);
-        let outcome = patiently(write, &written, &self.gate, &self.attempt, &self.conversation, &mut self.attention).await;
+        let outcome =
+            patiently(write, &written, &self.gate, &self.attempt, &self.conversation, &mut self.attention).await;
         outcome.map_err(|stuck| self.upstream_stuck(stuck))
     }
 
@@ -249,18 +266,22 @@ impl Relay {
         }
         let written = self.sockets.upstream.get_ref().written();
         let flush = self.sockets.upstream.flush();
-        let outcome = patiently(flush, &written, &self.gate, &self.attempt, &self.conversation, &mut self.attention).await;
+        let outcome =
+            patiently(flush, &written, &self.gate, &self.attempt, &self.conversation, &mut self.attention).await;
         outcome.or_else(failures_speak_at_the_next_read).map_err(|stuck| self.upstream_stuck(stuck))?;
         let written = self.sockets.client.get_ref().written();
         let flush = self.sockets.client.flush();
-        let outcome = patiently(flush, &written, &self.gate, &self.attempt, &self.conversation, &mut self.attention).await;
+        let outcome =
+            patiently(flush, &written, &self.gate, &self.attempt, &self.conversation, &mut self.attention).await;
         outcome.or_else(failures_speak_at_the_next_read).map_err(|stuck| self.client_stuck(stuck))
     }
 
     fn client_stuck(&self, stuck: Stuck) -> End {
         match stuck {
             Stuck::Failed(_) => End::ClientGone,
-            Stuck::NoProgress => self.deny(Denial::from(Reason::Slow).because("node.limits.writeTimeoutMs without a byte taken")),
+            Stuck::NoProgress => {
+                self.deny(Denial::from(Reason::Slow).because("node.limits.writeTimeoutMs without a byte taken"))
+            }
             Stuck::Denied(denial) => self.deny(denial),
         }
     }
@@ -268,7 +289,9 @@ impl Relay {
     fn upstream_stuck(&self, stuck: Stuck) -> End {
         match stuck {
             Stuck::Failed(_) => self.deny(Reason::UpstreamUnavailable),
-            Stuck::NoProgress => self.deny(Denial::from(Reason::UpstreamSlow).because("node.limits.writeTimeoutMs without a byte taken")),
+            Stuck::NoProgress => {
+                self.deny(Denial::from(Reason::UpstreamSlow).because("node.limits.writeTimeoutMs without a byte taken"))
+            }
             Stuck::Denied(denial) => self.deny(denial),
         }
     }
@@ -300,7 +323,9 @@ impl Relay {
             return Err(self.deny(Denial::from(Reason::Slow).because("node.limits.messageTimeoutMs")));
         }
         match self.clock.pinged {
-            Some(pinged) if pinged.plus(Duration::from_millis(limits.pong_timeout_ms)) <= now => Err(self.deny(Reason::Idle)),
+            Some(pinged) if pinged.plus(Duration::from_millis(limits.pong_timeout_ms)) <= now => {
+                Err(self.deny(Reason::Idle))
+            }
             None if self.clock.last_heard.plus(Duration::from_millis(limits.ping_interval_ms)) <= now => {
                 self.clock.pinged = Some(now);
                 self.write_client(Message::Ping(bytes::Bytes::new())).await
@@ -342,7 +367,9 @@ impl Relay {
     fn client_closed(&self, frame: Option<CloseFrame>) -> End {
         let code = self.sockets.client.get_ref().close_code();
         End::ClientClosed(frame.map(|frame| match code {
-            Some(code) if code != u16::from(frame.code) => CloseFrame { code: code.into(), reason: Utf8Bytes::from_static("") },
+            Some(code) if code != u16::from(frame.code) => {
+                CloseFrame { code: code.into(), reason: Utf8Bytes::from_static("") }
+            }
             _ => frame,
         }))
     }
@@ -350,14 +377,22 @@ impl Relay {
     fn client_failed(&self, error: &Error) -> End {
         match error {
             Error::Io(error) => match violation_of(error) {
-                Some(violation @ Violation::Protocol(_)) => self.deny(Denial::from(Reason::ProtocolError).because(violation.to_string())),
-                Some(violation @ Violation::TooBig(_)) => self.deny(Denial::from(Reason::PayloadTooLarge).because(violation.to_string())),
-                Some(violation @ Violation::Flood(_)) => self.deny(Denial::from(Reason::Flood).because(violation.to_string())),
+                Some(violation @ Violation::Protocol(_)) => {
+                    self.deny(Denial::from(Reason::ProtocolError).because(violation.to_string()))
+                }
+                Some(violation @ Violation::TooBig(_)) => {
+                    self.deny(Denial::from(Reason::PayloadTooLarge).because(violation.to_string()))
+                }
+                Some(violation @ Violation::Flood(_)) => {
+                    self.deny(Denial::from(Reason::Flood).because(violation.to_string()))
+                }
                 None => End::ClientGone,
             },
             Error::Capacity(_) => self.deny(Denial::from(Reason::PayloadTooLarge).because(error.to_string())),
             Error::Utf8(_) => self.deny(Reason::BadUtf8),
-            Error::Protocol(ProtocolError::ResetWithoutClosingHandshake | ProtocolError::ReceivedAfterClosing) => End::ClientGone,
+            Error::Protocol(ProtocolError::ResetWithoutClosingHandshake | ProtocolError::ReceivedAfterClosing) => {
+                End::ClientGone
+            }
             Error::Protocol(_) => self.deny(Denial::from(Reason::ProtocolError).because(error.to_string())),
             _ => End::ClientGone,
         }
@@ -365,7 +400,9 @@ impl Relay {
 
     fn upstream_failed(&self, error: &Error) -> End {
         match error {
-            Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) | Error::Io(_) => self.deny(Reason::UpstreamUnavailable),
+            Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) | Error::Io(_) => {
+                self.deny(Reason::UpstreamUnavailable)
+            }
             Error::ConnectionClosed | Error::AlreadyClosed => End::UpstreamClosed(None),
             _ => self.deny(Denial::from(Reason::UpstreamProtocol).because(error.to_string())),
         }
@@ -379,7 +416,10 @@ impl Relay {
         let (to_client, to_upstream) = match end {
             End::Denied(denial) => {
                 let consequence = denial.reason.consequence();
-                let frame = CloseFrame { code: consequence.close_code.into(), reason: Utf8Bytes::from_static(consequence.token) };
+                let frame = CloseFrame {
+                    code: consequence.close_code.into(),
+                    reason: Utf8Bytes::from_static(consequence.token),
+                };
                 (Some(Some(frame)), Some(Some(going_away())))
             }
             End::ClientClosed(frame) => (None, Some(frame)),

@@ -18,10 +18,14 @@ use crate::checks::event_rate;
 use crate::config::Limits;
 use crate::decide::{self, Case, Stage};
 use crate::gate::Gate;
-use crate::inspection::{Body, Cleared, Event, Inspected, Payload, Rates, Speaker, inspect, inspect_ack, inspect_connect};
+use crate::inspection::{
+    Body, Cleared, Event, Inspected, Payload, Rates, Speaker, inspect, inspect_ack, inspect_connect,
+};
 use crate::pending::Place;
+use crate::protocol::socketio::{
+    self, Call, ClientPacket, Kind, Packet, PacketBounds, PacketError, Reply, ServerPacket,
+};
 use crate::protocol::{EventField, locate};
-use crate::protocol::socketio::{self, Call, ClientPacket, Kind, Packet, PacketBounds, PacketError, Reply, ServerPacket};
 use crate::refusal::{Denial, Refusal};
 
 /// what the origin document says to a client whose event was refused
@@ -122,7 +126,8 @@ impl SocketIo {
         match socketio::read_server(text) {
             ServerPacket::Open => {
                 if let Some(waiting) = &mut self.waiting {
-                    *waiting = Waiting { due: connect_due(gate, now), reason: Reason::Slow, _place: waiting._place.take() };
+                    *waiting =
+                        Waiting { due: connect_due(gate, now), reason: Reason::Slow, _place: waiting._place.take() };
                 }
             }
             ServerPacket::Ping => self.pings = self.pings.saturating_add(1),
@@ -160,7 +165,14 @@ impl SocketIo {
         self.namespaces.iter_mut().find(|namespace| namespace.name == name)
     }
 
-    async fn packet(&mut self, gate: &Gate, attempt: &Attempt, message: &Message, packet: ClientPacket<'_>, now: Timestamp) -> Step {
+    async fn packet(
+        &mut self,
+        gate: &Gate,
+        attempt: &Attempt,
+        message: &Message,
+        packet: ClientPacket<'_>,
+        now: Timestamp,
+    ) -> Step {
         let Packet { namespace, kind } = match packet {
             ClientPacket::Close => return Step::Forward(Cleared::protocol(message.clone())),
             ClientPacket::Pong if self.pings > 0 => {
@@ -176,7 +188,14 @@ impl SocketIo {
         let admitted = match self.namespace(namespace).map(|namespace| &namespace.stage) {
             Some(NamespaceStage::Joined(admitted)) => admitted.clone(),
             Some(NamespaceStage::Left) => return self.late(gate, attempt, &kind, now),
-            Some(NamespaceStage::Joining(_)) | None => return end(gate, attempt, message, PacketError::OutOfPlace("a packet for a namespace that is not joined")),
+            Some(NamespaceStage::Joining(_)) | None => {
+                return end(
+                    gate,
+                    attempt,
+                    message,
+                    PacketError::OutOfPlace("a packet for a namespace that is not joined"),
+                );
+            }
         };
         match kind {
             Kind::Disconnect => {
@@ -202,7 +221,15 @@ impl SocketIo {
         self.expect(gate, missing, 0, None, now)
     }
 
-    async fn connect(&mut self, gate: &Gate, attempt: &Attempt, message: &Message, name: &str, auth: Option<&str>, now: Timestamp) -> Step {
+    async fn connect(
+        &mut self,
+        gate: &Gate,
+        attempt: &Attempt,
+        message: &Message,
+        name: &str,
+        auth: Option<&str>,
+        now: Timestamp,
+    ) -> Step {
         let full = self.namespaces.len() >= gate.limits.namespaces_max;
         match self.namespace(name).map(|namespace| &namespace.stage) {
             Some(NamespaceStage::Joining(_) | NamespaceStage::Joined(_)) => {
@@ -274,7 +301,10 @@ impl SocketIo {
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "an event is judged by who sent what where, and each is known by another part")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "an event is judged by who sent what where, and each is known by another part"
+    )]
     async fn event(
         &mut self,
         gate: &Gate,
@@ -287,10 +317,16 @@ impl SocketIo {
     ) -> Step {
         let name = call.named.name.as_ref();
         let body = Body::Json { text: call.json, name_at: Some(call.named.at.clone()), payload: Payload::Arguments };
-        let event = Event { frame: message, size: message.len(), name: Some(name), is_named_protocol: true, flaw: None, body };
+        let event =
+            Event { frame: message, size: message.len(), name: Some(name), is_named_protocol: true, flaw: None, body };
         let mut speaker = Speaker { principal: &admitted.principal, address: attempt.address, rates: &mut self.rates };
         let outcome = inspect(gate, &mut speaker, &event, now).await;
-        let case = Case { principal: Some(&admitted.principal), event: Some(name), message: Some(message), ..Case::of(attempt, Stage::Inspection) };
+        let case = Case {
+            principal: Some(&admitted.principal),
+            event: Some(name),
+            message: Some(message),
+            ..Case::of(attempt, Stage::Inspection)
+        };
         match record(gate, case, outcome) {
             Ok(cleared) => self.expect(gate, call.attachments, message.len(), Some(cleared), now),
             Err(denial) if denial.reason == Reason::Malformed => Step::End(Vec::new(), denial),
@@ -302,12 +338,25 @@ impl SocketIo {
         }
     }
 
-    fn ack(&mut self, gate: &Gate, attempt: &Attempt, message: &Message, reply: &Reply<'_>, admitted: &Admitted, now: Timestamp) -> Step {
+    fn ack(
+        &mut self,
+        gate: &Gate,
+        attempt: &Attempt,
+        message: &Message,
+        reply: &Reply<'_>,
+        admitted: &Admitted,
+        now: Timestamp,
+    ) -> Step {
         let body = Body::Json { text: reply.json, name_at: None, payload: Payload::Whole };
-        let event = Event { frame: message, size: message.len(), name: None, is_named_protocol: false, flaw: None, body };
+        let event =
+            Event { frame: message, size: message.len(), name: None, is_named_protocol: false, flaw: None, body };
         let mut speaker = Speaker { principal: &admitted.principal, address: attempt.address, rates: &mut self.rates };
         let outcome: Result<Inspected, Refusal> = inspect_ack(gate, &mut speaker, &event, now);
-        let case = Case { principal: Some(&admitted.principal), message: Some(message), ..Case::of(attempt, Stage::Inspection) };
+        let case = Case {
+            principal: Some(&admitted.principal),
+            message: Some(message),
+            ..Case::of(attempt, Stage::Inspection)
+        };
         match record(gate, case, outcome) {
             Ok(cleared) => self.expect(gate, reply.attachments, message.len(), Some(cleared), now),
             Err(denial) if denial.reason == Reason::Malformed => Step::End(Vec::new(), denial),
@@ -333,7 +382,12 @@ impl SocketIo {
 
     fn attachment(&mut self, gate: &Gate, attempt: &Attempt, bytes: Bytes) -> Step {
         let Some(mut due) = self.attachments.take() else {
-            return end(gate, attempt, &Message::Binary(bytes), PacketError::Malformed("a binary message that no packet announced"));
+            return end(
+                gate,
+                attempt,
+                &Message::Binary(bytes),
+                PacketError::Malformed("a binary message that no packet announced"),
+            );
         };
         due.bytes += bytes.len();
         if due.bytes > gate.policy.current().validation.payload_bytes_max {

@@ -14,11 +14,18 @@ const GENERATED_USERNAME: &str = "admin";
 const GENERATED_BYTES: usize = 12;
 
 pub enum Access {
-    Configured { username: String, password: Option<Secret> },
+    Configured {
+        username: String,
+        password: Option<Secret>,
+    },
     /// told once, on the terminal
-    Shown { password: Secret },
+    Shown {
+        password: Secret,
+    },
     /// written where only this user can read it
-    Written { password: Secret },
+    Written {
+        password: Secret,
+    },
 }
 
 impl Access {
@@ -30,7 +37,8 @@ impl Access {
         }
         let password = Secret::new(random::hex(GENERATED_BYTES));
         let password_hash = hash(password.expose()).map_err(anyhow::Error::msg).context("the generated password")?;
-        loaded.config.coordinator.admin = AdminConfig { username: Some(GENERATED_USERNAME.into()), password_hash: Some(Secret::new(password_hash)) };
+        loaded.config.coordinator.admin =
+            AdminConfig { username: Some(GENERATED_USERNAME.into()), password_hash: Some(Secret::new(password_hash)) };
         if terminal::is_watched() {
             return Ok(Access::Shown { password });
         }

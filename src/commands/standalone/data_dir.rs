@@ -30,7 +30,9 @@ impl Planned {
         // A temporary folder must be new: another user may have guessed its name.
         let mut builder = DirBuilder::new();
         builder.mode(0o700).recursive(matches!(self, Planned::Asked(_)));
-        builder.create(self.path()).with_context(|| format!("cannot make the data directory {}", self.path().display()))?;
+        builder
+            .create(self.path())
+            .with_context(|| format!("cannot make the data directory {}", self.path().display()))?;
         Ok(match self {
             Planned::Asked(path) => DataDir { path, life: Life::Kept },
             Planned::Temporary(path) => DataDir { path, life: Life::Removed },
@@ -67,7 +69,9 @@ impl DataDir {
     /// an earlier run's password opens nothing any more
     pub fn forget_password(&self) -> anyhow::Result<()> {
         match fs::remove_file(self.password_file()) {
-            Err(error) if error.kind() != ErrorKind::NotFound => Err(error).with_context(|| format!("cannot remove {}", self.password_file().display())),
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("cannot remove {}", self.password_file().display()))
+            }
             _ => Ok(()),
         }
     }
@@ -86,7 +90,9 @@ impl Drop for DataDir {
             return;
         }
         match fs::remove_dir_all(&self.path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => tracing::warn!(%error, path = %self.path.display(), "temporary folder not removed"),
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                tracing::warn!(%error, path = %self.path.display(), "temporary folder not removed")
+            }
             _ => {}
         }
     }

@@ -14,7 +14,8 @@ pub fn of(config: &Config, variables: &[(String, String)]) -> String {
 fn host(variables: &[(String, String)]) -> String {
     let told = variables.iter().find(|(name, _)| name == "HOSTNAME").map(|(_, host)| host.clone());
     let known = told.or_else(|| std::fs::read_to_string("/etc/hostname").ok());
-    let host: String = known.unwrap_or_default().chars().filter(|c| c.is_ascii_alphanumeric() || "-.".contains(*c)).take(64).collect();
+    let host: String =
+        known.unwrap_or_default().chars().filter(|c| c.is_ascii_alphanumeric() || "-.".contains(*c)).take(64).collect();
     if host.is_empty() { "picket".to_owned() } else { host }
 }
 

@@ -14,7 +14,8 @@ pub fn start(loaded: &Loaded, variables: &[(String, String)]) -> anyhow::Result<
     let filter = variables.iter().find(|(name, _)| name == "PICKET_LOG").map_or(FILTER, |(_, filter)| filter.as_str());
     match start_logging(format(loaded, terminal::log_is_watched()), filter) {
         Err(TelemetryError::Filter(error)) => {
-            let message = format!("environment variable PICKET_LOG: {error}; write it as info or info,picket_node=debug");
+            let message =
+                format!("environment variable PICKET_LOG: {error}; write it as info or info,picket_node=debug");
             Err(Refusal::Command(message).into())
         }
         outcome => Ok(outcome?),
@@ -38,7 +39,8 @@ mod tests {
     #[test]
     fn a_person_in_development_reads_text_and_what_is_configured_goes_before() {
         let format_with = |variables: &[(&str, &str)], watched| {
-            let variables: Vec<_> = variables.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
+            let variables: Vec<_> =
+                variables.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
             let loaded = super::super::super::load(None, &variables, std::path::Path::new("unused")).unwrap();
             format(&loaded, watched)
         };

@@ -102,10 +102,14 @@ async fn serve(mut config: Config, process: Process<'_>) -> anyhow::Result<()> {
     })
     .await?;
     let page = match with_demo {
-        true => Some(Page { gateway: node.gateway, management, viewer: access.viewer() }.start(page_port, &edge).await?),
+        true => {
+            Some(Page { gateway: node.gateway, management, viewer: access.viewer() }.start(page_port, &edge).await?)
+        }
         false => None,
     };
-    terminal::say(&Banner { gateway: node.gateway, ops: node.ops, management, page, data_dir, access: &access }.to_string())?;
+    terminal::say(
+        &Banner { gateway: node.gateway, ops: node.ops, management, page, data_dir, access: &access }.to_string(),
+    )?;
 
     let signal = signals.next().await;
     tracing::info!(signal, "ending");
@@ -122,8 +126,12 @@ async fn serve(mut config: Config, process: Process<'_>) -> anyhow::Result<()> {
 
 impl Common {
     fn start(config: &Config, tasks: &Tasks) -> anyhow::Result<Self> {
-        let policy = LivePolicy::starting_with(config.policy.clone(), config.environment)
-            .map_err(|mistakes| anyhow::anyhow!("the policy cannot be put in force: {}", mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")))?;
+        let policy = LivePolicy::starting_with(config.policy.clone(), config.environment).map_err(|mistakes| {
+            anyhow::anyhow!(
+                "the policy cannot be put in force: {}",
+                mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+            )
+        })?;
         let common = Common {
             state: State::memory(),
             policy,

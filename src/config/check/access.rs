@@ -23,7 +23,9 @@ fn token_sources(sources: &[String], mistakes: &mut Vec<Mistake>) {
             Some((kind, name)) => matches!(kind, "query" | "cookie") && is_token(name),
         };
         if !known {
-            let message = format!("`{source}` is not a place of tokens; known are socketio-auth, authorization, subprotocol, query:NAME and cookie:NAME");
+            let message = format!(
+                "`{source}` is not a place of tokens; known are socketio-auth, authorization, subprotocol, query:NAME and cookie:NAME"
+            );
             mistakes.push(Mistake::new(format!("auth.tokenSources[{index}]"), message));
         }
     }
@@ -42,17 +44,28 @@ fn sessions(config: &Config, mistakes: &mut Vec<Mistake>) {
         }
     }
     match (sessions.mode, &sessions.introspect_url) {
-        (SessionsMode::Redis, _) => mistakes.push(Mistake::new("auth.sessions.mode", format!("redis {UNAVAILABLE}; use introspect"))),
-        (SessionsMode::Introspect, None) => {
-            mistakes.push(Mistake::new("auth.sessions.introspectUrl", "is needed for mode introspect: the URL that knows whether a session is valid"));
+        (SessionsMode::Redis, _) => {
+            mistakes.push(Mistake::new("auth.sessions.mode", format!("redis {UNAVAILABLE}; use introspect")))
         }
-        (_, Some(url)) if !is_http_url(url) => mistakes.push(Mistake::new("auth.sessions.introspectUrl", "must be an http:// or https:// URL without a user")),
+        (SessionsMode::Introspect, None) => {
+            mistakes.push(Mistake::new(
+                "auth.sessions.introspectUrl",
+                "is needed for mode introspect: the URL that knows whether a session is valid",
+            ));
+        }
+        (_, Some(url)) if !is_http_url(url) => mistakes
+            .push(Mistake::new("auth.sessions.introspectUrl", "must be an http:// or https:// URL without a user")),
         _ => {}
     }
 }
 
 fn is_http_url(text: &str) -> bool {
-    Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host() && url.username().is_empty() && url.password().is_none())
+    Url::parse(text).is_ok_and(|url| {
+        matches!(url.scheme(), "http" | "https")
+            && url.has_host()
+            && url.username().is_empty()
+            && url.password().is_none()
+    })
 }
 
 pub fn coordinator(config: &Config, mistakes: &mut Vec<Mistake>) {
@@ -79,14 +92,20 @@ fn audit_store(store: &str, mistakes: &mut Vec<Mistake>) {
 
 fn admin(config: &Config, mistakes: &mut Vec<Mistake>) {
     let admin = &config.coordinator.admin;
-    let mut mistake = |name: &str, message: &str| mistakes.push(Mistake::new(format!("coordinator.admin.{name}"), message));
+    let mut mistake =
+        |name: &str, message: &str| mistakes.push(Mistake::new(format!("coordinator.admin.{name}"), message));
     match (&admin.username, &admin.password_hash) {
         (None, None) if is_production(config) => mistake(
             "username",
             "a management credential is needed in production: set SOCKET_ADMIN_USERNAME and SOCKET_ADMIN_PASSWORD, or coordinator.admin with username and passwordHash",
         ),
-        (Some(_), None) => mistake("passwordHash", "is missing: a user name and a password go together (SOCKET_ADMIN_PASSWORD sets it)"),
-        (None, Some(_)) => mistake("username", "is missing: a user name and a password go together (SOCKET_ADMIN_USERNAME sets it)"),
+        (Some(_), None) => mistake(
+            "passwordHash",
+            "is missing: a user name and a password go together (SOCKET_ADMIN_PASSWORD sets it)",
+        ),
+        (None, Some(_)) => {
+            mistake("username", "is missing: a user name and a password go together (SOCKET_ADMIN_USERNAME sets it)")
+        }
         _ => {}
     }
     // The separator of HTTP Basic (RFC 7617 section 2).
@@ -149,12 +168,19 @@ mod tests {
             (json!({ "auth": { "sessions": { "introspectUrl": "x" } } }), "auth.sessions.introspectUrl", "http://"),
             (json!({ "auth": { "sessions": { "userPointer": "id" } } }), "auth.sessions.userPointer", "pointer"),
             (issuers(vec![issuer("shop", "short")]), "auth.jwt.issuers[0]", "at least 32"),
-            (issuers(vec![issuer("shop", "change-me-change-me-change-me-change-me")]), "auth.jwt.issuers[0].secret", "everybody knows"),
+            (
+                issuers(vec![issuer("shop", "change-me-change-me-change-me-change-me")]),
+                "auth.jwt.issuers[0].secret",
+                "everybody knows",
+            ),
             (issuers(many), "auth.jwt.issuers[16]", "at most 16"),
             (tokens, "coordinator.tokens.issuer", "application's token"),
         ]);
         assert_eq!(said_about(issuers(vec![issuer("shop", SECRET)])), []);
-        assert_eq!(said_about(json!({ "auth": { "tokenSources": ["subprotocol", "query:token", "cookie:__Host-session"] } })), []);
+        assert_eq!(
+            said_about(json!({ "auth": { "tokenSources": ["subprotocol", "query:token", "cookie:__Host-session"] } })),
+            []
+        );
     }
 
     #[test]
@@ -165,7 +191,11 @@ mod tests {
             (admin(Value::Null, Value::Null), "coordinator.admin.username", "SOCKET_ADMIN_USERNAME"),
             (admin(json!("warden"), Value::Null), "coordinator.admin.passwordHash", "go together"),
             (admin(json!("warden"), json!("secret")), "coordinator.admin.passwordHash", "PHC"),
-            (admin(json!("a:b"), json!(crate::config::credential::hash("a long one").unwrap())), "coordinator.admin.username", "colon"),
+            (
+                admin(json!("a:b"), json!(crate::config::credential::hash("a long one").unwrap())),
+                "coordinator.admin.username",
+                "colon",
+            ),
             (admin(json!("warden"), json!(weak)), "coordinator.admin.passwordHash", "everybody knows"),
             (json!({ "coordinator": { "auditStore": "postgres://x" } }), "coordinator.auditStore", "not available"),
             (json!({ "coordinator": { "auditStore": "sqlite:" } }), "coordinator.auditStore", "sqlite:PATH"),

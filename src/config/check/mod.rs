@@ -42,7 +42,9 @@ fn state(config: &Config, mistakes: &mut Vec<Mistake>) {
     const REDIS: [&str; 4] = ["redis://", "rediss://", "redis-cluster://", "redis-sentinel://"];
     let url = config.state.url.as_str();
     if REDIS.iter().any(|scheme| url.starts_with(scheme)) {
-        let message = format!("Redis {UNAVAILABLE}; `picket standalone` keeps its state in memory: write memory://, or leave it out");
+        let message = format!(
+            "Redis {UNAVAILABLE}; `picket standalone` keeps its state in memory: write memory://, or leave it out"
+        );
         mistakes.push(Mistake::new("state.url", message));
     } else if url != "memory://" {
         mistakes.push(Mistake::new("state.url", "must be memory://"));
@@ -52,14 +54,16 @@ fn state(config: &Config, mistakes: &mut Vec<Mistake>) {
 fn trusted_proxies(config: &Config, mistakes: &mut Vec<Mistake>) {
     let everybody = IpNet::aggregate(&config.node.trusted_proxies).iter().any(|network| network.prefix_len() == 0);
     if everybody && is_production(config) {
-        let message = "trusting every proxy lets every client choose its address; list the addresses of your load balancers";
+        let message =
+            "trusting every proxy lets every client choose its address; list the addresses of your load balancers";
         mistakes.push(Mistake::new("node.trustedProxies", message));
     }
 }
 
 fn policy(config: &Config, mistakes: &mut Vec<Mistake>) {
     if let Err(found) = Rules::compile(config.policy.clone(), config.environment) {
-        mistakes.extend(found.into_iter().map(|mistake| Mistake::new(format!("policy.{}", mistake.path), mistake.message)));
+        mistakes
+            .extend(found.into_iter().map(|mistake| Mistake::new(format!("policy.{}", mistake.path), mistake.message)));
     }
 }
 
@@ -105,7 +109,10 @@ mod tests {
     fn a_sound_configuration_passes() {
         assert_eq!(said_about(json!({})), []);
         assert_eq!(said_about(json!({ "node": { "trustedProxies": ["10.0.0.0/8"] } })), []);
-        assert_eq!(said_about(json!({ "environment": "development", "node": { "trustedProxies": ["0.0.0.0/0"] } })), []);
+        assert_eq!(
+            said_about(json!({ "environment": "development", "node": { "trustedProxies": ["0.0.0.0/0"] } })),
+            []
+        );
     }
 
     #[test]
@@ -115,11 +122,19 @@ mod tests {
             (json!({ "state": { "url": "postgres://x" } }), "state.url", "memory://"),
             (json!({ "node": { "trustedProxies": ["0.0.0.0/0"] } }), "node.trustedProxies", "every proxy"),
             (json!({ "node": { "trustedProxies": ["::/0"] } }), "node.trustedProxies", "every proxy"),
-            (json!({ "node": { "trustedProxies": ["0.0.0.0/1", "128.0.0.0/1"] } }), "node.trustedProxies", "every proxy"),
+            (
+                json!({ "node": { "trustedProxies": ["0.0.0.0/1", "128.0.0.0/1"] } }),
+                "node.trustedProxies",
+                "every proxy",
+            ),
             (json!({ "node": { "tls": { "certFile": "x" } } }), "node.tls", "not available"),
             (json!({ "telemetry": { "otlpEndpoint": "http://x" } }), "telemetry.otlpEndpoint", "not available"),
             (json!({ "policy": { "enforce": "shadow" } }), "policy.enforce", "in this version"),
-            (json!({ "policy": { "cors": { "allowedOrigins": ["*"] } } }), "policy.cors.allowedOrigins[0]", "allowAnyOrigin"),
+            (
+                json!({ "policy": { "cors": { "allowedOrigins": ["*"] } } }),
+                "policy.cors.allowedOrigins[0]",
+                "allowAnyOrigin",
+            ),
             (
                 json!({ "policy": { "monitoring": { "notifications": [{ "kind": "webhook", "url": "https://x", "minSeverity": "high" }] } } }),
                 "policy.monitoring.notifications",
@@ -130,7 +145,9 @@ mod tests {
 
     #[test]
     fn shape_and_meaning_are_said_together_but_nothing_twice() {
-        let said = said_about(json!({ "node": { "listen": 7, "routes": "none" }, "policy": { "cors": { "allowedOrigins": ["*"] } } }));
+        let said = said_about(
+            json!({ "node": { "listen": 7, "routes": "none" }, "policy": { "cors": { "allowedOrigins": ["*"] } } }),
+        );
         let paths: Vec<_> = said.iter().map(|(path, _)| path.as_str()).collect();
         assert_eq!(paths, ["node.listen", "node.routes", "policy.cors.allowedOrigins[0]"]);
     }

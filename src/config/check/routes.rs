@@ -14,11 +14,15 @@ const ROUTES_MAX: usize = 1000;
 pub fn check(config: &Config, mistakes: &mut Vec<Mistake>) {
     let routes = &config.node.routes;
     if routes.is_empty() && !config.may_run_the_demo() {
-        let message = "name at least one route, such as { path: /ws, upstream: 'ws://127.0.0.1:4000/ws', protocol: json }";
+        let message =
+            "name at least one route, such as { path: /ws, upstream: 'ws://127.0.0.1:4000/ws', protocol: json }";
         mistakes.push(Mistake::new("node.routes", message));
     }
     if routes.len() > ROUTES_MAX {
-        mistakes.push(Mistake::new("node.routes", format!("has {} entries; at most {ROUTES_MAX} are allowed", routes.len())));
+        mistakes.push(Mistake::new(
+            "node.routes",
+            format!("has {} entries; at most {ROUTES_MAX} are allowed", routes.len()),
+        ));
     }
     let mut taken = HashSet::new();
     for (index, route) in routes.iter().enumerate() {
@@ -62,7 +66,10 @@ fn wrong_fields(route: &RouteConfig) -> Vec<(&'static str, String)> {
         wrong.push(("denyMode", format!("accept-then-close {UNAVAILABLE}")));
     }
     if !is_event_field(&route.event_field) {
-        wrong.push(("eventField", "must be the name of a top-level field, or a JSON pointer such as /meta/type".to_owned()));
+        wrong.push((
+            "eventField",
+            "must be the name of a top-level field, or a JSON pointer such as /meta/type".to_owned(),
+        ));
     }
     wrong
 }
@@ -72,7 +79,9 @@ fn is_host(host: &str) -> bool {
 }
 
 fn check_upstream(text: &str) -> Result<(), String> {
-    let url = Url::parse(text).map_err(|error| format!("is not a URL ({error}); write it as http://127.0.0.1:3000 or ws://127.0.0.1:4000/ws"))?;
+    let url = Url::parse(text).map_err(|error| {
+        format!("is not a URL ({error}); write it as http://127.0.0.1:3000 or ws://127.0.0.1:4000/ws")
+    })?;
     match url.scheme() {
         "http" | "ws" => {}
         "https" | "wss" => return Err(format!("TLS to the upstream {UNAVAILABLE}; use http:// or ws://")),
@@ -129,7 +138,8 @@ mod tests {
 
     #[test]
     fn a_path_is_served_once_for_each_host() {
-        let route = |hosts: Value| json!({ "path": "/ws", "hosts": hosts, "upstream": "ws://127.0.0.1:1", "protocol": "json" });
+        let route =
+            |hosts: Value| json!({ "path": "/ws", "hosts": hosts, "upstream": "ws://127.0.0.1:1", "protocol": "json" });
         let said = |routes: Value| said_about(json!({ "node": { "routes": routes } }));
         assert_eq!(said(json!([route(json!(["a.test"])), route(json!(["b.test"])), route(json!([]))])), []);
         let twice = said(json!([route(json!(["a.test"])), route(json!(["A.test"]))]));
@@ -138,7 +148,9 @@ mod tests {
 
     #[test]
     fn without_routes_only_the_demo_starts() {
-        let none = |environment: &str, listen: &str| said_about(json!({ "environment": environment, "node": { "routes": [], "listen": listen } }));
+        let none = |environment: &str, listen: &str| {
+            said_about(json!({ "environment": environment, "node": { "routes": [], "listen": listen } }))
+        };
         assert_eq!(none("development", "127.0.0.1:8080"), []);
         assert_eq!(none("development", "0.0.0.0:8080").len(), 1);
         assert_eq!(none("production", "127.0.0.1:8080").len(), 1);

@@ -50,7 +50,8 @@ impl Admin {
     }
 
     pub async fn changes_policy_if(&self, version: &str, patch: Value) -> Reply {
-        self.asks(Method::PUT, "/config", |request| request.json(&patch).header("If-Match", format!("\"{version}\""))).await
+        self.asks(Method::PUT, "/config", |request| request.json(&patch).header("If-Match", format!("\"{version}\"")))
+            .await
     }
 
     /// The policy's version, as it would stand in `If-Match`.
@@ -70,8 +71,12 @@ impl Admin {
     /// Whether `GET /blocks` lists the address or prefix.
     pub async fn lists_block(&self, ip: &str) -> bool {
         let data = self.get("/blocks").await.data();
-        let entries = data.as_array().or_else(|| data["blocks"].as_array()).unwrap_or_else(|| panic!("a list of blocks: {data}"));
-        entries.iter().filter_map(|block| block["ip"].as_str()).any(|listed| listed == ip || listed.strip_suffix("/32") == Some(ip))
+        let entries =
+            data.as_array().or_else(|| data["blocks"].as_array()).unwrap_or_else(|| panic!("a list of blocks: {data}"));
+        entries
+            .iter()
+            .filter_map(|block| block["ip"].as_str())
+            .any(|listed| listed == ip || listed.strip_suffix("/32") == Some(ip))
     }
 
     pub async fn audit(&self, query: &str) -> Vec<Value> {
@@ -121,7 +126,8 @@ impl Reply {
     }
 
     pub fn json(&self) -> Value {
-        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("not JSON ({error}), status {}: {}", self.status, self.text))
+        serde_json::from_str(&self.text)
+            .unwrap_or_else(|error| panic!("not JSON ({error}), status {}: {}", self.status, self.text))
     }
 
     pub fn succeeds(&self) -> Value {

@@ -34,7 +34,12 @@ pub struct Refusal {
 
 impl Caller {
     pub fn new(gateway: SocketAddr, path: &str, address: &str) -> Self {
-        Self { gateway, path: path.to_owned(), origin: Some(HOME.to_owned()), headers: vec![("X-Forwarded-For".to_owned(), address.to_owned())] }
+        Self {
+            gateway,
+            path: path.to_owned(),
+            origin: Some(HOME.to_owned()),
+            headers: vec![("X-Forwarded-For".to_owned(), address.to_owned())],
+        }
     }
 
     pub fn path(mut self, path: &str) -> Self {
@@ -66,9 +71,17 @@ impl Caller {
         wire.writes(self.request()).await;
         let response = wire.response().await;
         if response.head.status() != 101 {
-            return Outcome::Refused(Refusal { head: response.head, body: String::from_utf8_lossy(&response.body).into_owned() });
+            return Outcome::Refused(Refusal {
+                head: response.head,
+                body: String::from_utf8_lossy(&response.body).into_owned(),
+            });
         }
-        assert_eq!(response.head.first("sec-websocket-accept"), Some(derive_accept_key(KEY.as_bytes()).as_str()), "{:?}", response.head);
+        assert_eq!(
+            response.head.first("sec-websocket-accept"),
+            Some(derive_accept_key(KEY.as_bytes()).as_str()),
+            "{:?}",
+            response.head
+        );
         Outcome::Admitted(Box::new(Client::over(wire, response.head).await))
     }
 
@@ -127,7 +140,8 @@ impl Outcome {
     pub fn refused_with(self, status: u16, reason: &str) -> Refusal {
         let refusal = self.refused();
         assert_eq!(refusal.head.status(), status, "{refusal:?}");
-        let body: Value = serde_json::from_str(&refusal.body).unwrap_or_else(|error| panic!("no JSON body ({error}): {refusal:?}"));
+        let body: Value =
+            serde_json::from_str(&refusal.body).unwrap_or_else(|error| panic!("no JSON body ({error}): {refusal:?}"));
         assert_eq!(body["reason"], reason, "{refusal:?}");
         assert!(body["code"].is_i64() && body["message"].is_string(), "{refusal:?}");
         refusal

@@ -47,7 +47,9 @@ impl Client {
     }
 
     async fn sends_message(&mut self, message: Message) {
-        within("sending a message", self.socket.send(message)).await.unwrap_or_else(|error| panic!("sending: {error}; inbox: {:?}", self.inbox));
+        within("sending a message", self.socket.send(message))
+            .await
+            .unwrap_or_else(|error| panic!("sending: {error}; inbox: {:?}", self.inbox));
     }
 
     /// The next event that has at least these fields; those before it are passed over.
@@ -78,7 +80,10 @@ impl Client {
     }
 
     pub async fn receives_binary(&mut self, bytes: &[u8]) {
-        self.receives_matching("a binary message", |received| matches!(received, Received::Binary(found) if found == bytes).then_some(())).await;
+        self.receives_matching("a binary message", |received| {
+            matches!(received, Received::Binary(found) if found == bytes).then_some(())
+        })
+        .await;
     }
 
     /// The refusal of one event on a JSON route.
@@ -127,14 +132,24 @@ impl Client {
     async fn receives_matching<T>(&mut self, what: &str, wanted: impl Fn(&Received) -> Option<T>) -> T {
         let mut passed = 0;
         loop {
-            if let Some((index, found)) = self.inbox.iter().enumerate().skip(passed).find_map(|(index, received)| Some((index, wanted(received)?))) {
+            if let Some((index, found)) = self
+                .inbox
+                .iter()
+                .enumerate()
+                .skip(passed)
+                .find_map(|(index, received)| Some((index, wanted(received)?)))
+            {
                 self.inbox.drain(..=index);
                 return found;
             }
             passed = self.inbox.len();
             match self.inbox.last() {
-                Some(Received::Closed(code, reason)) => panic!("{what}: closed with {code} {reason:?} instead; before that: {}", excerpt(&self.inbox)),
-                Some(Received::Lost(why)) => panic!("{what}: lost the connection instead: {why}; before that: {}", excerpt(&self.inbox)),
+                Some(Received::Closed(code, reason)) => {
+                    panic!("{what}: closed with {code} {reason:?} instead; before that: {}", excerpt(&self.inbox))
+                }
+                Some(Received::Lost(why)) => {
+                    panic!("{what}: lost the connection instead: {why}; before that: {}", excerpt(&self.inbox))
+                }
                 _ => {}
             }
             let next = tokio::time::timeout(std::time::Duration::from_secs(10), self.socket.next()).await;
@@ -156,7 +171,8 @@ fn received(next: Next) -> Option<Received> {
         Some(Ok(Message::Binary(bytes))) => Received::Binary(bytes.to_vec()),
         Some(Ok(Message::Ping(_))) => Received::Ping,
         Some(Ok(Message::Close(frame))) => {
-            let (code, reason) = frame.map_or((1005, String::new()), |frame| (frame.code.into(), frame.reason.to_string()));
+            let (code, reason) =
+                frame.map_or((1005, String::new()), |frame| (frame.code.into(), frame.reason.to_string()));
             Received::Closed(code, reason)
         }
         Some(Ok(Message::Pong(_) | Message::Frame(_))) => return None,
@@ -168,7 +184,9 @@ fn received(next: Next) -> Option<Received> {
 /// Every field of `part` is in `whole` with the same value.
 fn holds(whole: &Value, part: &Value) -> bool {
     match (whole, part) {
-        (Value::Object(whole), Value::Object(part)) => part.iter().all(|(name, value)| whole.get(name).is_some_and(|found| holds(found, value))),
+        (Value::Object(whole), Value::Object(part)) => {
+            part.iter().all(|(name, value)| whole.get(name).is_some_and(|found| holds(found, value)))
+        }
         _ => whole == part,
     }
 }

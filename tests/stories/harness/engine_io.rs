@@ -4,7 +4,8 @@ use serde_json::Value;
 
 use super::client::Client;
 
-pub const OPEN: &str = r#"0{"sid":"upstream-sid-1","upgrades":[],"pingInterval":25000,"pingTimeout":20000,"maxPayload":1000000}"#;
+pub const OPEN: &str =
+    r#"0{"sid":"upstream-sid-1","upgrades":[],"pingInterval":25000,"pingTimeout":20000,"maxPayload":1000000}"#;
 
 /// A CONNECT is granted, an event with an ack id is acknowledged with `["ok"]`, everything else is only recorded.
 pub fn answers(packet: &str) -> Vec<String> {

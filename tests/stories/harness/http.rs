@@ -59,7 +59,11 @@ fn parse(bytes: &[u8]) -> Head {
     let mut lines = text.split("\r\n");
     let start_line = lines.next().unwrap_or_default().to_owned();
     let headers = lines
-        .map(|line| line.split_once(':').map_or((line.to_owned(), String::new()), |(name, value)| (name.trim().to_owned(), value.trim().to_owned())))
+        .map(|line| {
+            line.split_once(':').map_or((line.to_owned(), String::new()), |(name, value)| {
+                (name.trim().to_owned(), value.trim().to_owned())
+            })
+        })
         .collect();
     Head { start_line, headers }
 }

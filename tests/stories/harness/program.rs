@@ -31,7 +31,8 @@ impl Program {
     }
 
     pub fn with_admin(self) -> Self {
-        self.environment("SOCKET_ADMIN_USERNAME", "warden").environment("SOCKET_ADMIN_PASSWORD", "a-long-password-of-the-stories")
+        self.environment("SOCKET_ADMIN_USERNAME", "warden")
+            .environment("SOCKET_ADMIN_PASSWORD", "a-long-password-of-the-stories")
     }
 
     pub fn writes(&self, name: &str, text: &str) -> PathBuf {
@@ -56,7 +57,11 @@ impl Program {
             if Instant::now() > deadline {
                 child.kill().unwrap();
                 let Output { stdout, stderr, .. } = child.wait_with_output().unwrap();
-                panic!("{arguments:?} did not end: {}{}", String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
+                panic!(
+                    "{arguments:?} did not end: {}{}",
+                    String::from_utf8_lossy(&stdout),
+                    String::from_utf8_lossy(&stderr)
+                );
             }
             std::thread::sleep(Duration::from_millis(10));
         }

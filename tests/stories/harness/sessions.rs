@@ -58,7 +58,10 @@ async fn answer(mut stream: TcpStream, asked: Arc<AtomicUsize>) {
             None => ("401 Unauthorized", json!({ "error": "no such session" })),
         };
         let body = body.to_string();
-        let answer = format!("HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        let answer = format!(
+            "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
         if stream.write_all(answer.as_bytes()).await.is_err() {
             return;
         }

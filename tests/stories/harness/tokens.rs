@@ -35,7 +35,8 @@ pub struct Token {
 
 impl Token {
     pub fn of(subject: &str) -> Self {
-        let claims = json!({ "iss": ISSUER, "aud": AUDIENCE, "sub": subject, "role": "member", "exp": seconds_from_now(3600) });
+        let claims =
+            json!({ "iss": ISSUER, "aud": AUDIENCE, "sub": subject, "role": "member", "exp": seconds_from_now(3600) });
         let Value::Object(claims) = claims else { unreachable!("an object literal") };
         Self { claims }
     }
@@ -63,12 +64,21 @@ impl Token {
     }
 
     pub fn signed_by_rsa(&self) -> String {
-        encode(&Header::new(Algorithm::RS256), &self.claims, &EncodingKey::from_rsa_pem(PRIVATE_KEY.as_bytes()).unwrap()).unwrap()
+        encode(
+            &Header::new(Algorithm::RS256),
+            &self.claims,
+            &EncodingKey::from_rsa_pem(PRIVATE_KEY.as_bytes()).unwrap(),
+        )
+        .unwrap()
     }
 
     /// With a header of the forger's choice and no signature.
     pub fn unsigned(&self, header: &Value) -> String {
         let part = |value: &[u8]| URL_SAFE_NO_PAD.encode(value);
-        format!("{}.{}.", part(header.to_string().as_bytes()), part(Value::Object(self.claims.clone()).to_string().as_bytes()))
+        format!(
+            "{}.{}.",
+            part(header.to_string().as_bytes()),
+            part(Value::Object(self.claims.clone()).to_string().as_bytes())
+        )
     }
 }

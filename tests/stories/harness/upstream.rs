@@ -131,7 +131,10 @@ impl Upstream {
     }
 
     pub async fn receives_text(&self, text: &str) {
-        eventually(&format!("{text:?} at the upstream"), async || self.texts().iter().any(|seen| seen == text).then_some(())).await;
+        eventually(&format!("{text:?} at the upstream"), async || {
+            self.texts().iter().any(|seen| seen == text).then_some(())
+        })
+        .await;
     }
 
     /// How its first connections ended, once as many did: the close code it was told, if any.
@@ -211,7 +214,8 @@ async fn converse(mut stream: TcpStream, ledger: &Ledger) -> Option<Option<u16>>
         return None;
     }
     if !head.is_upgrade() {
-        let answered = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello").await;
+        let answered =
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello").await;
         return answered.err().map(|_| None);
     }
     let commands = ledger.commands.subscribe();
@@ -229,7 +233,11 @@ async fn converse(mut stream: TcpStream, ledger: &Ledger) -> Option<Option<u16>>
     Some(hold(socket, commands, ledger).await)
 }
 
-async fn hold(mut socket: WebSocketStream<TcpStream>, mut commands: broadcast::Receiver<Command>, ledger: &Ledger) -> Option<u16> {
+async fn hold(
+    mut socket: WebSocketStream<TcpStream>,
+    mut commands: broadcast::Receiver<Command>,
+    ledger: &Ledger,
+) -> Option<u16> {
     if let Manner::EngineIo = ledger.manner {
         socket.send(Message::text(engine_io::OPEN)).await.ok()?;
     }

@@ -25,7 +25,9 @@ pub struct Response {
 
 impl Wire {
     pub async fn to(address: SocketAddr) -> Self {
-        let stream = within("a TCP connection", TcpStream::connect(address)).await.unwrap_or_else(|error| panic!("connecting to {address}: {error}"));
+        let stream = within("a TCP connection", TcpStream::connect(address))
+            .await
+            .unwrap_or_else(|error| panic!("connecting to {address}: {error}"));
         Self { stream, buffer: Vec::new() }
     }
 
@@ -38,7 +40,9 @@ impl Wire {
     }
 
     pub async fn writes(&mut self, bytes: impl AsRef<[u8]>) {
-        within("writing", self.stream.write_all(bytes.as_ref())).await.unwrap_or_else(|error| panic!("writing: {error}"));
+        within("writing", self.stream.write_all(bytes.as_ref()))
+            .await
+            .unwrap_or_else(|error| panic!("writing: {error}"));
     }
 
     pub async fn sends(&mut self, frame: Frame) {
@@ -68,7 +72,9 @@ impl Wire {
         let body = match length {
             _ if head.status() == 101 => Vec::new(),
             Some(length) => within("an HTTP body", self.exactly(length)).await.expect("the whole body"),
-            None if head.first("transfer-encoding").is_some() => within("a chunked body", self.chunks()).await.expect("the whole body"),
+            None if head.first("transfer-encoding").is_some() => {
+                within("a chunked body", self.chunks()).await.expect("the whole body")
+            }
             None => self.rest().await,
         };
         Response { head, body }

@@ -12,7 +12,12 @@ const FORWARDED_FOR: &str = "x-forwarded-for";
 pub(super) fn address(head: &Parts, trusted_proxies: &[IpNet]) -> IpAddr {
     let nobody = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
     let peer = head.extensions.get::<Peer>().map_or(nobody, |Peer(peer)| address::canonical(peer.ip()));
-    let forwarded = head.headers.get_all(FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
+    let forwarded = head
+        .headers
+        .get_all(FORWARDED_FOR)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','));
     let hops: Vec<&str> = forwarded.map(str::trim).collect();
     last_untrusted(peer, &hops, trusted_proxies)
 }

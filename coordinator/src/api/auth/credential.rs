@@ -60,7 +60,13 @@ impl Credential {
             return Err(CredentialError::NotAHash);
         }
         let key = Secret::new(picket_shared::random::hex(16));
-        Ok(Some(Credential { username, password_hash, key, proved: Mutex::default(), turns: Arc::new(Semaphore::new(VERIFIED_AT_ONCE)) }))
+        Ok(Some(Credential {
+            username,
+            password_hash,
+            key,
+            proved: Mutex::default(),
+            turns: Arc::new(Semaphore::new(VERIFIED_AT_ONCE)),
+        }))
     }
 
     /// whether this very pair was the last that was proved
@@ -83,7 +89,10 @@ impl Credential {
         // The work holds the turn, not the request that may go away meanwhile.
         let work = tokio::task::spawn_blocking(move || {
             let hash = PasswordHash::new(hash.expose());
-            (hash.is_ok_and(|hash| Argon2::default().verify_password(candidate.expose().as_bytes(), &hash).is_ok()), turn)
+            (
+                hash.is_ok_and(|hash| Argon2::default().verify_password(candidate.expose().as_bytes(), &hash).is_ok()),
+                turn,
+            )
         });
         let Ok((same_password, turn)) = work.await else {
             return Verdict { right: false, _turn: None };
@@ -111,7 +120,11 @@ mod tests {
     use argon2::password_hash::PasswordHasher;
 
     fn config() -> AdminConfig {
-        let cheap = Argon2::new(argon2::Algorithm::Argon2id, argon2::Version::V0x13, argon2::Params::new(8, 1, 1, None).unwrap());
+        let cheap = Argon2::new(
+            argon2::Algorithm::Argon2id,
+            argon2::Version::V0x13,
+            argon2::Params::new(8, 1, 1, None).unwrap(),
+        );
         let hash = cheap.hash_password(b"correct horse").unwrap().to_string();
         AdminConfig { username: Some("warden".into()), password_hash: Some(Secret::new(hash)) }
     }

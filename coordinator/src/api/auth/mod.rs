@@ -161,7 +161,8 @@ fn claim(headers: &HeaderMap) -> Result<Option<Claim>, Problem> {
     if !scheme.eq_ignore_ascii_case("basic") {
         return Err(Problem::unauthorized("log in with Basic or Bearer"));
     }
-    let plain = STANDARD.decode(rest.trim()).ok().and_then(|bytes| String::from_utf8(bytes).ok()).ok_or_else(unreadable)?;
+    let plain =
+        STANDARD.decode(rest.trim()).ok().and_then(|bytes| String::from_utf8(bytes).ok()).ok_or_else(unreadable)?;
     let (name, password) = plain.split_once(':').ok_or_else(unreadable)?;
     Ok(Some(Claim::Password { name: name.to_owned(), password: password.to_owned() }))
 }

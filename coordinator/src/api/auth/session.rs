@@ -57,7 +57,8 @@ impl Sessions {
 }
 
 fn id_of(headers: &HeaderMap) -> Option<&str> {
-    let cookies = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(';'));
+    let cookies =
+        headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(';'));
     cookies.filter_map(|cookie| cookie.trim().split_once('=')).find(|(name, _)| *name == COOKIE_NAME).map(|(_, id)| id)
 }
 
@@ -65,7 +66,11 @@ fn id_of(headers: &HeaderMap) -> Option<&str> {
 pub(crate) fn cookie(id: &str, life: Duration, headers: &HeaderMap) -> Option<HeaderValue> {
     let secure = headers.get("x-forwarded-proto").is_some_and(|scheme| scheme == "https");
     let attributes = if secure { "; Secure" } else { "" };
-    HeaderValue::from_str(&format!("{COOKIE_NAME}={id}; Path=/; HttpOnly; SameSite=Strict; Max-Age={}{attributes}", life.as_secs())).ok()
+    HeaderValue::from_str(&format!(
+        "{COOKIE_NAME}={id}; Path=/; HttpOnly; SameSite=Strict; Max-Age={}{attributes}",
+        life.as_secs()
+    ))
+    .ok()
 }
 
 #[cfg(test)]

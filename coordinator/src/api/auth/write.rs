@@ -10,7 +10,10 @@ pub(super) fn check(headers: &HeaderMap) -> Result<(), Problem> {
         return Err(Problem::forbidden("changes are made from this origin only"));
     }
     if !is_json(headers) {
-        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "send the change as Content-Type: application/json"));
+        return Err(Problem::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "send the change as Content-Type: application/json",
+        ));
     }
     Ok(())
 }
@@ -28,7 +31,8 @@ fn is_same_origin(headers: &HeaderMap) -> bool {
         Some(authority.strip_suffix(default_port).unwrap_or(authority).to_owned())
     });
     let host = headers.get(HOST).and_then(text);
-    let host = host.map(|host| host.strip_suffix(":443").or_else(|| host.strip_suffix(":80")).map_or(host.clone(), str::to_owned));
+    let host = host
+        .map(|host| host.strip_suffix(":443").or_else(|| host.strip_suffix(":80")).map_or(host.clone(), str::to_owned));
     origins.next().is_none() && authority.is_some() && authority == host
 }
 
@@ -43,7 +47,10 @@ mod tests {
     use super::*;
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
-        pairs.iter().map(|(name, value)| (http::HeaderName::from_static(name), http::HeaderValue::from_static(value))).collect()
+        pairs
+            .iter()
+            .map(|(name, value)| (http::HeaderName::from_static(name), http::HeaderValue::from_static(value)))
+            .collect()
     }
 
     #[test]

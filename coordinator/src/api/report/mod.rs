@@ -65,7 +65,8 @@ pub(super) async fn get(State(api): Shared, _: Caller, mut query: Query) -> Resu
         Format::Json => Ok(Success(report).into_response()),
         Format::Csv => {
             let name = "attachment; filename=\"picket-report.csv\"";
-            Ok(([(CONTENT_TYPE, "text/csv; charset=utf-8"), (CONTENT_DISPOSITION, name)], table(&report)).into_response())
+            Ok(([(CONTENT_TYPE, "text/csv; charset=utf-8"), (CONTENT_DISPOSITION, name)], table(&report))
+                .into_response())
         }
         Format::Html => page::render(&report),
     }
@@ -109,7 +110,8 @@ impl Report {
 
 fn table(report: &Report) -> String {
     let mut text = csv::line(["section", "name", "count"]);
-    let mut row = |section: &str, name: &str, count: u64| text.push_str(&csv::line([section, name, &count.to_string()]));
+    let mut row =
+        |section: &str, name: &str, count: u64| text.push_str(&csv::line([section, name, &count.to_string()]));
     let analytics = &report.analytics;
     row("period", &format!("{} to {}", report.period.since, report.period.until), analytics.total);
     analytics.event_counts.iter().for_each(|(kind, count)| row("eventType", kind, *count));

@@ -44,8 +44,11 @@ pub(super) fn render(report: &Report) -> Result<Response, Problem> {
     let nonce = picket_shared::random::hex(16);
     let page = Page { nonce: &nonce, report, chart: chart(report), tables: tables(report) };
     let html = page.render().map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
-    let policy = format!("default-src 'none'; style-src 'nonce-{nonce}'; base-uri 'none'; frame-ancestors 'none'; form-action 'none'");
-    Ok(([(CONTENT_TYPE, "text/html; charset=utf-8".to_owned()), (CONTENT_SECURITY_POLICY, policy)], html).into_response())
+    let policy = format!(
+        "default-src 'none'; style-src 'nonce-{nonce}'; base-uri 'none'; frame-ancestors 'none'; form-action 'none'"
+    );
+    Ok(([(CONTENT_TYPE, "text/html; charset=utf-8".to_owned()), (CONTENT_SECURITY_POLICY, policy)], html)
+        .into_response())
 }
 
 fn chart(report: &Report) -> Chart {
@@ -54,7 +57,13 @@ fn chart(report: &Report) -> Chart {
     let width = (CHART_WIDTH / (points.len() as u64).max(1)).max(1);
     let bars = (0..).zip(points).map(|(place, point)| {
         let height = (point.total * CHART_HEIGHT).checked_div(highest).unwrap_or(0);
-        Bar { x: place * width, y: CHART_HEIGHT - height, width: (width - 1).max(1), height, label: format!("{}: {}", point.at, point.total) }
+        Bar {
+            x: place * width,
+            y: CHART_HEIGHT - height,
+            width: (width - 1).max(1),
+            height,
+            label: format!("{}: {}", point.at, point.total),
+        }
     });
     let bars: Vec<_> = bars.collect();
     Chart { width: width * points.len() as u64, height: CHART_HEIGHT, highest, bars }
@@ -71,7 +80,13 @@ fn tables(report: &Report) -> Vec<Table> {
     vec![
         Table { title: "By kind", rows: most_first(analytics.event_counts.iter().map(owned).collect()) },
         Table { title: "By severity", rows: most_first(analytics.severity_counts.iter().map(owned).collect()) },
-        Table { title: "By reason", rows: most_first(analytics.reason_counts.iter().map(|(name, count)| (name.clone(), *count)).collect()) },
-        Table { title: "Addresses with the most records", rows: analytics.top_ips.iter().map(|top| (top.ip.to_string(), top.count)).collect() },
+        Table {
+            title: "By reason",
+            rows: most_first(analytics.reason_counts.iter().map(|(name, count)| (name.clone(), *count)).collect()),
+        },
+        Table {
+            title: "Addresses with the most records",
+            rows: analytics.top_ips.iter().map(|top| (top.ip.to_string(), top.count)).collect(),
+        },
     ]
 }

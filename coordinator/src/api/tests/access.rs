@@ -7,8 +7,19 @@ use std::time::Duration;
 use super::office::{ADMIN, Office, PASSWORD};
 
 const READS: [&str; 13] = [
-    "/metrics", "/audit-logs", "/audit-logs/export", "/audit-logs/0/explanation", "/dashboard", "/config", "/config/history", "/blocks",
-    "/reputation/192.0.2.1", "/report", "/nodes", "/nothing", "",
+    "/metrics",
+    "/audit-logs",
+    "/audit-logs/export",
+    "/audit-logs/0/explanation",
+    "/dashboard",
+    "/config",
+    "/config/history",
+    "/blocks",
+    "/reputation/192.0.2.1",
+    "/report",
+    "/nodes",
+    "/nothing",
+    "",
 ];
 const WRITES: [&str; 3] = ["/block-ip", "/unblock-ip", "/config/rollback"];
 
@@ -52,7 +63,10 @@ async fn r14_every_path_is_denied_without_a_credential_whatever_its_spelling() {
 async fn raw_status(office: &Office, method: &str, path: &str) -> u16 {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let mut stream = tokio::net::TcpStream::connect(office.address).await.unwrap();
-    let request = format!("{method} {path} HTTP/1.1\r\nHost: {}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", office.address);
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nHost: {}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+        office.address
+    );
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
@@ -64,14 +78,20 @@ async fn with_a_credential_unknown_paths_are_404_and_wrong_methods_405() {
     let office = Office::open().await;
     office.admin().get("/nothing").await.fails_with(404);
     office.admin().asks(Method::GET, "/anything", |request| request).await.fails_with(404);
-    office.admin().asks(Method::DELETE, "/api/security/blocks", |request| request.header("Content-Type", "application/json")).await.fails_with(405);
+    office
+        .admin()
+        .asks(Method::DELETE, "/api/security/blocks", |request| request.header("Content-Type", "application/json"))
+        .await
+        .fails_with(405);
 }
 
 #[tokio::test]
 async fn without_any_configured_credential_only_the_health_word_answers() {
     let office = Office::builder().without_credential().start().await;
     assert_eq!(office.stranger().get("/health").await.json(), json!({ "status": "healthy" }));
-    for visitor in [office.stranger(), office.admin(), office.visitor("", ""), office.bearer(json!({ "role": "admin" }))] {
+    for visitor in
+        [office.stranger(), office.admin(), office.visitor("", ""), office.bearer(json!({ "role": "admin" }))]
+    {
         visitor.get("/metrics").await.fails_with(401);
     }
 }
@@ -99,7 +119,13 @@ async fn r08_a_change_needs_json_and_the_same_origin_and_nothing_is_shared_acros
     let admin = office.admin();
     let body = r#"{"ip":"192.0.2.66","reason":"forged"}"#;
     let path = "/api/security/block-ip";
-    for kind in [None, Some("text/plain"), Some("application/x-www-form-urlencoded"), Some("multipart/form-data"), Some("application/jsonx")] {
+    for kind in [
+        None,
+        Some("text/plain"),
+        Some("application/x-www-form-urlencoded"),
+        Some("multipart/form-data"),
+        Some("application/jsonx"),
+    ] {
         let reply = admin.asks(Method::POST, path, |request| match kind {
             Some(kind) => request.header("Content-Type", kind).body(body),
             None => request.body(body),
@@ -107,15 +133,23 @@ async fn r08_a_change_needs_json_and_the_same_origin_and_nothing_is_shared_acros
         reply.await.fails_with(415);
     }
     for origin in ["https://evil.example", "null", &format!("http://{}.evil.example", office.address)] {
-        let reply = admin.asks(Method::POST, path, |request| request.header("Content-Type", "application/json").header("Origin", origin).body(body)).await;
+        let reply = admin
+            .asks(Method::POST, path, |request| {
+                request.header("Content-Type", "application/json").header("Origin", origin).body(body)
+            })
+            .await;
         reply.fails_with(403);
         assert!(!reply.headers.contains_key("access-control-allow-origin"), "{:?}", reply.headers);
     }
     assert_eq!(admin.get("/blocks").await.data()["total"], 0);
     let own = format!("http://{}", office.address);
-    let reply = admin.asks(Method::POST, path, |request| request.header("Content-Type", "application/json; charset=utf-8").header("Origin", own).body(body));
+    let reply = admin.asks(Method::POST, path, |request| {
+        request.header("Content-Type", "application/json; charset=utf-8").header("Origin", own).body(body)
+    });
     reply.await.data();
-    let read = admin.asks(Method::GET, "/api/security/metrics", |request| request.header("Origin", "https://evil.example")).await;
+    let read = admin
+        .asks(Method::GET, "/api/security/metrics", |request| request.header("Origin", "https://evil.example"))
+        .await;
     assert!(!read.headers.contains_key("access-control-allow-origin"), "{:?}", read.headers);
 }
 
@@ -137,7 +171,10 @@ async fn r09_guessing_is_slowed_for_the_guesser_alone_and_recorded_without_the_g
     guesser(PASSWORD).get("/metrics").await.data();
     let failed = office.audited("eventType=ADMIN_LOGIN&severity=medium&ip=198.51.100.66", 10).await;
     assert_eq!(failed.len(), 10);
-    assert!(failed.iter().all(|record| record["metadata"]["account"] == ADMIN && !record.to_string().contains("guess")), "{failed:?}");
+    assert!(
+        failed.iter().all(|record| record["metadata"]["account"] == ADMIN && !record.to_string().contains("guess")),
+        "{failed:?}"
+    );
 }
 
 #[tokio::test]
@@ -158,13 +195,21 @@ async fn many_requests_at_once_with_the_right_password_all_get_in() {
     let admin = office.admin();
     let answers = futures_util::future::join_all((0..40).map(|_| admin.get("/metrics"))).await;
     assert!(answers.iter().all(|reply| reply.status == 200));
-    assert!(office.audited("eventType=ADMIN_LOGIN", 1).await.len() <= 2, "one login for each that was verified at once");
+    assert!(
+        office.audited("eventType=ADMIN_LOGIN", 1).await.len() <= 2,
+        "one login for each that was verified at once"
+    );
 }
 
 #[tokio::test]
 async fn every_answer_has_the_security_headers() {
     let office = Office::open().await;
-    for reply in [office.stranger().get("/health").await, office.stranger().get("/x").await, office.admin().get("/metrics").await, office.admin().get("/x").await] {
+    for reply in [
+        office.stranger().get("/health").await,
+        office.stranger().get("/x").await,
+        office.admin().get("/metrics").await,
+        office.admin().get("/x").await,
+    ] {
         assert_eq!(reply.header("x-content-type-options"), "nosniff");
         assert_eq!(reply.header("cache-control"), "no-store");
         assert_eq!(reply.header("referrer-policy"), "no-referrer");
@@ -191,7 +236,9 @@ async fn what_is_too_large_or_not_json_is_refused() {
         (b"\xff".to_vec(), 400),
         (b"[]".to_vec(), 422),
     ] {
-        let reply = admin.asks(Method::POST, "/api/security/block-ip", |request| request.header("Content-Type", "application/json").body(body));
+        let reply = admin.asks(Method::POST, "/api/security/block-ip", |request| {
+            request.header("Content-Type", "application/json").body(body)
+        });
         reply.await.fails_with(status);
     }
 }

@@ -42,7 +42,10 @@ async fn pages_follow_each_other_by_cursor() {
         let logs = page["logs"].as_array().unwrap();
         sizes.push(logs.len());
         ids.extend(logs.iter().map(|record| record["id"].to_string()));
-        assert_eq!((&page["total"], &page["totalIsLowerBound"], &page["filtered"]), (&json!(7), &json!(false), &json!(true)));
+        assert_eq!(
+            (&page["total"], &page["totalIsLowerBound"], &page["filtered"]),
+            (&json!(7), &json!(false), &json!(true))
+        );
         let Some(next) = page["nextCursor"].as_str() else {
             break;
         };
@@ -55,8 +58,13 @@ async fn pages_follow_each_other_by_cursor() {
 async fn wrong_and_unknown_parameters_are_all_said_at_once() {
     let office = Office::open().await;
     let reply = office.admin().get("/audit-logs?limit=0&eventType=NONSENSE&severity=awful&since=yesterday&cursor=!!&ip=x&colour=red&text=&userId=a&userId=b").await;
-    assert_eq!(reply.mistakes(), ["eventType", "severity", "ip", "userId", "since", "text", "limit", "cursor", "colour"]);
-    for path in ["/metrics?x=1", "/dashboard?x=1", "/blocks?x=1", "/config?x=1", "/nodes?x=1", "/report?x=1", "/health?x=1"] {
+    assert_eq!(
+        reply.mistakes(),
+        ["eventType", "severity", "ip", "userId", "since", "text", "limit", "cursor", "colour"]
+    );
+    for path in
+        ["/metrics?x=1", "/dashboard?x=1", "/blocks?x=1", "/config?x=1", "/nodes?x=1", "/report?x=1", "/health?x=1"]
+    {
         assert_eq!(office.admin().get(path).await.mistakes(), ["x"], "{path}");
     }
 }
@@ -74,7 +82,12 @@ async fn an_export_streams_every_record_once_as_lines_or_as_a_table() {
     let lines = office.admin().get("/audit-logs/export?format=ndjson&ip=192.0.3.0/24").await;
     assert_eq!(lines.header("content-type"), "application/x-ndjson");
     assert_eq!(lines.text.lines().count(), 250);
-    assert!(lines.text.lines().all(|line| serde_json::from_str::<Value>(line).unwrap()["ip"].as_str().unwrap().starts_with("192.0.3.")));
+    assert!(
+        lines
+            .text
+            .lines()
+            .all(|line| serde_json::from_str::<Value>(line).unwrap()["ip"].as_str().unwrap().starts_with("192.0.3."))
+    );
     let table = office.admin().get("/audit-logs/export?format=csv&ip=192.0.3.7").await;
     assert_eq!(table.header("content-type"), "text/csv; charset=utf-8");
     assert_eq!(table.text.lines().count(), 2);
@@ -85,7 +98,13 @@ async fn an_export_streams_every_record_once_as_lines_or_as_a_table() {
 #[tokio::test]
 async fn r11_a_clients_words_are_no_formula_in_a_spreadsheet() {
     let office = Office::open().await;
-    let mut record = AuditRecord::new(EventType::UnauthorizedEvent, Severity::High, "192.0.2.1".parse().unwrap(), "=cmd|' /C calc'!A0", START);
+    let mut record = AuditRecord::new(
+        EventType::UnauthorizedEvent,
+        Severity::High,
+        "192.0.2.1".parse().unwrap(),
+        "=cmd|' /C calc'!A0",
+        START,
+    );
     record.event_name = Some("@SUM(1+1)*cmd".into());
     record.user_id = Some("+1".into());
     record.socket_id = Some("-1,\"x\"".into());
@@ -105,7 +124,11 @@ async fn r10_a_report_page_shows_hostile_words_as_words() {
     assert_eq!(page.header("content-type"), "text/html; charset=utf-8");
     let policy = page.header("content-security-policy");
     assert!(policy.starts_with("default-src 'none'; style-src 'nonce-") && !policy.contains("unsafe"), "{policy}");
-    assert!(page.text.contains("SUSPICIOUS_ACTIVITY") && page.text.contains("<svg") && !page.text.contains("<script"), "{}", page.text);
+    assert!(
+        page.text.contains("SUSPICIOUS_ACTIVITY") && page.text.contains("<svg") && !page.text.contains("<script"),
+        "{}",
+        page.text
+    );
 }
 
 #[tokio::test]
@@ -149,7 +172,8 @@ async fn the_dashboard_shows_the_last_day() {
 #[tokio::test]
 async fn a_verdict_is_explained() {
     let office = Office::open().await;
-    let mut record = AuditRecord::refusal(Reason::TokenInvalid, "192.0.2.1".parse().unwrap(), START).with("policyVersion", 3);
+    let mut record =
+        AuditRecord::refusal(Reason::TokenInvalid, "192.0.2.1".parse().unwrap(), START).with("policyVersion", 3);
     record.node = Some("edge-1".into());
     let id = record.id.clone();
     office.hears(record);

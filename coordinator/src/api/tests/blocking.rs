@@ -10,11 +10,15 @@ use super::office::{Office, eventually};
 async fn an_address_is_blocked_listed_and_unblocked_and_both_are_recorded() {
     let office = Office::open().await;
     let admin = office.admin();
-    let blocked = admin.post("/block-ip", json!({ "ip": "192.0.2.66", "reason": "a\nscan", "durationMs": 60_000 })).await.data();
+    let blocked =
+        admin.post("/block-ip", json!({ "ip": "192.0.2.66", "reason": "a\nscan", "durationMs": 60_000 })).await.data();
     assert_eq!(blocked["block"]["ip"], "192.0.2.66");
     let listed = admin.get("/blocks").await.data();
     let block = &listed["blocks"][0];
-    assert_eq!((&block["ip"], &block["origin"], &block["by"], &block["reason"]), (&json!("192.0.2.66"), &json!("manual"), &json!("warden"), &json!("a\\nscan")));
+    assert_eq!(
+        (&block["ip"], &block["origin"], &block["by"], &block["reason"]),
+        (&json!("192.0.2.66"), &json!("manual"), &json!("warden"), &json!("a\\nscan"))
+    );
     assert_eq!(admin.get("/blocks?ip=192.0.2.0/24&origin=manual").await.data()["total"], 1);
     assert_eq!(admin.get("/blocks?ip=198.51.100.0/24").await.data()["total"], 0);
 
@@ -37,11 +41,30 @@ async fn a_block_ends_at_its_time() {
 
 #[tokio::test]
 async fn r12_what_would_hit_everybody_or_the_house_itself_needs_force() {
-    let office = Office::builder().behind("10.1.0.0/16").policy(|policy| policy.security.allow_list = vec!["203.0.113.7".into()]).start().await;
+    let office = Office::builder()
+        .behind("10.1.0.0/16")
+        .policy(|policy| policy.security.allow_list = vec!["203.0.113.7".into()])
+        .start()
+        .await;
     let admin = office.admin();
     for ip in [
-        "127.0.0.1", "127.0.0.0/8", "::1", "::ffff:127.0.0.1", "::ffff:127.0.0.0/104", "0.0.0.0", "::", "0.0.0.0/0", "::/0", "10.1.2.3",
-        "10.1.0.0/16", "10.0.0.0/8", "198.0.0.0/7", "2000::/3", "2001:db8::/31", "203.0.113.7", "203.0.113.0/24",
+        "127.0.0.1",
+        "127.0.0.0/8",
+        "::1",
+        "::ffff:127.0.0.1",
+        "::ffff:127.0.0.0/104",
+        "0.0.0.0",
+        "::",
+        "0.0.0.0/0",
+        "::/0",
+        "10.1.2.3",
+        "10.1.0.0/16",
+        "10.0.0.0/8",
+        "198.0.0.0/7",
+        "2000::/3",
+        "2001:db8::/31",
+        "203.0.113.7",
+        "203.0.113.0/24",
     ] {
         admin.post("/block-ip", json!({ "ip": ip, "reason": "x" })).await.fails_with(409);
         admin.post("/block-ip", json!({ "ip": ip, "reason": "x", "force": false })).await.fails_with(409);
@@ -67,9 +90,14 @@ async fn r12_the_caller_does_not_lock_itself_out() {
 async fn nonsense_and_unknown_fields_are_refused_with_their_place() {
     let office = Office::open().await;
     for ip in ["", "somewhere", "300.1.2.3", "203.0.113.0/33", "203.0.113.66; DROP TABLE audit"] {
-        assert_eq!(office.admin().post("/block-ip", json!({ "ip": ip, "reason": "x" })).await.mistakes(), ["ip"], "{ip}");
+        assert_eq!(
+            office.admin().post("/block-ip", json!({ "ip": ip, "reason": "x" })).await.mistakes(),
+            ["ip"],
+            "{ip}"
+        );
     }
-    let reply = office.admin().post("/block-ip", json!({ "ip": 7, "durationMS": 1, "durationMs": 0, "force": "yes" })).await;
+    let reply =
+        office.admin().post("/block-ip", json!({ "ip": 7, "durationMS": 1, "durationMs": 0, "force": "yes" })).await;
     assert_eq!(reply.mistakes(), ["durationMS", "durationMs", "force", "ip", "reason"]);
     assert!(reply.text.contains("did you mean `durationMs`?"), "{}", reply.text);
     assert_eq!(office.admin().post("/unblock-ip", json!({ "ip": "x" })).await.mistakes(), ["ip"]);
@@ -86,7 +114,10 @@ async fn a_bad_score_blocks_by_itself_and_unblocking_clears_it() {
     })
     .await;
     let block = &blocks["blocks"][0];
-    assert_eq!((&block["ip"], &block["origin"], &block["by"]), (&json!("2001:db8:1:2::/64"), &json!("automatic"), &json!("picket")));
+    assert_eq!(
+        (&block["ip"], &block["origin"], &block["by"]),
+        (&json!("2001:db8:1:2::/64"), &json!("automatic"), &json!("picket"))
+    );
     let record = office.audited("eventType=IP_BLOCKED&text=automatic", 1).await.remove(0);
     assert_eq!((&record["severity"], &record["metadata"]["parts"]), (&json!("high"), &json!({ "token_invalid": 5.0 })));
     assert_eq!(record["metadata"]["durationMs"], 600_000);
@@ -99,7 +130,10 @@ async fn a_bad_score_blocks_by_itself_and_unblocking_clears_it() {
     .await;
     office.admin().post("/unblock-ip", json!({ "ip": "2001:db8:1:2::9", "reason": "a mistake" })).await.data();
     let standing = office.admin().get("/reputation/2001:db8:1:2::9").await.data();
-    assert_eq!((&standing["score"], &standing["relapses"], &standing["subject"]), (&json!(0.0), &json!(1), &json!("2001:db8:1:2::/64")));
+    assert_eq!(
+        (&standing["score"], &standing["relapses"], &standing["subject"]),
+        (&json!(0.0), &json!(1), &json!("2001:db8:1:2::/64"))
+    );
 }
 
 #[tokio::test]
@@ -108,7 +142,10 @@ async fn r16_bad_origins_alone_block_nobody() {
     (0..200).for_each(|_| office.refuses(Reason::OriginNotAllowed, "192.0.2.1"));
     office.audited("limit=1000&eventType=INVALID_ORIGIN", 200).await;
     let standing = office.admin().get("/reputation/192.0.2.1").await.data();
-    assert_eq!((&standing["score"], &standing["block"], &standing["threshold"]), (&json!(1.0), &json!(null), &json!(5)));
+    assert_eq!(
+        (&standing["score"], &standing["block"], &standing["threshold"]),
+        (&json!(1.0), &json!(null), &json!(5))
+    );
     assert_eq!(office.admin().get("/blocks").await.data()["total"], 0);
     assert_eq!(office.admin().get("/reputation/nowhere").await.mistakes(), ["ip"]);
 }

@@ -44,7 +44,17 @@ fn r10_no_script_reads_a_text_as_markup() {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         let text = std::fs::read_to_string(&path).unwrap();
-        for word in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "new Function", "srcdoc", "http://", "https://"] {
+        for word in [
+            "innerHTML",
+            "outerHTML",
+            "insertAdjacentHTML",
+            "document.write",
+            "eval(",
+            "new Function",
+            "srcdoc",
+            "http://",
+            "https://",
+        ] {
             let allowed = word == "http://" && (path.ends_with("dom.js") || path.ends_with("icon.svg"));
             assert!(allowed || !text.contains(word), "{word} in {}", path.display());
         }
@@ -82,9 +92,13 @@ async fn r08_a_foreign_page_can_neither_log_in_nor_use_the_session() {
     let body = json!({ "username": ADMIN, "password": PASSWORD });
     let browser = office.stranger();
     for path in ["/api/security/login", "/api/security/logout", "/api/security/block-ip"] {
-        let foreign = browser.asks(Method::POST, path, |request| request.header("Cookie", &cookie).header("Origin", "https://evil.example").json(&body));
+        let foreign = browser.asks(Method::POST, path, |request| {
+            request.header("Cookie", &cookie).header("Origin", "https://evil.example").json(&body)
+        });
         assert_eq!(foreign.await.status, 403, "{path}");
-        let form = browser.asks(Method::POST, path, |request| request.header("Cookie", &cookie).header("Content-Type", "text/plain").body(body.to_string()));
+        let form = browser.asks(Method::POST, path, |request| {
+            request.header("Cookie", &cookie).header("Content-Type", "text/plain").body(body.to_string())
+        });
         assert_eq!(form.await.status, 415, "{path}");
     }
 }
@@ -93,7 +107,11 @@ async fn r08_a_foreign_page_can_neither_log_in_nor_use_the_session() {
 async fn r09_guessing_by_login_is_slowed_too() {
     let office = Office::open().await;
     for n in 0..10 {
-        office.stranger().post("/login", json!({ "username": ADMIN, "password": format!("guess-{n}") })).await.fails_with(401);
+        office
+            .stranger()
+            .post("/login", json!({ "username": ADMIN, "password": format!("guess-{n}") }))
+            .await
+            .fails_with(401);
     }
     let slowed = office.stranger().post("/login", json!({ "username": ADMIN, "password": PASSWORD })).await;
     slowed.fails_with(429);
@@ -103,7 +121,8 @@ async fn r09_guessing_by_login_is_slowed_too() {
 #[tokio::test]
 async fn r15_a_login_that_is_wrong_in_form_does_not_repeat_the_password() {
     let office = Office::open().await;
-    let reply = office.stranger().post("/login", json!({ "username": 7, "password": 12_345_678, "remember": true })).await;
+    let reply =
+        office.stranger().post("/login", json!({ "username": 7, "password": 12_345_678, "remember": true })).await;
     assert_eq!(reply.mistakes(), ["password", "remember", "username"]);
     assert!(!reply.text.contains("12345678"), "{}", reply.text);
 }

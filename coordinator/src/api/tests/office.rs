@@ -7,7 +7,9 @@ use picket_shared::clock::{Clock, ManualClock, Timestamp};
 use picket_shared::policy::{Environment, Policy};
 use picket_shared::reason::Reason;
 use picket_shared::secret::Secret;
-use picket_shared::state::{BlockView, LivePolicy, Mode, NodeStatus, State, TrafficSnapshot, follow_blocks, follow_policy};
+use picket_shared::state::{
+    BlockView, LivePolicy, Mode, NodeStatus, State, TrafficSnapshot, follow_blocks, follow_policy,
+};
 use picket_shared::tasks::Tasks;
 use picket_shared::telemetry::Metrics;
 use picket_shared::token::{IssuerConfig, SigningAlgorithm, sign};
@@ -65,7 +67,8 @@ impl OfficeBuilder {
     pub async fn start(mut self) -> Office {
         let folder = tempfile::tempdir().unwrap();
         self.config.audit_store = format!("sqlite:{}", folder.path().join("data/audit.db").display());
-        let (state, clock, tasks, outbox) = (State::memory(), Arc::new(ManualClock::at(START)), Tasks::default(), Outbox::default());
+        let (state, clock, tasks, outbox) =
+            (State::memory(), Arc::new(ManualClock::at(START)), Tasks::default(), Outbox::default());
         let policy = LivePolicy::starting_with(self.policy, Environment::Production).unwrap();
         let blocks = BlockView::default();
         let metrics = Metrics::start("test").unwrap();
@@ -94,7 +97,11 @@ impl OfficeBuilder {
 
 impl Office {
     pub fn builder() -> OfficeBuilder {
-        let cheap = argon2::Argon2::new(argon2::Algorithm::Argon2id, argon2::Version::V0x13, argon2::Params::new(8, 1, 1, None).unwrap());
+        let cheap = argon2::Argon2::new(
+            argon2::Algorithm::Argon2id,
+            argon2::Version::V0x13,
+            argon2::Params::new(8, 1, 1, None).unwrap(),
+        );
         let hash = cheap.hash_password(PASSWORD.as_bytes()).unwrap().to_string();
         let admin = AdminConfig { username: Some(ADMIN.into()), password_hash: Some(Secret::new(hash)) };
         let config = CoordinatorConfig { listen: ([127, 0, 0, 1], 0).into(), admin, ..CoordinatorConfig::default() };
@@ -118,7 +125,8 @@ impl Office {
     }
 
     pub fn bearer(&self, claims: Value) -> Visitor<'_> {
-        let mut all = json!({ "iss": "management", "aud": "picket", "sub": "carol", "exp": START.as_millis() / 1000 + 600 });
+        let mut all =
+            json!({ "iss": "management", "aud": "picket", "sub": "carol", "exp": START.as_millis() / 1000 + 600 });
         all.as_object_mut().unwrap().extend(claims.as_object().unwrap().clone());
         let token = sign(&issuer(), all.as_object().unwrap()).unwrap();
         Visitor { office: self, login: Login::Bearer(token), from: None }
@@ -239,7 +247,8 @@ pub struct Reply {
 
 impl Reply {
     pub fn json(&self) -> Value {
-        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("not JSON ({error}): {} {}", self.status, self.text))
+        serde_json::from_str(&self.text)
+            .unwrap_or_else(|error| panic!("not JSON ({error}): {} {}", self.status, self.text))
     }
 
     pub fn data(&self) -> Value {

@@ -10,7 +10,11 @@ async fn a_part_is_changed_and_the_rest_stays() {
     let office = Office::open().await;
     let before = office.admin().get("/config").await;
     assert_eq!((before.header("etag"), &before.data()["version"]), ("\"1\"", &json!(1)));
-    let after = office.admin().put("/config", json!({ "validation": { "maxMessageLength": 10, "allowedEventTypes": ["chat:*"] } })).await.data();
+    let after = office
+        .admin()
+        .put("/config", json!({ "validation": { "maxMessageLength": 10, "allowedEventTypes": ["chat:*"] } }))
+        .await
+        .data();
     assert_eq!((&after["version"], &after["policy"]["validation"]["maxMessageLength"]), (&json!(2), &json!(10)));
     assert_eq!(after["policy"]["validation"]["maxDepth"], 64);
     let removed = office.admin().put("/config", json!({ "validation": { "allowedEventTypes": null } })).await.data();
@@ -32,10 +36,16 @@ async fn every_mistake_is_said_and_nothing_changes() {
         "cors": { "allowedOrigin": ["https://typo.example"] },
     });
     let reply = office.admin().put("/config", shapes).await;
-    assert_eq!(reply.mistakes(), ["cors.allowedOrigin", "rateLimiting.burstLimit.maxEvents", "validation.content.mode", "validation.maxDepth"]);
+    assert_eq!(
+        reply.mistakes(),
+        ["cors.allowedOrigin", "rateLimiting.burstLimit.maxEvents", "validation.content.mode", "validation.maxDepth"]
+    );
     assert!(reply.text.contains("did you mean `allowedOrigins`?"), "{}", reply.text);
     let meanings = json!({ "cors": { "allowedOrigins": ["*", "nonsense"] }, "security": { "allowList": ["x"] } });
-    assert_eq!(office.admin().put("/config", meanings).await.mistakes(), ["cors.allowedOrigins[0]", "cors.allowedOrigins[1]", "security.allowList[0]"]);
+    assert_eq!(
+        office.admin().put("/config", meanings).await.mistakes(),
+        ["cors.allowedOrigins[0]", "cors.allowedOrigins[1]", "security.allowList[0]"]
+    );
     let ignored = json!({ "enforce": "shadow", "monitoring": { "notifications": [{ "kind": "webhook", "url": "https://canary.example", "minSeverity": "high" }] } });
     let reply = office.admin().put("/config", ignored).await;
     assert_eq!(reply.mistakes(), ["enforce", "monitoring.notifications"]);
@@ -51,7 +61,10 @@ async fn a_change_on_top_of_another_version_is_412() {
     let office = Office::open().await;
     let put = async |version: &str, depth: u32| {
         let body = json!({ "validation": { "maxDepth": depth } });
-        office.admin().asks(Method::PUT, "/api/security/config", |request| request.header("If-Match", version).json(&body)).await
+        office
+            .admin()
+            .asks(Method::PUT, "/api/security/config", |request| request.header("If-Match", version).json(&body))
+            .await
     };
     put("\"1\"", 40).await.data();
     put("\"1\"", 30).await.fails_with(412);
@@ -66,7 +79,10 @@ async fn a_dry_run_is_judged_and_changes_nothing() {
     let office = Office::open().await;
     let would_be = office.admin().put("/config?dryRun=true", json!({ "validation": { "maxDepth": 40 } })).await.data();
     assert_eq!((&would_be["version"], &would_be["policy"]["validation"]["maxDepth"]), (&json!(1), &json!(40)));
-    assert_eq!(office.admin().put("/config?dryRun=true", json!({ "validation": { "maxDepth": 0 } })).await.mistakes(), ["validation.maxDepth"]);
+    assert_eq!(
+        office.admin().put("/config?dryRun=true", json!({ "validation": { "maxDepth": 0 } })).await.mistakes(),
+        ["validation.maxDepth"]
+    );
     assert_eq!(office.admin().put("/config?dryRun=maybe", json!({})).await.mistakes(), ["dryRun"]);
     assert_eq!(office.admin().get("/config").await.data()["policy"]["validation"]["maxDepth"], 64);
 }
@@ -83,7 +99,10 @@ async fn changes_at_once_are_all_made() {
     let replies = futures_util::future::join_all(changes.map(|change| admin.put("/config", change))).await;
     assert!(replies.iter().all(|reply| reply.status == 200));
     let policy = office.admin().get("/config").await.data()["policy"].clone();
-    assert_eq!((&policy["validation"]["maxDepth"], &policy["validation"]["maxMessageLength"]), (&json!(40), &json!(500)));
+    assert_eq!(
+        (&policy["validation"]["maxDepth"], &policy["validation"]["maxMessageLength"]),
+        (&json!(40), &json!(500))
+    );
     assert_eq!(policy["security"]["violationsBeforeClose"], 9);
 }
 

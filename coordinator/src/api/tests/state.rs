@@ -9,7 +9,14 @@ use std::time::Duration;
 use super::office::{Office, START, eventually};
 
 fn traffic(active: u64, events: u64, refusals: u64) -> TrafficSnapshot {
-    TrafficSnapshot { total_connections: active + 1, active_connections: active, authenticated_connections: active, events, refusals, ..TrafficSnapshot::default() }
+    TrafficSnapshot {
+        total_connections: active + 1,
+        active_connections: active,
+        authenticated_connections: active,
+        events,
+        refusals,
+        ..TrafficSnapshot::default()
+    }
 }
 
 #[tokio::test]
@@ -18,9 +25,14 @@ async fn the_metrics_are_the_sum_of_the_nodes() {
     office.has_node("edge-1", traffic(2, 0, 0)).await;
     office.has_node("edge-2", traffic(3, 0, 0)).await;
     let metrics = office.admin().get("/metrics").await.data();
-    assert_eq!((&metrics["totalConnections"], &metrics["activeConnections"], &metrics["authenticatedConnections"]), (&json!(7), &json!(5), &json!(5)));
+    assert_eq!(
+        (&metrics["totalConnections"], &metrics["activeConnections"], &metrics["authenticatedConnections"]),
+        (&json!(7), &json!(5), &json!(5))
+    );
     assert_eq!((&metrics["nodes"][1]["id"], &metrics["nodes"][1]["activeConnections"]), (&json!("edge-2"), &json!(3)));
-    for field in ["anonymousConnections", "blockedAttempts", "suspiciousActivities", "rateLimitViolations", "payloadViolations"] {
+    for field in
+        ["anonymousConnections", "blockedAttempts", "suspiciousActivities", "rateLimitViolations", "payloadViolations"]
+    {
         assert_eq!(metrics[field], 0, "{field}");
     }
     assert_eq!(Timestamp::parse_rfc3339(metrics["lastUpdated"].as_str().unwrap()), Some(START));
@@ -36,7 +48,10 @@ async fn the_members_are_listed() {
     })
     .await;
     let node = &members["nodes"][0];
-    assert_eq!((&node["id"], &node["mode"], &node["policyVersion"], &node["connections"]), (&json!("edge-1"), &json!("normal"), &json!(1), &json!(2)));
+    assert_eq!(
+        (&node["id"], &node["mode"], &node["policyVersion"], &node["connections"]),
+        (&json!("edge-1"), &json!("normal"), &json!(1), &json!(2))
+    );
     assert_eq!(office.admin().get("/config").await.data()["nodes"], json!([{ "id": "edge-1", "policyVersion": 1 }]));
 }
 
@@ -47,7 +62,10 @@ async fn health_is_a_word_for_strangers_and_the_whole_for_the_administrator() {
     let word = office.stranger().get("/health").await;
     assert_eq!((word.status, word.json()), (200, json!({ "status": "healthy" })));
     let whole = office.admin().get("/health").await.json();
-    assert_eq!((&whole["status"], &whole["issues"], &whole["state"]["reachable"]), (&json!("healthy"), &json!([]), &json!(true)));
+    assert_eq!(
+        (&whole["status"], &whole["issues"], &whole["state"]["reachable"]),
+        (&json!("healthy"), &json!([]), &json!(true))
+    );
     assert_eq!((&whole["nodes"][0]["id"], &whole["metrics"]["activeConnections"]), (&json!("edge-1"), &json!(2)));
     assert!(whole["auditLag"].is_u64(), "{whole}");
     office.visitor("warden", "wrong").get("/health").await.fails_with(401);
@@ -63,7 +81,14 @@ async fn health_warns_beyond_the_thresholds() {
         .start()
         .await;
     office.has_node("edge-1", traffic(11, 0, 0)).await;
-    let kinds = |health: &Value| health["issues"].as_array().unwrap().iter().map(|issue| issue["kind"].as_str().unwrap().to_owned()).collect::<Vec<_>>();
+    let kinds = |health: &Value| {
+        health["issues"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|issue| issue["kind"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
     let health = office.admin().get("/health").await.json();
     assert_eq!((health["status"].as_str(), kinds(&health)), (Some("warning"), vec!["highConnectionCount".to_owned()]));
     assert_eq!(office.stranger().get("/health").await.json(), json!({ "status": "warning" }));
