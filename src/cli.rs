@@ -4,6 +4,8 @@ use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::role::Role;
+
 /// Security gateway for WebSocket and Socket.IO applications
 #[derive(Debug, Parser)]
 #[command(name = "picket", version, arg_required_else_help = true, after_help = EXAMPLES)]
@@ -16,6 +18,7 @@ const EXAMPLES: &str = "\
 Examples:
   picket standalone                       a demo chat to attack, for a first look
   picket standalone --config picket.yaml --data-dir /var/lib/picket
+  picket node --config picket.yaml        one of several nodes, over Redis
   picket check-config picket.yaml         every mistake with its line
   picket token --subject alice --role member --ttl 1h
   PICKET_NODE__LISTEN=0.0.0.0:9000 picket standalone --config picket.yaml
@@ -28,11 +31,11 @@ PICKET_LOG filters the log, as in info,picket_node=debug.";
 pub enum Command {
     /// Run node and coordinator in one process, with the state in memory
     #[command(after_help = STANDALONE)]
-    Standalone(StandaloneArgs),
-    /// Run a node: not available in this version
-    Node(ConfigArgs),
-    /// Run a coordinator: not available in this version
-    Coordinator(ConfigArgs),
+    Standalone(ServeArgs),
+    /// Run a node: it decides at the edge, and shares its state over Redis (state.url)
+    Node(ServeArgs),
+    /// Run a coordinator: it gathers audit, blocks, and serves the management API, over Redis (state.url)
+    Coordinator(ServeArgs),
     /// Print the effective configuration with secrets masked, or every mistake in it
     CheckConfig(CheckConfigArgs),
     /// Print the JSON Schema of the configuration file
@@ -65,10 +68,11 @@ pub struct ConfigArgs {
 }
 
 #[derive(Debug, Args)]
-pub struct StandaloneArgs {
+pub struct ServeArgs {
     #[command(flatten)]
     pub config: ConfigArgs,
-    /// Where the audit store lies; without it a temporary folder, removed at the end
+    /// Where a coordinator's audit store and a node's snapshot of policy and blocks lie. Without it, standalone makes a
+    /// temporary folder that is removed at the end, a coordinator uses coordinator.auditStore, and a node keeps no snapshot
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
 }
@@ -80,6 +84,9 @@ pub struct CheckConfigArgs {
     pub file: Option<PathBuf>,
     #[command(flatten)]
     pub config: ConfigArgs,
+    /// The role whose configuration it is
+    #[arg(long, value_enum, default_value_t = Role::Standalone)]
+    pub role: Role,
 }
 
 #[derive(Debug, Args)]

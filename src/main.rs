@@ -5,6 +5,7 @@ mod commands;
 mod config;
 mod demo;
 mod refusal;
+mod role;
 mod terminal;
 
 use clap::Parser;

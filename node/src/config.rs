@@ -3,6 +3,7 @@
 use ipnet::IpNet;
 use picket_shared::policy::Mistake;
 use picket_shared::secret::Secret;
+use picket_shared::state::{Stance, Stances};
 use picket_shared::token::IssuerConfig;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -32,9 +33,9 @@ pub struct NodeConfig {
     pub proxy_protocol: ProxyProtocol,
     /// not available in this version: let a load balancer end TLS
     pub tls: Option<serde_json::Value>,
-    /// how limits decide without the shared state; not available in this version
-    pub on_outage: serde_json::Value,
-    /// not available in this version
+    /// how limits decide while the shared state is away: share, open or closed, for all or by check
+    pub on_outage: OnOutage,
+    /// become ready although the shared state is away and there is no snapshot
     pub start_without_state: bool,
     pub drain: Drain,
     pub limits: Limits,
@@ -55,7 +56,7 @@ impl Default for NodeConfig {
             trusted_proxies: Vec::new(),
             proxy_protocol: ProxyProtocol::Off,
             tls: None,
-            on_outage: "share".into(),
+            on_outage: OnOutage::default(),
             start_without_state: false,
             drain: Drain::default(),
             limits: Limits::default(),
@@ -74,14 +75,35 @@ impl NodeConfig {
             ("node.checkToken", self.check_token == default.check_token),
             ("node.proxyProtocol", self.proxy_protocol == default.proxy_protocol),
             ("node.tls", self.tls == default.tls),
-            ("node.onOutage", self.on_outage == default.on_outage),
-            ("node.startWithoutState", self.start_without_state == default.start_without_state),
             ("node.upstreamAssertion", self.upstream_assertion == default.upstream_assertion),
         ];
         let refused = settings.into_iter().filter(|(_, is_default)| !is_default);
         refused
             .map(|(path, _)| Mistake::new(path, "is not available in this version; leave it at its default"))
             .collect()
+    }
+}
+
+/// one stance for every check, or one for each
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum OnOutage {
+    All(Stance),
+    ByCheck(Stances),
+}
+
+impl Default for OnOutage {
+    fn default() -> Self {
+        OnOutage::All(Stance::Share)
+    }
+}
+
+impl OnOutage {
+    pub fn stances(self) -> Stances {
+        match self {
+            OnOutage::All(stance) => Stances::all(stance),
+            OnOutage::ByCheck(stances) => stances,
+        }
     }
 }
 

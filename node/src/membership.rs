@@ -1,37 +1,61 @@
-//! This node among the others: its mode, and the heartbeat that says so.
+//! This node among the others: its mode, the heartbeat that says so, and what it knows of them.
 
-use parking_lot::Mutex;
+use picket_shared::audit::{AuditRecord, EventType, Outbox, Severity};
 use picket_shared::clock::Clock;
-use picket_shared::state::{LivePolicy, Mode, NodeStatus, Nodes, Traffic};
+use picket_shared::state::{KnownNodes, LivePolicy, Mode, NodeStatus, Nodes, StateError, Traffic};
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio::time::sleep;
 
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
 pub struct Membership {
-    id: Arc<str>,
-    mode: Mutex<Mode>,
-    traffic: Arc<Traffic>,
-    policy: LivePolicy,
+    pub id: Arc<str>,
+    pub traffic: Arc<Traffic>,
+    pub policy: LivePolicy,
+    /// whether the shared state is not asked at present; `None` where it cannot be away
+    pub outage: Option<watch::Receiver<bool>>,
+    pub known: KnownNodes,
+    /// policy and blocks are known from elsewhere than the state: a snapshot, or nobody asked for more
+    pub informed: bool,
+    draining: AtomicBool,
+    reached: AtomicBool,
 }
 
 impl Membership {
-    pub fn new(id: Arc<str>, traffic: Arc<Traffic>, policy: LivePolicy) -> Self {
-        Membership { id, mode: Mutex::new(Mode::Normal), traffic, policy }
+    pub fn new(
+        id: Arc<str>,
+        traffic: Arc<Traffic>,
+        policy: LivePolicy,
+        outage: Option<watch::Receiver<bool>>,
+        known: KnownNodes,
+        informed: bool,
+    ) -> Self {
+        let (draining, reached) = (AtomicBool::new(false), AtomicBool::new(false));
+        Membership { id, traffic, policy, outage, known, informed, draining, reached }
     }
 
     pub fn mode(&self) -> Mode {
-        *self.mode.lock()
+        if self.draining.load(Ordering::Relaxed) {
+            return Mode::Draining;
+        }
+        match &self.outage {
+            Some(outage) if *outage.borrow() => Mode::Degraded,
+            _ => Mode::Normal,
+        }
     }
 
+    /// a degraded node is ready; one that never learnt policy and blocks is not
     pub fn is_ready(&self) -> bool {
-        self.mode() != Mode::Draining
+        let learnt = self.reached.load(Ordering::Relaxed) && self.policy.version() > 0;
+        self.mode() != Mode::Draining && (self.informed || learnt)
     }
 
     pub fn start_draining(&self) {
-        *self.mode.lock() = Mode::Draining;
+        self.draining.store(true, Ordering::Relaxed);
     }
 
     pub fn connections(&self) -> u64 {
@@ -50,7 +74,7 @@ impl Membership {
         }
     }
 
-    /// says that this node lives, until `stop` resolves
+    /// says that this node lives, and counts who else does, until `stop` resolves
     pub async fn heartbeat(
         self: Arc<Self>,
         nodes: Arc<dyn Nodes>,
@@ -59,13 +83,57 @@ impl Membership {
     ) {
         tokio::pin!(stop);
         loop {
-            if let Err(error) = nodes.node_alive(self.status(&*clock)).await {
-                tracing::warn!(%error, "heartbeat not delivered");
+            match self.beat(&*nodes, &*clock).await {
+                Ok(()) => self.reached.store(true, Ordering::Relaxed),
+                Err(error) => tracing::debug!(%error, "heartbeat not delivered"),
             }
             tokio::select! {
                 () = sleep(HEARTBEAT) => {}
                 () = &mut stop => return,
             }
         }
+    }
+
+    async fn beat(&self, nodes: &dyn Nodes, clock: &dyn Clock) -> Result<(), StateError> {
+        nodes.node_alive(self.status(clock)).await?;
+        let serving = nodes.nodes(clock.now()).await?.iter().filter(|node| node.mode != Mode::Draining).count();
+        self.known.set(serving);
+        Ok(())
+    }
+
+    /// says whenever the shared state goes or comes back, until `stop` resolves
+    pub async fn announce_outages(
+        self: Arc<Self>,
+        outbox: Outbox,
+        clock: Arc<dyn Clock>,
+        stop: impl Future<Output = ()>,
+    ) {
+        let Some(mut outage) = self.outage.clone() else {
+            return;
+        };
+        tokio::pin!(stop);
+        let mut announced = false;
+        loop {
+            let away = *outage.borrow_and_update();
+            if away != announced {
+                announced = away;
+                self.announce(away, &outbox, &*clock);
+            }
+            tokio::select! {
+                changed = outage.changed() => if changed.is_err() { return },
+                () = &mut stop => return,
+            }
+        }
+    }
+
+    fn announce(&self, away: bool, outbox: &Outbox, clock: &dyn Clock) {
+        let (severity, message) = match away {
+            true => (Severity::High, "the shared state is away, limits hold for this node alone"),
+            false => (Severity::Medium, "the shared state is back"),
+        };
+        tracing::warn!(mode = ?self.mode(), "{message}");
+        let nobody = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        let record = AuditRecord::new(EventType::ModeChanged, severity, nobody, message, clock.now());
+        outbox.record(AuditRecord { node: Some(self.id.to_string()), ..record }.with("degraded", away));
     }
 }

@@ -4,12 +4,13 @@ use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Counter, Meter};
 use picket_shared::audit::Outbox;
 use picket_shared::reason::Reason;
-use picket_shared::state::Traffic;
+use picket_shared::state::{Mode, Traffic};
 use picket_shared::tasks::Tasks;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::decide::Stage;
+use crate::membership::Membership;
 
 pub struct Instruments {
     decisions: Counter<u64>,
@@ -50,6 +51,22 @@ impl Instruments {
     pub fn observed(&self, reason: Reason) {
         self.observations.add(1, &[KeyValue::new("picket.reason", reason.token())]);
     }
+}
+
+/// how the node decides, as one gauge per mode
+pub fn observe_mode(meter: &Meter, membership: &Arc<Membership>) {
+    let membership = membership.clone();
+    meter
+        .u64_observable_gauge("picket.mode")
+        .with_description("1 for the mode that the node is in, 0 for the others.")
+        .with_unit("{mode}")
+        .with_callback(move |observer| {
+            let current = membership.mode();
+            for mode in Mode::ALL {
+                observer.observe(u64::from(mode == current), &[KeyValue::new("picket.mode", mode.as_str())]);
+            }
+        })
+        .build();
 }
 
 /// numbers that are counted elsewhere without locks, and read when they are asked for

@@ -3,7 +3,7 @@
 use picket_shared::address::canonical_networks;
 use picket_shared::audit::Outbox;
 use picket_shared::clock::Clock;
-use picket_shared::state::{BlockView, LivePolicy, State, Traffic};
+use picket_shared::state::{BlockView, KnownNodes, LivePolicy, State, Traffic, WithStance};
 use picket_shared::tasks::Tasks;
 use picket_shared::telemetry::Metrics;
 use picket_shared::token::{ClaimNames, KeyError, TokenVerifier};
@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
@@ -21,7 +22,7 @@ use crate::gate::Gate;
 use crate::identity::{IntrospectionError, Introspector, Keys, TokenSource, TokenSources};
 use crate::listener;
 use crate::membership::Membership;
-use crate::metrics::Instruments;
+use crate::metrics::{Instruments, observe_mode};
 use crate::ops::{self, Ops};
 use crate::pending::Pending;
 use crate::route::{Route, RouteError, Routes};
@@ -44,6 +45,10 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     pub tasks: Tasks,
     pub metrics: Metrics,
+    /// whether the shared state is not asked at present; `None` where it cannot be away
+    pub outage: Option<watch::Receiver<bool>>,
+    /// policy and blocks are known from a snapshot
+    pub has_snapshot: bool,
     /// an event of this name panics, to show that a panic ends one connection; honoured by debug builds only
     pub panic_event: Option<String>,
 }
@@ -80,8 +85,17 @@ pub async fn start(parts: Parts) -> Result<Running, StartError> {
     let addresses = (address_of(&gateway, parts.config.listen), address_of(&ops_listener, parts.config.ops_listen));
 
     let (tasks, attention, stop_accepting) = (parts.tasks.clone(), Attention::default(), CancellationToken::new());
-    let gate = Arc::new(gate(&parts, keys));
-    let membership = Arc::new(Membership::new(gate.node.clone(), gate.traffic.clone(), parts.policy.clone()));
+    let known = KnownNodes::default();
+    let gate = Arc::new(gate(&parts, keys, &known));
+    let membership = Arc::new(Membership::new(
+        gate.node.clone(),
+        gate.traffic.clone(),
+        parts.policy.clone(),
+        parts.outage.clone(),
+        known,
+        parts.has_snapshot || parts.config.start_without_state,
+    ));
+    observe_mode(&parts.metrics.meter("picket"), &membership);
     let door = Arc::new(Door {
         gate: gate.clone(),
         routes,
@@ -93,6 +107,8 @@ pub async fn start(parts: Parts) -> Result<Running, StartError> {
     tasks.spawn("gateway", listener::serve(gateway, door, stop_accepting.clone().cancelled_owned()));
     let changes = ring_on_changes(attention.clone(), parts.blocks.changes(), parts.policy.changes(), tasks.stopped());
     tasks.spawn("attention", changes);
+    let announcements = membership.clone().announce_outages(parts.outbox.clone(), parts.clock.clone(), tasks.stopped());
+    tasks.spawn("outages", announcements);
     tasks.spawn(
         "heartbeat",
         membership.clone().heartbeat(parts.state.nodes.clone(), parts.clock.clone(), tasks.stopped()),
@@ -175,16 +191,19 @@ fn keys(parts: &Parts) -> Result<Keys, StartError> {
     })
 }
 
-fn gate(parts: &Parts, keys: Keys) -> Gate {
+fn gate(parts: &Parts, keys: Keys, known: &KnownNodes) -> Gate {
     let traffic = Arc::new(Traffic::default());
     let limits = parts.config.limits;
+    let stances = parts.config.on_outage.stances();
+    let (counters, leases) = (parts.state.counters.clone(), parts.state.leases.clone());
+    let limits_of_state = Arc::new(WithStance::new(counters, leases, stances, known.clone()));
     Gate {
         node: parts.id.as_str().into(),
         clock: parts.clock.clone(),
         policy: parts.policy.clone(),
         blocks: parts.blocks.clone(),
-        counters: parts.state.counters.clone(),
-        leases: parts.state.leases.clone(),
+        counters: limits_of_state.clone(),
+        leases: limits_of_state,
         keys,
         handshakes: Handshakes::new(limits.handshake_addresses_max),
         pending: Arc::new(Pending::new(limits.pending_max, limits.pending_per_address)),

@@ -8,6 +8,7 @@ pub mod random;
 pub mod reason;
 pub mod schema;
 pub mod secret;
+pub mod snapshot;
 pub mod state;
 pub mod tasks;
 pub mod telemetry;

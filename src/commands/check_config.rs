@@ -1,12 +1,14 @@
-//! `picket check-config`: what `standalone` would run with, secrets masked, or every mistake.
+//! `picket check-config`: what a role would run with, secrets masked, or every mistake.
 
 use crate::cli::CheckConfigArgs;
 use crate::config::Config;
+use crate::role::Role;
 use crate::terminal;
 
 pub fn run(args: CheckConfigArgs, variables: &[(String, String)]) -> anyhow::Result<()> {
     let file = args.file.or(args.config.config);
-    let loaded = super::load(file.as_deref(), variables, &super::temporary_folder())?;
+    let folder = super::temporary_folder();
+    let loaded = super::load(args.role, file.as_deref(), variables, (args.role == Role::Standalone).then_some(&*folder))?;
     Ok(terminal::say(&yaml(&loaded.config)?)?)
 }
 

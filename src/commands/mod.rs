@@ -1,9 +1,8 @@
 //! The commands, one file each.
 
 mod check_config;
-mod role;
 mod schema;
-mod standalone;
+mod serve;
 mod token;
 
 use std::path::{Path, PathBuf};
@@ -14,13 +13,14 @@ use serde_json::{Value, json};
 use crate::cli::{Cli, Command};
 use crate::config::{self, Loaded, Request};
 use crate::refusal::Refusal;
+use crate::role::Role;
 
 pub fn run(cli: Cli) -> anyhow::Result<()> {
     let variables = variables()?;
     match cli.command {
-        Command::Standalone(args) => standalone::run(args, &variables),
-        Command::Node(_) => role::refuse("node"),
-        Command::Coordinator(_) => role::refuse("coordinator"),
+        Command::Standalone(args) => serve::run(Role::Standalone, args, &variables),
+        Command::Node(args) => serve::run(Role::Node, args, &variables),
+        Command::Coordinator(args) => serve::run(Role::Coordinator, args, &variables),
         Command::CheckConfig(args) => check_config::run(args, &variables),
         Command::Schema => schema::run(),
         Command::Token(args) => token::run(&args, &variables),
@@ -39,16 +39,31 @@ fn variables() -> Result<Vec<(String, String)>, Refusal> {
     all.filter_map(Result::transpose).collect()
 }
 
-/// the configuration as `standalone` has it: in development where neither a file nor a variable says otherwise, and with the
-/// state in memory
-fn load(file: Option<&Path>, variables: &[(String, String)], data_dir: &Path) -> Result<Loaded, Refusal> {
-    let environment = if file.is_some() { Environment::Production } else { Environment::Development };
-    config::load(Request { file, variables, environment, overlay: overlay(data_dir) }).map_err(Refusal::Configuration)
+/// the configuration as a role has it; standalone is in development where neither a file nor a variable says otherwise
+fn load(
+    role: Role,
+    file: Option<&Path>,
+    variables: &[(String, String)],
+    data_dir: Option<&Path>,
+) -> Result<Loaded, Refusal> {
+    let environment = match (role, file) {
+        (Role::Standalone, None) => Environment::Development,
+        _ => Environment::Production,
+    };
+    let request = Request { role, file, variables, environment, overlay: overlay(role, data_dir) };
+    config::load(request).map_err(Refusal::Configuration)
 }
 
-fn overlay(data_dir: &Path) -> Value {
-    let store = data_dir.join("picket.db");
-    json!({ "state": { "url": "memory://" }, "coordinator": { "auditStore": format!("sqlite:{}", store.display()) } })
+/// what a role has instead of some defaults
+fn overlay(role: Role, data_dir: Option<&Path>) -> Value {
+    let mut overlay = json!({});
+    if role == Role::Standalone {
+        overlay["state"] = json!({ "url": "memory://" });
+    }
+    if let Some(store) = data_dir.map(|folder| folder.join("picket.db")) {
+        overlay["coordinator"] = json!({ "auditStore": format!("sqlite:{}", store.display()) });
+    }
+    overlay
 }
 
 /// a folder that no other process has

@@ -7,10 +7,16 @@ use serde_json::{Map, Value};
 use crate::cli::TokenArgs;
 use crate::config::Config;
 use crate::refusal::Refusal;
+use crate::role::Role;
 use crate::terminal;
 
 pub fn run(args: &TokenArgs, variables: &[(String, String)]) -> anyhow::Result<()> {
-    let config = super::load(args.config.config.as_deref(), variables, &super::temporary_folder())?.config;
+    let file = args.config.config.as_deref();
+    let folder = super::temporary_folder();
+    // The configuration of either serves: what signs is the same.
+    let loaded = super::load(Role::Standalone, file, variables, Some(&folder))
+        .or_else(|mistakes| super::load(Role::Node, file, variables, None).map_err(|_| mistakes));
+    let config = loaded?.config;
     let issuer = choose(&config.auth.jwt.issuers, args.issuer.as_deref())?;
     let claims = claims(&config, issuer, args, SystemClock.now());
     Ok(terminal::say(&format!("{}\n", sign(issuer, &claims)?))?)

@@ -7,6 +7,8 @@ use serde_json::{Map, Value, json};
 use std::io::Read;
 use std::path::Path;
 
+use crate::role::Role;
+
 use super::origins::{Located, Origins, Place};
 use super::{Config, check, credential, environment, yaml};
 
@@ -16,6 +18,7 @@ const DEVELOPMENT: &str = include_str!("../../deploy/development.yaml");
 
 /// what to read
 pub struct Request<'a> {
+    pub role: Role,
     pub file: Option<&'a Path>,
     pub variables: &'a [(String, String)],
     /// the environment, where neither a variable nor the file names one
@@ -57,7 +60,7 @@ pub fn load(request: Request<'_>) -> Result<Loaded, Vec<Located>> {
         merge(&mut value, layer);
     }
 
-    let (config, mut found) = match check::check(value) {
+    let (config, mut found) = match check::check(value, request.role) {
         Ok(config) => (Some(config), Vec::new()),
         Err(found) => (None, found),
     };
@@ -139,6 +142,7 @@ mod tests {
 
     fn request<'a>(file: Option<&'a Path>, variables: &'a [(String, String)]) -> Request<'a> {
         Request {
+            role: Role::Standalone,
             file,
             variables,
             environment: Environment::Production,

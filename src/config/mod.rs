@@ -45,7 +45,7 @@ pub struct Config {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct StateConfig {
-    /// `memory://` (standalone); Redis is not available in this version
+    /// `memory://` for standalone; `redis://`, `rediss://`, `redis-cluster://` or `redis-sentinel://` for nodes and coordinators
     #[serde(serialize_with = "without_password")]
     pub url: String,
     /// what every key in the shared state starts with

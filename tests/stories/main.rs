@@ -16,6 +16,7 @@ mod harness;
 
 mod admission;
 mod blocks;
+mod cluster;
 mod command_line;
 mod content;
 mod frames;

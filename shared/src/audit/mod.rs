@@ -37,15 +37,17 @@ pub enum EventType {
     AdminLogin,
     AdminAction,
     AuditDropped,
+    ModeChanged,
 }
 
 impl EventType {
-    pub const ALL: [EventType; 17] = {
+    pub const ALL: [EventType; 18] = {
         use EventType::*;
         [
             ConnectionAttempt, ConnectionBlocked, AuthenticationSuccess, AuthenticationFailure, RateLimitExceeded,
             PayloadTooLarge, InvalidOrigin, SuspiciousActivity, IpBlocked, IpUnblocked, UnauthorizedEvent,
             ValidationError, ConnectionClosed, PolicyChanged, AdminLogin, AdminAction, AuditDropped,
+            ModeChanged,
         ]
     };
 
@@ -68,6 +70,7 @@ impl EventType {
             EventType::AdminLogin => "ADMIN_LOGIN",
             EventType::AdminAction => "ADMIN_ACTION",
             EventType::AuditDropped => "AUDIT_DROPPED",
+            EventType::ModeChanged => "MODE_CHANGED",
         }
     }
 
@@ -78,7 +81,7 @@ impl EventType {
     /// administration's own trail is stored whatever `enableAuditLogging` says
     pub fn is_administrative(self) -> bool {
         use EventType::*;
-        matches!(self, IpBlocked | IpUnblocked | PolicyChanged | AdminLogin | AdminAction | AuditDropped)
+        matches!(self, IpBlocked | IpUnblocked | PolicyChanged | AdminLogin | AdminAction | AuditDropped | ModeChanged)
     }
 }
 

@@ -36,6 +36,16 @@ pub struct CounterKey {
 pub struct Permit {
     pub key: CounterKey,
     pub at: Timestamp,
+    pub ledger: Ledger,
+}
+
+/// where a use was counted, and goes back to
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ledger {
+    Shared,
+    /// this node's own memory, while the state was not reachable
+    Local,
+    None,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -37,10 +37,16 @@ pub trait Leases: Send + Sync {
     /// takes all claims or none
     async fn acquire(&self, claims: &[Claim], now: Timestamp) -> Result<Acquired, StateError>;
 
+    /// counts slots that were granted without asking, while the state was not reachable; never waits
+    fn adopt(&self, keys: &[LeaseKey]);
+
     /// gives slots back; never waits, the backend delivers in its own time
     fn release(&self, keys: &[LeaseKey]);
 
-    /// how many are held
+    /// how many this process holds
+    fn held_here(&self, key: &LeaseKey) -> u32;
+
+    /// how many are held in all
     async fn held(&self, key: &LeaseKey) -> Result<u32, StateError>;
 }
 

@@ -9,7 +9,9 @@ mod counters;
 mod leases;
 mod memory;
 mod nodes;
+mod outage;
 mod policies;
+mod redis;
 
 #[cfg(any(test, feature = "laws"))]
 #[expect(clippy::unwrap_used, clippy::panic, reason = "laws are the bodies of tests")]
@@ -19,11 +21,13 @@ pub use audit::{AuditLog, EntryId};
 pub use blocks::{
     Block, BlockChange, BlockLog, BlockOrigin, BlockPosition, BlockSet, BlockView, Blocks, follow_and_seed_blocks, follow_blocks,
 };
-pub use counters::{Charge, CounterKey, Counters, LimitName, Permit, Subject};
+pub use counters::{Charge, CounterKey, Counters, Ledger, LimitName, Permit, Subject};
 pub use leases::{Acquired, Claim, Lease, LeaseKey, Leases};
 pub use memory::Memory;
 pub use nodes::{CoordinatorStatus, Mode, NodeStatus, Nodes, Traffic, TrafficSnapshot};
+pub use outage::{KnownNodes, Stance, Stances, WithStance};
 pub use policies::{LivePolicy, Policies, PolicyVersion, Published, follow_policy};
+pub use redis::{ClockSource, ConnectError, RedisOptions, RedisState};
 
 use std::sync::Arc;
 

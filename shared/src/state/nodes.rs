@@ -18,6 +18,18 @@ pub enum Mode {
     Draining,
 }
 
+impl Mode {
+    pub const ALL: [Mode; 3] = [Mode::Normal, Mode::Degraded, Mode::Draining];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Mode::Normal => "normal",
+            Mode::Degraded => "degraded",
+            Mode::Draining => "draining",
+        }
+    }
+}
+
 /// a node's heartbeat
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

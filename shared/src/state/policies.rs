@@ -2,7 +2,7 @@
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use tokio::sync::watch;
 
@@ -14,7 +14,7 @@ use crate::policy::{Environment, Mistake, Policy, Rules};
 const RESTORED_BY: &str = "picket (restored)";
 
 /// a policy that was in force, who put it there and when
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PolicyVersion {
     pub version: u64,
@@ -83,7 +83,18 @@ impl LivePolicy {
         self.shared.version.subscribe()
     }
 
-    fn put_in_force(&self, version: PolicyVersion) {
+    /// the policy in force, as the state would hold it
+    pub fn as_version(&self) -> PolicyVersion {
+        PolicyVersion {
+            version: self.version(),
+            policy: self.current().document.clone(),
+            by: RESTORED_BY.to_owned(),
+            at: Timestamp::default(),
+        }
+    }
+
+    /// puts a newer policy in force; one with a mistake is refused, and the last good one stays
+    pub fn put_in_force(&self, version: PolicyVersion) {
         if version.version <= self.version() {
             return;
         }
@@ -129,10 +140,8 @@ async fn seed(live: &LivePolicy, policies: &dyn Policies, now: Timestamp) {
 }
 
 async fn restore(live: &LivePolicy, policies: &dyn Policies, now: Timestamp) {
-    let version = live.version();
-    let policy = live.current().document.clone();
-    tracing::warn!(version, "the state has lost the policy, the one in force is put back");
-    if let Err(error) = policies.restore(PolicyVersion { version, policy, by: RESTORED_BY.to_owned(), at: now }).await {
+    tracing::warn!(version = live.version(), "the state has lost the policy, the one in force is put back");
+    if let Err(error) = policies.restore(PolicyVersion { at: now, ..live.as_version() }).await {
         tracing::warn!(%error, "policy not put back, the last good one stays in force");
     }
 }

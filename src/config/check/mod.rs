@@ -7,26 +7,32 @@ use ipnet::IpNet;
 use picket_shared::policy::{Environment, Mistake, Rules};
 use serde_json::Value;
 
-use super::{Config, shape};
+use super::{Config, PolicySource, shape};
+use crate::role::Role;
 
 /// what is said about a setting of the contract that this version does not carry out: refused rather than ignored
 const UNAVAILABLE: &str = "is not available in this version";
 
 /// the configuration, or every mistake in its shape and meaning
-pub fn check(value: Value) -> Result<Config, Vec<Mistake>> {
+pub fn check(value: Value, role: Role) -> Result<Config, Vec<Mistake>> {
     let shaped = shape::read(value);
-    let meaning = meaning(&shaped.config).into_iter().filter(|mistake| shaped.understood(&mistake.path));
+    let meaning = meaning(&shaped.config, role).into_iter().filter(|mistake| shaped.understood(&mistake.path));
     let mistakes: Vec<_> = shaped.mistakes.iter().cloned().chain(meaning).collect();
     if mistakes.is_empty() { Ok(shaped.config) } else { Err(mistakes) }
 }
 
-fn meaning(config: &Config) -> Vec<Mistake> {
+/// a role is held to what it uses: a node needs no management credential, a coordinator no routes
+fn meaning(config: &Config, role: Role) -> Vec<Mistake> {
     let mut mistakes = config.node.unavailable();
-    state(config, &mut mistakes);
+    state(config, role, &mut mistakes);
     trusted_proxies(config, &mut mistakes);
-    routes::check(config, &mut mistakes);
-    access::auth(config, &mut mistakes);
-    access::coordinator(config, &mut mistakes);
+    if role.is_node() {
+        routes::check(config, role, &mut mistakes);
+        access::auth(config, &mut mistakes);
+    }
+    if role.is_coordinator() {
+        access::coordinator(config, &mut mistakes);
+    }
     if config.telemetry.otlp_endpoint.is_some() {
         mistakes.push(Mistake::new("telemetry.otlpEndpoint", format!("{UNAVAILABLE}; metrics are at /metrics")));
     }
@@ -38,16 +44,28 @@ fn is_production(config: &Config) -> bool {
     config.environment == Environment::Production
 }
 
-fn state(config: &Config, mistakes: &mut Vec<Mistake>) {
+fn state(config: &Config, role: Role, mistakes: &mut Vec<Mistake>) {
     const REDIS: [&str; 4] = ["redis://", "rediss://", "redis-cluster://", "redis-sentinel://"];
     let url = config.state.url.as_str();
-    if REDIS.iter().any(|scheme| url.starts_with(scheme)) {
-        let message = format!(
-            "Redis {UNAVAILABLE}; `picket standalone` keeps its state in memory: write memory://, or leave it out"
-        );
-        mistakes.push(Mistake::new("state.url", message));
-    } else if url != "memory://" {
-        mistakes.push(Mistake::new("state.url", "must be memory://"));
+    let on_redis = REDIS.iter().any(|scheme| url.starts_with(scheme));
+    let message = match (role, on_redis, url) {
+        (Role::Standalone, false, "memory://") | (Role::Node | Role::Coordinator, true, _) => None,
+        (Role::Standalone, true, _) => Some(
+            "`picket standalone` keeps its state in memory: write memory://, or run `picket node` and `picket coordinator`"
+                .to_owned(),
+        ),
+        (Role::Standalone, false, _) => Some("must be memory://".to_owned()),
+        (Role::Node | Role::Coordinator, false, "memory://") => Some(format!(
+            "a {} of its own shares its state: name a Redis, such as redis://127.0.0.1:6379, or run `picket standalone`",
+            role.name()
+        )),
+        (Role::Node | Role::Coordinator, false, _) => {
+            Some("must be a redis://, rediss://, redis-cluster:// or redis-sentinel:// address".to_owned())
+        }
+    };
+    mistakes.extend(message.map(|message| Mistake::new("state.url", message)));
+    if config.state.policy_source == PolicySource::File {
+        mistakes.push(Mistake::new("state.policySource", format!("`file` {UNAVAILABLE}; leave it at `state`")));
     }
 }
 
@@ -82,7 +100,7 @@ mod tests {
             "coordinator": { "admin": { "username": "warden", "passwordHash": hash } },
         });
         lay(&mut value, patch);
-        check(value).err().unwrap_or_default().into_iter().map(|mistake| (mistake.path, mistake.message)).collect()
+        check(value, Role::Standalone).err().unwrap_or_default().into_iter().map(|mistake| (mistake.path, mistake.message)).collect()
     }
 
     fn lay(target: &mut Value, patch: Value) {
@@ -118,7 +136,8 @@ mod tests {
     #[test]
     fn unsafe_and_unavailable_settings_are_refused() {
         each_is_refused(vec![
-            (json!({ "state": { "url": "rediss://127.0.0.1" } }), "state.url", "not available"),
+            (json!({ "state": { "url": "rediss://127.0.0.1" } }), "state.url", "picket node"),
+            (json!({ "state": { "policySource": "file" } }), "state.policySource", "not available"),
             (json!({ "state": { "url": "postgres://x" } }), "state.url", "memory://"),
             (json!({ "node": { "trustedProxies": ["0.0.0.0/0"] } }), "node.trustedProxies", "every proxy"),
             (json!({ "node": { "trustedProxies": ["::/0"] } }), "node.trustedProxies", "every proxy"),

@@ -7,13 +7,14 @@ use url::Url;
 
 use super::UNAVAILABLE;
 use crate::config::Config;
+use crate::role::Role;
 
 /// routes of one node
 const ROUTES_MAX: usize = 1000;
 
-pub fn check(config: &Config, mistakes: &mut Vec<Mistake>) {
+pub fn check(config: &Config, role: Role, mistakes: &mut Vec<Mistake>) {
     let routes = &config.node.routes;
-    if routes.is_empty() && !config.may_run_the_demo() {
+    if routes.is_empty() && !(role == Role::Standalone && config.may_run_the_demo()) {
         let message =
             "name at least one route, such as { path: /ws, upstream: 'ws://127.0.0.1:4000/ws', protocol: json }";
         mistakes.push(Mistake::new("node.routes", message));

@@ -1,27 +1,34 @@
-//! The actors of the stories: the gateway under test, the application behind it, callers, and the administrator.
+//! The actors of the stories: the gateway under test, alone or as a cluster, the application behind it, the state it shares,
+//! callers, and the administrator.
 
 mod admin;
 mod caller;
 mod client;
+mod cluster;
 mod engine_io;
 mod hostile;
 mod http;
 mod patience;
 mod picket;
 mod program;
+mod redis;
+mod resp;
 mod sessions;
 mod tokens;
 mod upstream;
 mod wire;
 
-pub use admin::Reply;
-pub use caller::Caller;
+pub use admin::{Admin, Reply};
+pub use caller::{Caller, Outcome};
 pub use client::Client;
+pub use cluster::{Cluster, ClusterBuilder};
 pub use engine_io::SocketIo;
 pub use hostile::HostileUpstream;
-pub use patience::{eventually, within};
+pub use patience::{eventually, soon, within};
 pub use picket::{Picket, PicketBuilder};
 pub use program::Program;
+pub use redis::Redis;
+pub use resp::Answer;
 pub use sessions::SessionServer;
 pub use tokens::{PUBLIC_KEY, SECRET, Token, issuer, rsa_issuer, seconds_from_now};
 pub use upstream::{Seen, Upstream};

@@ -15,13 +15,18 @@ pub async fn within<F: Future>(what: &str, future: F) -> F::Output {
 }
 
 /// Asks again until the answer is there.
-pub async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
+pub async fn eventually<T>(what: &str, ask: impl AsyncFnMut() -> Option<T>) -> T {
+    soon(what, PATIENCE, ask).await.0
+}
+
+/// Asks again until the answer is there, which a promise says must be so soon; and how long it took.
+pub async fn soon<T>(what: &str, promised: Duration, mut ask: impl AsyncFnMut() -> Option<T>) -> (T, Duration) {
+    let start = Instant::now();
     loop {
         if let Some(answer) = ask().await {
-            return answer;
+            return (answer, start.elapsed());
         }
-        assert!(Instant::now() < deadline, "{what}: not within {PATIENCE:?}");
+        assert!(start.elapsed() < promised, "{what}: not within {promised:?}");
         tokio::time::sleep(PROBE_EVERY).await;
     }
 }

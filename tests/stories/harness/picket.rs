@@ -1,4 +1,4 @@
-//! The gateway under test: a real process in standalone mode, on ports of its own, ended when the story ends.
+//! The gateway under test: a real process, standalone or in one role, on ports of its own, ended when the story ends.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read};
@@ -25,10 +25,13 @@ const PASSWORD: &str = "a-long-password-of-the-stories";
 const STARTS_WITHIN: Duration = Duration::from_secs(20);
 const ENDS_WITHIN: Duration = Duration::from_secs(10);
 
+#[derive(Clone)]
 pub struct PicketBuilder {
+    role: &'static str,
     config: Value,
     environment: Vec<(String, String)>,
     listeners: Vec<&'static str>,
+    directory: Option<Arc<TempDir>>,
 }
 
 impl PicketBuilder {
@@ -82,14 +85,45 @@ impl PicketBuilder {
         self
     }
 
+    /// `picket node`.
+    pub fn as_node(mut self, id: &str) -> Self {
+        (self.role, self.listeners) = ("node", vec!["gateway", "ops"]);
+        self.node(json!({ "id": id }))
+    }
+
+    /// `picket coordinator`, with an audit store of its own.
+    pub fn as_coordinator(mut self, id: &str) -> Self {
+        (self.role, self.listeners) = ("coordinator", vec!["management"]);
+        self.node(json!({ "id": id }))
+    }
+
+    /// With the data directory of a process that ended.
+    pub fn after(mut self, ended: &Picket) -> Self {
+        self.directory = Some(ended.directory.clone());
+        self
+    }
+
     pub async fn start(self) -> Picket {
-        let directory = TempDir::new().unwrap();
+        let picket = self.start_unready().await;
+        if picket.listeners.contains_key("ops") {
+            eventually("readiness", async || (picket.ops("/readyz").await.status == 200).then_some(())).await;
+        }
+        picket
+    }
+
+    /// Its listeners are open; whether it is ready is the story's question.
+    pub async fn start_unready(mut self) -> Picket {
+        let directory = self.directory.take().unwrap_or_else(|| Arc::new(TempDir::new().unwrap()));
+        let data = directory.path().join("data");
+        std::fs::create_dir_all(&data).unwrap();
+        if self.role == "coordinator" {
+            let store = format!("sqlite:{}", data.join("audit.db").display());
+            self = self.with(json!({ "coordinator": { "auditStore": store } }));
+        }
         let config = directory.path().join("picket.yaml");
         std::fs::write(&config, serde_json::to_string_pretty(&self.config).unwrap()).unwrap();
-        let data = directory.path().join("data");
-        std::fs::create_dir(&data).unwrap();
         let mut child = program::command(directory.path(), &self.environment)
-            .arg("standalone")
+            .arg(self.role)
             .arg("--config")
             .arg(&config)
             .arg("--data-dir")
@@ -101,17 +135,19 @@ impl PicketBuilder {
         let (log, said) = (Log::default(), Log::default());
         said.follows(child.stdout.take().unwrap());
         log.follows(child.stderr.take().unwrap());
-        let mut picket = Picket { child, log, said, directory, listeners: HashMap::new() };
+        let name = format!("{} {}", self.role, self.config["node"]["id"]);
+        let mut picket = Picket { name, child, log, said, directory, listeners: HashMap::new() };
         picket.opens(&self.listeners).await;
         picket
     }
 }
 
 pub struct Picket {
+    name: String,
     child: Child,
     log: Log,
     said: Log,
-    directory: TempDir,
+    directory: Arc<TempDir>,
     listeners: HashMap<String, SocketAddr>,
 }
 
@@ -140,7 +176,8 @@ impl Picket {
                 "security": { "blockSuspiciousIps": false },
             },
         });
-        PicketBuilder { config, environment: Vec::new(), listeners: vec!["gateway", "ops", "management"] }
+        let listeners = vec!["gateway", "ops", "management"];
+        PicketBuilder { role: "standalone", config, environment: Vec::new(), listeners, directory: None }
             .environment("SOCKET_ADMIN_USERNAME", ADMIN)
             .environment("SOCKET_ADMIN_PASSWORD", PASSWORD)
     }
@@ -219,9 +256,25 @@ impl Picket {
         self.directory.path().join("data")
     }
 
+    /// What a node says of itself: `normal`, `degraded` or `draining`.
+    pub async fn mode(&self) -> String {
+        let readiness = self.ops("/readyz").await;
+        readiness.json()["mode"].as_str().unwrap_or_else(|| panic!("a mode: {}", readiness.text)).to_owned()
+    }
+
+    pub async fn policy_version(&self) -> u64 {
+        let readiness = self.ops("/readyz").await;
+        readiness.json()["policyVersion"].as_u64().unwrap_or_else(|| panic!("a version: {}", readiness.text))
+    }
+
     pub fn terminates(&self) {
-        let sent = Command::new("kill").arg("-TERM").arg(self.child.id().to_string()).status().unwrap();
-        assert!(sent.success(), "SIGTERM");
+        signals("TERM", &self.child);
+    }
+
+    /// SIGKILL: no goodbye, nothing given back.
+    pub fn dies(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
     }
 
     pub async fn exit_code(&mut self) -> Option<i32> {
@@ -249,7 +302,6 @@ impl Picket {
             assert!(Instant::now() < deadline, "picket's {missing} listener did not open:\n{}", self.log.text());
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        eventually("readiness", async || (self.ops("/readyz").await.status == 200).then_some(())).await;
     }
 }
 
@@ -259,9 +311,14 @@ impl Drop for Picket {
             eprintln!("picket {} was not reaped", self.child.id());
         }
         if std::thread::panicking() {
-            eprintln!("--- what picket said ---\n{}", self.everything_it_said());
+            eprintln!("--- what picket {} said ---\n{}", self.name, self.everything_it_said());
         }
     }
+}
+
+pub fn signals(signal: &str, process: &Child) {
+    let sent = Command::new("kill").arg(format!("-{signal}")).arg(process.id().to_string()).status().unwrap();
+    assert!(sent.success(), "SIG{signal}");
 }
 
 fn json_route(upstream: &str) -> Value {

@@ -6,7 +6,7 @@ use std::hash::{BuildHasher, RandomState};
 
 use super::Memory;
 use crate::clock::Timestamp;
-use crate::state::{Charge, CounterKey, Counters, Permit, StateError};
+use crate::state::{Charge, CounterKey, Counters, Ledger, Permit, StateError};
 use crate::window::{Quota, Verdict};
 use crate::window_table::{Full, WindowTable};
 
@@ -38,7 +38,7 @@ impl Counters for Memory {
     async fn charge(&self, key: CounterKey, quota: Quota, now: Timestamp) -> Result<Charge, StateError> {
         let verdict = self.counters.shard(&key).lock().admit(&key, quota, now);
         Ok(match verdict {
-            Ok(Verdict::Admitted) => Charge::Granted(Permit { key, at: now }),
+            Ok(Verdict::Admitted) => Charge::Granted(Permit { key, at: now, ledger: Ledger::Shared }),
             Ok(Verdict::Refused { retry_after }) => Charge::Exhausted { retry_after },
             Err(Full) => Charge::Exhausted { retry_after: quota.window },
         })

@@ -27,6 +27,17 @@ impl Leases for Memory {
         Ok(Acquired::Granted)
     }
 
+    fn adopt(&self, keys: &[LeaseKey]) {
+        let mut held = self.leases.held.lock();
+        for key in keys {
+            *held.entry(key.clone()).or_default() += 1;
+        }
+    }
+
+    fn held_here(&self, key: &LeaseKey) -> u32 {
+        self.leases.held.lock().get(key).copied().unwrap_or(0)
+    }
+
     fn release(&self, keys: &[LeaseKey]) {
         let mut held = self.leases.held.lock();
         for key in keys {
@@ -38,6 +49,6 @@ impl Leases for Memory {
     }
 
     async fn held(&self, key: &LeaseKey) -> Result<u32, StateError> {
-        Ok(self.leases.held.lock().get(key).copied().unwrap_or(0))
+        Ok(self.held_here(key))
     }
 }

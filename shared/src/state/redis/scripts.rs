@@ -21,9 +21,11 @@ scripts! {
     audit_acknowledge: "audit_trim", "audit_acknowledge";
     audit_append: "audit_append";
     audit_bury: "audit_trim", "audit_bury";
+    audit_dead: "audit_dead";
     audit_lag: "audit_lag";
     audit_read: "audit_read";
     block_expire: "clock", "block_log", "block_expire";
+    block_page: "block_page";
     block_lift: "clock", "block_log", "block_lift";
     block_put: "block_log", "block_put";
     block_seed: "block_log", "block_seed";

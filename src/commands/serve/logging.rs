@@ -35,13 +35,14 @@ fn format(loaded: &Loaded, watched: bool) -> LogFormat {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::role::Role;
 
     #[test]
     fn a_person_in_development_reads_text_and_what_is_configured_goes_before() {
         let format_with = |variables: &[(&str, &str)], watched| {
             let variables: Vec<_> =
                 variables.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
-            let loaded = super::super::super::load(None, &variables, std::path::Path::new("unused")).unwrap();
+            let loaded = super::super::super::load(Role::Standalone, None, &variables, Some(std::path::Path::new("unused"))).unwrap();
             format(&loaded, watched)
         };
         assert_eq!(format_with(&[], true), LogFormat::Text);

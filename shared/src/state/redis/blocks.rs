@@ -1,0 +1,146 @@
+//! The block list: a hash, its log as a stream, and the ends of its blocks, all in one slot.
+
+use async_trait::async_trait;
+use fred::types::Value;
+use ipnet::IpNet;
+use tokio::sync::watch;
+
+use super::link::Lane;
+use super::reply::{Reply, integer};
+use super::{Redis, number, wire};
+use crate::address;
+use crate::clock::Timestamp;
+use crate::state::{Block, BlockChange, BlockLog, BlockOrigin, BlockPosition, BlockSet, Blocks, StateError};
+
+/// blocks that the list holds; beyond it the soonest-ending automatic one goes
+const BLOCKS_MAX: u64 = 1_000_000;
+/// changes in one answer
+const CHANGES_MAX: u64 = 1000;
+/// blocks in one part of a load, of a seed, and that end in one step
+const PART: usize = 500;
+
+#[async_trait]
+impl Blocks for Redis {
+    async fn put(&self, block: Block) -> Result<u64, StateError> {
+        let mut arguments = self.change(vec![number(BLOCKS_MAX)]);
+        arguments.extend(stored(&block)?);
+        let reply = self.link.call(Lane::Upkeep, &self.scripts.block_put, self.keys.blocks().into(), arguments).await?;
+        Ok(integer(&reply)?.unsigned_abs())
+    }
+
+    async fn lift(&self, network: IpNet, now: Timestamp) -> Result<bool, StateError> {
+        let arguments = self.change(vec![network.to_string().into(), self.now(now)]);
+        let reply = self.link.call(Lane::Upkeep, &self.scripts.block_lift, self.keys.blocks().into(), arguments).await?;
+        Ok(integer(&reply)? == 1)
+    }
+
+    /// reads in parts after the position is known: what changes meanwhile is in the log after that position
+    async fn load(&self, now: Timestamp) -> Result<BlockSet, StateError> {
+        let at = self.expire_blocks(now).await?;
+        let mut blocks = Vec::new();
+        let mut cursor = "0".to_owned();
+        loop {
+            cursor = self.load_part(cursor, &mut blocks).await?;
+            if cursor == "0" {
+                break;
+            }
+        }
+        blocks.sort_by_key(|block| block.network);
+        blocks.dedup_by_key(|block| block.network);
+        Ok(BlockSet { at, blocks })
+    }
+
+    async fn since(&self, position: BlockPosition) -> Result<BlockLog, StateError> {
+        let arguments = vec![position.version.to_string().into(), position.mark.to_string().into(), number(CHANGES_MAX)];
+        let reply = self.link.call(Lane::Upkeep, &self.scripts.block_since, self.keys.blocks().into(), arguments).await?;
+        let mut reply = Reply::from(reply);
+        match reply.text()?.as_str() {
+            "lost" => Ok(BlockLog::Lost),
+            "gap" => Ok(BlockLog::Gap),
+            _ => self.changes(reply),
+        }
+    }
+
+    async fn seed(&self, blocks: Vec<Block>) -> Result<(), StateError> {
+        let mut parts = blocks.chunks(PART).peekable();
+        let mut part = parts.next().unwrap_or_default();
+        loop {
+            let next = parts.next();
+            let mut arguments = self.change(vec![number(u64::from(next.is_none()))]);
+            for block in part {
+                arguments.extend(stored(block)?);
+            }
+            self.link.call(Lane::Upkeep, &self.scripts.block_seed, self.keys.blocks().into(), arguments).await?;
+            match next {
+                Some(next) => part = next,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    fn hints(&self) -> watch::Receiver<u64> {
+        self.hints.blocks.subscribe()
+    }
+}
+
+impl Redis {
+    /// removes blocks that have ended; answers where the log is then
+    pub(super) async fn expire_blocks(&self, now: Timestamp) -> Result<BlockPosition, StateError> {
+        loop {
+            let arguments = self.change(vec![self.now(now), number(PART as u64)]);
+            let reply = self.link.call(Lane::Upkeep, &self.scripts.block_expire, self.keys.blocks().into(), arguments).await?;
+            let mut reply = Reply::from(reply);
+            let removed = reply.number()?;
+            let at = BlockPosition { version: reply.number()?, mark: reply.number()? };
+            if removed < PART as u64 {
+                return Ok(at);
+            }
+        }
+    }
+
+    /// the arguments of a change: the seed of a history that may begin, the channel, and what the change needs
+    fn change(&self, needed: Vec<Value>) -> Vec<Value> {
+        let mut arguments = vec![crate::random::hex(16).into(), self.keys.blocks_channel().into()];
+        arguments.extend(needed);
+        arguments
+    }
+
+    async fn load_part(&self, cursor: String, blocks: &mut Vec<Block>) -> Result<String, StateError> {
+        let arguments = vec![cursor.into(), number(PART as u64)];
+        let reply = self.link.call(Lane::Upkeep, &self.scripts.block_page, self.keys.blocks().into(), arguments).await?;
+        let mut reply = Reply::from(reply);
+        let next = reply.text()?;
+        let mut part = Reply::from(reply.value()?);
+        while !part.is_empty() {
+            part.value()?;
+            match part.bytes()?.and_then(|bytes| wire::decode(&bytes)) {
+                Some(block) => blocks.push(block),
+                None => self.skip_corrupt("block"),
+            }
+        }
+        Ok(next)
+    }
+
+    fn changes(&self, mut reply: Reply) -> Result<BlockLog, StateError> {
+        let at = BlockPosition { version: reply.number()?, mark: reply.number()? };
+        let mut changes = Vec::new();
+        while !reply.is_empty() {
+            let (network, block) = (reply.text()?, reply.bytes()?);
+            match (address::parse_network(&network), block.map(|bytes| wire::decode(&bytes))) {
+                (_, Some(Some(block))) => changes.push(BlockChange::Put(block)),
+                (Some(network), None) => changes.push(BlockChange::Lifted(network)),
+                // The mark of a list that was declared whole names no network.
+                (None, None) if network.is_empty() => {}
+                _ => self.skip_corrupt("change of the block list"),
+            }
+        }
+        Ok(BlockLog::Changes { changes, at })
+    }
+}
+
+/// network, block, end or nothing, and whether it is automatic, as scripts take them
+fn stored(block: &Block) -> Result<[Value; 4], StateError> {
+    let ends = block.until.map_or(Value::from_static_str(""), |until| number(until.as_millis()));
+    let automatic = number(u64::from(block.origin == BlockOrigin::Automatic));
+    Ok([block.network.to_string().into(), Value::Bytes(wire::encode(block)?.into()), ends, automatic])
+}

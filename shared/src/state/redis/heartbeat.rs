@@ -1,0 +1,148 @@
+//! Each second a process says that it lives, and learns who died. While the circuit is open this is the probe.
+//!
+//! What a process holds is counted under its *generation*: a random name that dies when it is not heard of for so long, and
+//! never comes back. A process that was cut off goes on under a new one.
+
+use arc_swap::ArcSwap;
+use fred::types::Value;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use super::keys::HASH_KEY_BYTES;
+use super::reply::{Reply, unexpected};
+use super::{Redis, millis, number};
+use crate::state::StateError;
+
+const PERIOD: Duration = Duration::from_secs(1);
+/// how often a probe is sent while the circuit is open, with up to 100 ms more
+const PROBE_PERIOD: Duration = Duration::from_millis(250);
+/// a generation not heard of for so long is dead; with the second until all know it, below ten
+const DEAD_AFTER: Duration = Duration::from_secs(8);
+/// how long the dead are remembered: longer than a lease key lives
+const REMEMBERED: Duration = Duration::from_secs(120);
+/// dead generations that are passed along
+const DEAD_MAX: u64 = 256;
+const KEY_LIFE: Duration = Duration::from_secs(600);
+
+/// this process's generation, and who is dead
+pub(super) struct Membership {
+    generation: ArcSwap<Generation>,
+    dead: ArcSwap<Vec<String>>,
+    clock_offset_ms: AtomicI64,
+}
+
+struct Generation {
+    name: String,
+    announced: std::sync::atomic::AtomicBool,
+}
+
+impl Default for Membership {
+    fn default() -> Self {
+        Membership {
+            generation: ArcSwap::from_pointee(Generation::new()),
+            dead: ArcSwap::default(),
+            clock_offset_ms: AtomicI64::new(0),
+        }
+    }
+}
+
+impl Generation {
+    fn new() -> Self {
+        Generation { name: crate::random::hex(8), announced: false.into() }
+    }
+}
+
+impl Membership {
+    pub(super) fn generation(&self) -> Value {
+        self.generation.load().name.clone().into()
+    }
+
+    /// the dead generations, as scripts take them
+    pub(super) fn dead(&self) -> impl Iterator<Item = Value> + use<> {
+        let dead = self.dead.load_full();
+        (0..dead.len()).map(move |i| dead[i].clone().into())
+    }
+
+    pub(super) fn clock_offset_ms(&self) -> i64 {
+        self.clock_offset_ms.load(Ordering::Relaxed)
+    }
+}
+
+pub(super) async fn run(redis: Arc<Redis>, stop: impl Future<Output = ()>) {
+    tokio::pin!(stop);
+    loop {
+        let pause = if redis.link.is_open() { PROBE_PERIOD + jitter() } else { PERIOD };
+        let mut circuit = redis.link.circuit();
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            // When it opens, the pause of the closed one is too long.
+            Ok(()) = circuit.changed() => continue,
+            () = &mut stop => return,
+        }
+        let was_open = redis.link.is_open();
+        if let Err(error) = redis.beat().await {
+            tracing::debug!(%error, "heartbeat not delivered");
+        }
+        if was_open && !redis.link.is_open() {
+            redis.heal();
+        }
+    }
+}
+
+fn jitter() -> Duration {
+    let [byte] = crate::random::bytes();
+    Duration::from_millis(u64::from(byte) * 100 / 255)
+}
+
+impl Redis {
+    pub(super) async fn beat(&self) -> Result<(), StateError> {
+        if self.announce().await? {
+            // This generation was taken for dead: what it held may be others' by now.
+            tracing::warn!("this process was cut off for too long, its connections are counted anew");
+            self.membership.generation.store(Arc::new(Generation::new()));
+            self.announce().await?;
+            self.publish_all_leases();
+        }
+        Ok(())
+    }
+
+    /// Redis was away: what it missed is told, what this process missed is looked for
+    fn heal(&self) {
+        self.publish_all_leases();
+        self.hints.suspect();
+    }
+
+    /// says whether this generation is dead
+    async fn announce(&self) -> Result<bool, StateError> {
+        let generation = self.membership.generation.load_full();
+        let arguments = vec![
+            generation.name.clone().into(),
+            Value::Bytes(self.keys.hash_key().to_vec().into()),
+            millis(DEAD_AFTER),
+            millis(REMEMBERED),
+            number(DEAD_MAX),
+            self.keys.heartbeat_channel().into(),
+            millis(KEY_LIFE),
+        ];
+        let sent = self.clock.now();
+        let mut reply = Reply::from(self.link.probe(&self.scripts.heartbeat, self.keys.heartbeat().into(), arguments).await?);
+        let hash_key = reply.bytes()?.and_then(|bytes| <[u8; HASH_KEY_BYTES]>::try_from(bytes).ok()).ok_or_else(unexpected)?;
+        let was = reply.text()?;
+        let now = reply.integer()?;
+        let mut dead = Vec::new();
+        while !reply.is_empty() {
+            dead.push(reply.text()?);
+        }
+        self.membership.dead.store(Arc::new(dead));
+        let local = i64::try_from(sent.as_millis()).unwrap_or(i64::MAX);
+        self.membership.clock_offset_ms.store(now.saturating_sub(local), Ordering::Relaxed);
+        let other_key = self.keys.adopt(hash_key);
+        let announced = generation.announced.swap(true, Ordering::Relaxed);
+        if announced && (other_key || was == "new") {
+            tracing::warn!("redis lost its state, connections are counted anew");
+            self.publish_all_leases();
+        }
+        Ok(was == "dead")
+    }
+}

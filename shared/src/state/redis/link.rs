@@ -1,0 +1,274 @@
+//! The connections: three to a Redis, so that a long read does not hold up a check, and subscriptions are apart.
+//!
+//! A call has one try and one deadline. At most so many are in flight; beyond that, and while the circuit is open, a call
+//! fails at once.
+
+use fred::clients::{Client, SubscriberClient};
+use fred::error::{Error, ErrorKind};
+use fred::interfaces::{ClientLike, LuaInterface};
+use fred::types::Value;
+use fred::types::config::{Config, ReconnectPolicy, UnresponsiveConfig};
+use fred::types::scripts::Script;
+use fred::types::{Builder, InfoKind};
+use parking_lot::Mutex;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
+
+use super::ConnectError;
+use super::circuit::Circuit;
+use crate::state::StateError;
+use crate::tasks::Tasks;
+
+/// calls in flight, over both connections
+const IN_FLIGHT_MAX: usize = 1024;
+/// how long a call off the data path waits: block list, policy, audit, membership
+const UPKEEP_TIMEOUT: Duration = Duration::from_secs(1);
+/// hints that may wait for their reader
+const HINTS_MAX: usize = 4096;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// the pauses between tries to connect grow from the first to the second, with up to 100 ms of jitter
+const RECONNECT_MS: (u32, u32) = (50, 500);
+/// the pause after a connection ended for good (a refused login), before it is set up anew
+const REVIVE_DELAY: Duration = Duration::from_millis(500);
+
+pub(super) struct Link {
+    checks: Client,
+    upkeep: Client,
+    subscriber: SubscriberClient,
+    in_flight: Semaphore,
+    circuit: Mutex<Circuit>,
+    is_open: watch::Sender<bool>,
+    timeouts_in_row: AtomicU32,
+    failures: AtomicU64,
+}
+
+pub(super) struct Timeouts {
+    pub(super) check: Duration,
+}
+
+/// which connection a call takes
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lane {
+    /// somebody waits for a decision
+    Checks,
+    Upkeep,
+}
+
+impl Link {
+    pub(super) fn new(url: &str, timeouts: Timeouts) -> Result<Self, ConnectError> {
+        let address = |error: Error| ConnectError::Address(error.details().to_owned());
+        let mut config = Config::from_url(url).map_err(address)?;
+        config.fail_fast = false;
+        let (checks, upkeep) = (builder(config.clone(), timeouts.check), builder(config, UPKEEP_TIMEOUT));
+        Ok(Link {
+            checks: checks.build().map_err(address)?,
+            upkeep: upkeep.build().map_err(address)?,
+            subscriber: upkeep.build_subscriber_client().map_err(address)?,
+            in_flight: Semaphore::new(IN_FLIGHT_MAX),
+            circuit: Mutex::new(Circuit::closed(Instant::now())),
+            is_open: watch::Sender::new(false),
+            timeouts_in_row: AtomicU32::new(0),
+            failures: AtomicU64::new(0),
+        })
+    }
+
+    /// connects all three, again and again, until the tasks are stopped; what is connected then stays so for the last calls
+    pub(super) fn keep_connected(&self, tasks: &Tasks) {
+        tasks.spawn("redis checks", keep_connected(self.checks.clone(), tasks.stopped()));
+        tasks.spawn("redis upkeep connection", keep_connected(self.upkeep.clone(), tasks.stopped()));
+        tasks.spawn("redis subscriber", keep_connected(self.subscriber.clone(), tasks.stopped()));
+    }
+
+    pub(super) async fn connected(&self, patience: Duration) -> Result<(), StateError> {
+        let both = async {
+            self.checks.wait_for_connect().await?;
+            self.upkeep.wait_for_connect().await
+        };
+        match tokio::time::timeout(patience, both).await {
+            Ok(outcome) => outcome.map_err(told),
+            // It may have connected between the look and the wait.
+            Err(_) if self.checks.is_connected() && self.upkeep.is_connected() => Ok(()),
+            Err(_) => Err(StateError(format!("no connection within {} ms", patience.as_millis()))),
+        }
+    }
+
+    /// runs a script, unless the circuit is open
+    pub(super) async fn call(&self, lane: Lane, script: &Script, keys: Vec<String>, arguments: Vec<Value>) -> Result<Value, StateError> {
+        if self.is_open() {
+            self.failures.fetch_add(1, Ordering::Relaxed);
+            return Err(StateError("redis did not answer lately, it is not asked".to_owned()));
+        }
+        let (outcome, took) = self.send(lane, script, keys, arguments).await;
+        self.judge(|circuit, now| match &outcome {
+            // What is slow off the data path says nothing: it is large.
+            Ok(_) => circuit.answered(if lane == Lane::Checks { took } else { Duration::ZERO }, now),
+            Err(error) if is_outage(error) => circuit.failed(now),
+            Err(_) => {}
+        });
+        outcome.map_err(told)
+    }
+
+    /// runs a script even if the circuit is open; an answer closes it
+    pub(super) async fn probe(&self, script: &Script, keys: Vec<String>, arguments: Vec<Value>) -> Result<Value, StateError> {
+        let (outcome, took) = self.send(Lane::Checks, script, keys, arguments).await;
+        self.judge(|circuit, now| match &outcome {
+            Ok(_) if circuit.is_open() => circuit.probed(took, now),
+            Ok(_) => circuit.answered(took, now),
+            Err(error) if is_outage(error) => circuit.failed(now),
+            Err(_) => {}
+        });
+        outcome.map_err(told)
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        *self.is_open.borrow()
+    }
+
+    pub(super) fn circuit(&self) -> watch::Receiver<bool> {
+        self.is_open.subscribe()
+    }
+
+    /// opens the circuit: there is no Redis to begin with
+    pub(super) fn give_up(&self) {
+        self.judge(|circuit, _| circuit.open());
+    }
+
+    pub(super) fn failures(&self) -> u64 {
+        self.failures.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn timeouts_in_row(&self) -> u32 {
+        self.timeouts_in_row.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn subscriber(&self) -> &SubscriberClient {
+        &self.subscriber
+    }
+
+    /// what Redis says about itself
+    pub(super) async fn info(&self) -> Result<String, StateError> {
+        self.upkeep.info::<String>(Some(InfoKind::All)).await.map_err(told)
+    }
+
+    /// drops connections that only seem to live; those that are being set up already are left alone
+    pub(super) async fn force_reconnection(&self) {
+        self.timeouts_in_row.store(0, Ordering::Relaxed);
+        let (checks, upkeep, subscriber) = tokio::join!(
+            force(&self.checks, ClientLike::is_connected),
+            force(&self.upkeep, ClientLike::is_connected),
+            force(&self.subscriber, ClientLike::is_connected),
+        );
+        for error in [checks, upkeep, subscriber].into_iter().filter_map(Result::err) {
+            tracing::warn!(%error, "redis not reconnected yet");
+        }
+    }
+
+    async fn send(&self, lane: Lane, script: &Script, keys: Vec<String>, arguments: Vec<Value>) -> (Result<Value, Error>, Duration) {
+        let start = Instant::now();
+        let outcome = match self.in_flight.try_acquire() {
+            Ok(_permit) => evaluate(self.lane(lane), script, keys, arguments).await,
+            Err(_) => Err(Error::new(ErrorKind::Backpressure, "too many calls are in flight")),
+        };
+        match &outcome {
+            Ok(_) => self.timeouts_in_row.store(0, Ordering::Relaxed),
+            Err(error) => {
+                self.failures.fetch_add(1, Ordering::Relaxed);
+                if *error.kind() == ErrorKind::Timeout {
+                    self.timeouts_in_row.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        }
+        (outcome, start.elapsed())
+    }
+
+    fn lane(&self, lane: Lane) -> &Client {
+        match lane {
+            Lane::Checks => &self.checks,
+            Lane::Upkeep => &self.upkeep,
+        }
+    }
+
+    fn judge(&self, verdict: impl FnOnce(&mut Circuit, Instant)) {
+        let mut circuit = self.circuit.lock();
+        verdict(&mut circuit, Instant::now());
+        let is_open = circuit.is_open();
+        let changed = self.is_open.send_if_modified(|open| std::mem::replace(open, is_open) != is_open);
+        drop(circuit);
+        match (changed, is_open) {
+            (true, true) => tracing::error!("redis does not answer, deciding without it"),
+            (true, false) => tracing::info!("redis answers again"),
+            (false, _) => {}
+        }
+    }
+}
+
+fn builder(config: Config, timeout: Duration) -> Builder {
+    let mut builder = Builder::from_config(config);
+    builder.with_connection_config(|connection| {
+        connection.connection_timeout = CONNECT_TIMEOUT;
+        connection.internal_command_timeout = CONNECT_TIMEOUT;
+        connection.max_command_attempts = 1;
+        connection.max_command_buffer_len = IN_FLIGHT_MAX;
+        connection.reconnect_on_auth_error = true;
+        connection.unresponsive = UnresponsiveConfig { max_timeout: Some(Duration::from_secs(2)), interval: Duration::from_millis(500) };
+        connection.tcp.nodelay = Some(true);
+    });
+    builder.with_performance_config(|performance| {
+        performance.default_command_timeout = timeout;
+        performance.broadcast_channel_capacity = HINTS_MAX;
+    });
+    let (first, longest) = RECONNECT_MS;
+    const FOR_EVER: u32 = 0;
+    builder.set_policy(ReconnectPolicy::new_exponential(FOR_EVER, first, longest, 2));
+    builder
+}
+
+async fn keep_connected<C: ClientLike>(client: C, stop: impl Future<Output = ()>) {
+    tokio::pin!(stop);
+    loop {
+        let connection = client.connect();
+        tokio::select! {
+            ended = connection => tracing::warn!(outcome = ?ended.map_err(|error| error.to_string()), "connection to redis ended, it is set up anew"),
+            () = &mut stop => return,
+        }
+        tokio::select! {
+            () = tokio::time::sleep(REVIVE_DELAY) => {}
+            () = &mut stop => return,
+        }
+    }
+}
+
+async fn force<C: ClientLike>(client: &C, is_connected: impl Fn(&C) -> bool) -> Result<(), Error> {
+    // A request to reconnect waits behind a connection that is being set up, and would then end it.
+    if is_connected(client) { client.force_reconnection().await } else { Ok(()) }
+}
+
+/// by its digest; a server that does not know the script gets its text within the same call
+async fn evaluate(client: &Client, script: &Script, keys: Vec<String>, arguments: Vec<Value>) -> Result<Value, Error> {
+    // What is queued for a connection that is being set up would wait for it.
+    if !client.is_connected() {
+        return Err(Error::new(ErrorKind::IO, "not connected"));
+    }
+    let outcome = client.evalsha(script.sha1().clone(), keys.clone(), arguments.clone()).await;
+    match (outcome, script.lua()) {
+        (Err(error), Some(text)) if error.details().starts_with("NOSCRIPT") => client.eval(text.clone(), keys, arguments).await,
+        (outcome, _) => outcome,
+    }
+}
+
+/// whether an error says that Redis cannot be used now, rather than that it refused this call
+fn is_outage(error: &Error) -> bool {
+    const STATES: [&str; 5] = ["LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "NOREPLICAS"];
+    match error.kind() {
+        ErrorKind::Unknown | ErrorKind::InvalidCommand | ErrorKind::InvalidArgument | ErrorKind::NotFound | ErrorKind::Parse => {
+            STATES.iter().any(|state| error.details().starts_with(state))
+        }
+        _ => true,
+    }
+}
+
+fn told(error: Error) -> StateError {
+    StateError(error.to_string())
+}

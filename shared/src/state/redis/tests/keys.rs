@@ -1,0 +1,131 @@
+//! What is in Redis: no identity in any key, a life on every key of an identity, and little memory.
+
+use std::net::IpAddr;
+
+use super::server::Server;
+use super::{UNUSED, block, messages_of};
+use crate::address::AddressKey;
+use crate::state::{Claim, CounterKey, LeaseKey, LimitName, State, Subject};
+use crate::window::Quota;
+
+/// identities that mean something in a key, a pattern, a protocol or a hash tag
+const CURIOUS: [&str; 8] = ["a:b", "{x}", "}{", "*", "nul\0nul", "cr\r\nSET x y\r\n", "", "ü\u{202e}"];
+
+async fn use_everything(state: &State, user: &str) {
+    let quota = Quota::new(10, 60_000);
+    state.counters.charge(messages_of(user), quota, UNUSED).await.unwrap();
+    let event = CounterKey { limit: LimitName::Event(user.into()), ..messages_of(user) };
+    state.counters.charge(event, quota, UNUSED).await.unwrap();
+    let claims = [Claim { key: LeaseKey::Anonymous, cap: 100 }, Claim { key: LeaseKey::User(user.into()), cap: 100 }];
+    state.leases.acquire(&claims, UNUSED).await.unwrap();
+}
+
+fn is_plain(key: &str) -> bool {
+    key.chars().all(|c| c.is_ascii_alphanumeric() || ":{}-".contains(c)) && key.matches('{').count() == 1
+}
+
+#[tokio::test]
+async fn r01_no_identity_appears_in_a_key() {
+    let server = Server::start().await;
+    let state = server.process().await.state();
+    for user in CURIOUS {
+        use_everything(&state, user).await;
+    }
+    let keys = server.keys().await;
+    assert!(keys.iter().all(|key| key.starts_with("picket:{") && is_plain(key)), "{keys:?}");
+    for user in CURIOUS.iter().filter(|user| user.len() > 1 && **user != "}{") {
+        assert!(keys.iter().all(|key| !key.contains(user)), "{user:?} in {keys:?}");
+    }
+    let identities = keys.iter().filter(|key| key.ends_with(":m")).count();
+    assert_eq!(identities, CURIOUS.len(), "each has a counter of its own");
+}
+
+#[tokio::test]
+async fn r02_the_slot_of_an_identity_is_not_the_clients_choice() {
+    let (first, second) = (Server::start().await, Server::start().await);
+    let mut keys = Vec::new();
+    for server in [&first, &second] {
+        let state = server.process().await.state();
+        state.counters.charge(messages_of("{chosen}"), Quota::new(1, 1000), UNUSED).await.unwrap();
+        keys.extend(server.keys().await.into_iter().filter(|key| key.ends_with(":m")));
+    }
+    assert_ne!(keys[0], keys[1], "the hash is keyed");
+}
+
+#[tokio::test]
+async fn processes_of_one_redis_use_the_same_keys() {
+    let server = Server::start().await;
+    let (one, other) = (server.process().await.state(), server.process().await.state());
+    let address = Subject::Address(AddressKey::of(IpAddr::from([192, 0, 2, 7])));
+    for state in [&one, &other] {
+        state.counters.charge(CounterKey { subject: address.clone(), limit: LimitName::Connections }, Quota::new(9, 60_000), UNUSED).await.unwrap();
+    }
+    assert_eq!(server.keys().await.iter().filter(|key| key.ends_with(":c")).count(), 1);
+}
+
+#[tokio::test]
+async fn r03_every_key_of_an_identity_ends_by_itself_and_is_small() {
+    let server = Server::start().await;
+    let state = server.process().await.state();
+    use_everything(&state, "alice").await;
+    for _ in 0..300 {
+        state.counters.charge(messages_of("alice"), Quota::new(u32::MAX, 3000), UNUSED).await.unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(12)).await;
+    }
+    state.blocks.put(block("192.0.2.1")).await.unwrap();
+    let mut of_alice = 0;
+    for key in server.keys().await {
+        let life = server.command(&["PTTL", &key]).await.as_i64().unwrap();
+        let memory = server.command(&["MEMORY", "USAGE", &key]).await.as_u64().unwrap();
+        if key.ends_with(":m") || key.ends_with(":l:user") || key.contains(":e:") {
+            of_alice += memory;
+            assert!(life > 0 && life <= 120_000, "{key}: {life} ms");
+        } else {
+            let is_counted = key.contains("{blocks}") || key.contains("{policy}") || key.ends_with(":hash-key");
+            assert!(life > 0 || is_counted, "{key}: {life} ms");
+        }
+        if key.ends_with(":m") {
+            assert!(life <= 6000, "two windows: {life} ms");
+            println!("a full counter takes {memory} B");
+        }
+    }
+    println!("alice takes {of_alice} B");
+    assert!(of_alice <= 1024, "{of_alice} B");
+}
+
+#[tokio::test]
+async fn x42_values_that_cannot_be_read_are_skipped_and_counted() {
+    let server = Server::start().await;
+    let process = server.process().await;
+    let state = process.state();
+    state.blocks.put(block("192.0.2.1")).await.unwrap();
+    server.command(&["HSET", "picket:{blocks}:list", "192.0.2.2/32", "garbage"]).await;
+    server.command(&["ZADD", "picket:{members}:nodes:seen", "9999999999999", "n1"]).await;
+    server.command(&["HSET", "picket:{members}:nodes", "n1", "garbage"]).await;
+    assert_eq!(state.blocks.load(UNUSED).await.unwrap().blocks, [block("192.0.2.1")]);
+    assert_eq!(state.nodes.nodes(UNUSED).await.unwrap(), []);
+    assert_eq!(process.corrupt_values(), 2);
+
+    server.command(&["HSET", "picket:{policy}:versions", "version", "3", "document:3", "{}garbage"]).await;
+    let error = state.policies.current().await.unwrap_err();
+    assert!(error.0.contains("version 3"), "{error}");
+    assert_eq!(state.policies.history(5).await.unwrap(), []);
+
+    let counter = server.keys().await.into_iter().find(|key| key.ends_with(":m"));
+    assert_eq!(counter, None);
+    state.counters.charge(messages_of("alice"), Quota::new(5, 1000), UNUSED).await.unwrap();
+    let counter = server.keys().await.into_iter().find(|key| key.ends_with(":m")).unwrap();
+    server.command(&["SET", &counter, "garbage"]).await;
+    assert!(state.counters.charge(messages_of("alice"), Quota::new(5, 1000), UNUSED).await.is_err());
+    assert!(!process.is_open(), "one bad value is no outage");
+}
+
+#[tokio::test]
+async fn a_prefix_that_could_change_what_keys_mean_is_refused() {
+    let server = Server::start().await;
+    for prefix in ["", "a{b}", "a b", "a*", &"x".repeat(33)] {
+        let options = crate::state::RedisOptions { key_prefix: prefix.to_owned(), ..Default::default() };
+        let refused = crate::state::RedisState::connect(&server.url(), options, &Default::default(), std::sync::Arc::new(crate::clock::SystemClock)).await;
+        assert!(matches!(refused, Err(crate::state::ConnectError::Prefix)), "{prefix:?}");
+    }
+}

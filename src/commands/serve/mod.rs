@@ -1,0 +1,229 @@
+//! `picket standalone`, `node`, `coordinator`: one or both roles over one state, until a signal ends the process.
+
+mod access;
+mod banner;
+mod data_dir;
+mod identity;
+mod logging;
+mod signals;
+mod state;
+
+use access::Access;
+use banner::Banner;
+use data_dir::{DataDir, Planned};
+use picket_shared::audit::Outbox;
+use picket_shared::clock::{Clock, SystemClock};
+use picket_shared::snapshot::{self, Snapshot};
+use picket_shared::state::{BlockView, LivePolicy, State, follow_and_seed_blocks, follow_blocks, follow_policy};
+use picket_shared::tasks::Tasks;
+use picket_shared::telemetry::Metrics;
+use signals::Signals;
+use std::sync::Arc;
+use state::Opened;
+use std::time::Duration;
+use tokio::sync::watch;
+
+use crate::cli::ServeArgs;
+use crate::config::Config;
+use crate::demo::{self, Page};
+use crate::role::Role;
+use crate::terminal;
+
+/// for tasks that were told to stop, and for the coordinator to store what the node recorded last
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
+/// the same, for who has signalled twice
+const NO_PATIENCE: Duration = Duration::from_millis(200);
+/// names an event that panics, for tests of debug builds
+const PANIC_EVENT: &str = "PICKET_TEST_PANIC_EVENT";
+/// in the data directory of a node
+const SNAPSHOT_FILE: &str = "snapshot.json";
+const STORE_POLL: Duration = Duration::from_millis(20);
+
+pub fn run(role: Role, args: ServeArgs, variables: &[(String, String)]) -> anyhow::Result<()> {
+    // A node alone has nothing to keep but its snapshot, and that only where it was asked for.
+    let planned = (role.is_coordinator() || args.data_dir.is_some()).then(|| Planned::new(args.data_dir.clone()));
+    let store = planned.as_ref().filter(|_| role == Role::Standalone || args.data_dir.is_some()).map(Planned::path);
+    let mut loaded = super::load(role, args.config.config.as_deref(), variables, store)?;
+    logging::start(&loaded, variables)?;
+    let data_dir = planned.map(Planned::create).transpose()?;
+    let access = match &data_dir {
+        Some(data_dir) if role.is_coordinator() => Some(Access::decide(&mut loaded, data_dir)?),
+        _ => None,
+    };
+    let id = identity::of(&loaded.config, variables);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let panic_event = variables.iter().find(|(name, _)| name == PANIC_EVENT).map(|(_, event)| event.clone());
+    let process = Process { role, id, access, data_dir: data_dir.as_ref(), panic_event };
+    runtime.block_on(serve(loaded.config, process))
+}
+
+/// what the roles share
+struct Common {
+    state: State,
+    outage: Option<watch::Receiver<bool>>,
+    policy: LivePolicy,
+    blocks: BlockView,
+    outbox: Outbox,
+    clock: Arc<dyn Clock>,
+    metrics: Metrics,
+}
+
+/// what this run has besides its configuration
+struct Process<'a> {
+    role: Role,
+    id: String,
+    access: Option<Access>,
+    data_dir: Option<&'a DataDir>,
+    panic_event: Option<String>,
+}
+
+async fn serve(mut config: Config, process: Process<'_>) -> anyhow::Result<()> {
+    let role = process.role;
+    let mut signals = Signals::listen()?;
+    // The node's tasks stop first, so that the coordinator still stores what they record last.
+    let (edge, center) = (Tasks::default(), Tasks::default());
+    let with_demo = role == Role::Standalone && config.may_run_the_demo();
+    if with_demo {
+        demo::stand_in(&mut config, &edge).await?;
+    }
+    let common = Common::start(&config, &process, &edge, &center).await?;
+    let has_snapshot = role == Role::Node && common.remember(&process, &edge);
+    let management = match role.is_coordinator() {
+        true => Some(picket_coordinator::start(common.coordinator_parts(&config, &process, &center)).await?),
+        false => None,
+    };
+    let page_port = if config.node.listen.port() == 0 { 0 } else { Page::PORT };
+    let node = match role.is_node() {
+        true => Some(picket_node::start(common.node_parts(config, &process, &edge, has_snapshot)).await?),
+        false => None,
+    };
+    let page = match (&node, management, &process.access) {
+        (Some(node), Some(management), Some(access)) if with_demo => {
+            let page = Page { gateway: node.gateway, management, viewer: access.viewer() };
+            Some(page.start(page_port, &edge).await?)
+        }
+        _ => None,
+    };
+    let banner = Banner {
+        role,
+        gateway: node.as_ref().map(|node| node.gateway),
+        ops: node.as_ref().map(|node| node.ops),
+        management,
+        page,
+        data_dir: process.data_dir,
+        access: process.access.as_ref(),
+    };
+    terminal::say(&banner.to_string())?;
+
+    let signal = signals.next().await;
+    tracing::info!(signal, "ending");
+    let drained = async {
+        if let Some(node) = &node {
+            node.drain().await;
+        }
+    };
+    let patience = tokio::select! {
+        () = drained => STOP_PATIENCE,
+        signal = signals.next() => {
+            tracing::warn!(signal, "drain cut short");
+            NO_PATIENCE
+        }
+    };
+    stop(role, &common.state, &edge, &center, patience).await;
+    Ok(())
+}
+
+impl Common {
+    async fn start(config: &Config, process: &Process<'_>, edge: &Tasks, center: &Tasks) -> anyhow::Result<Self> {
+        let policy = LivePolicy::starting_with(config.policy.clone(), config.environment).map_err(|mistakes| {
+            anyhow::anyhow!(
+                "the policy cannot be put in force: {}",
+                mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+            )
+        })?;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        // The state outlives the roles: what they say last still reaches it.
+        let Opened { state, outage } = state::open(process.role, config, &process.id, center, &clock).await?;
+        let metrics = Metrics::start(&config.telemetry.service_name)?;
+        let (blocks, outbox) = (BlockView::default(), Outbox::default());
+        edge.spawn("policy", follow_policy(policy.clone(), state.policies.clone(), clock.now(), edge.stopped()));
+        let (view, list) = (blocks.clone(), state.blocks.clone());
+        match process.role.is_coordinator() {
+            true => edge.spawn("blocks", follow_and_seed_blocks(view, list, clock.clone(), edge.stopped())),
+            false => edge.spawn("blocks", follow_blocks(view, list, clock.clone(), edge.stopped())),
+        }
+        edge.spawn("outbox", outbox.clone().deliver(state.audit.clone(), clock.clone(), edge.stopped()));
+        Ok(Common { state, outage, policy, blocks, outbox, clock, metrics })
+    }
+
+    /// puts the snapshot in force, if there is one, and keeps it up to date; a broken one is said and left behind
+    fn remember(&self, process: &Process<'_>, edge: &Tasks) -> bool {
+        let Some(path) = process.data_dir.map(|folder| folder.path().join(SNAPSHOT_FILE)) else {
+            return false;
+        };
+        let found = match Snapshot::read(&path) {
+            Ok(snapshot) => snapshot,
+            Err(error) => {
+                tracing::error!(%error, "no snapshot is used");
+                None
+            }
+        };
+        let has_snapshot = found.is_some();
+        if let Some(snapshot) = found {
+            snapshot.restore(&self.policy, &self.blocks);
+        }
+        edge.spawn("snapshot", snapshot::keep(path, self.policy.clone(), self.blocks.clone(), edge.stopped()));
+        has_snapshot
+    }
+
+    fn coordinator_parts(&self, config: &Config, process: &Process<'_>, center: &Tasks) -> picket_coordinator::Parts {
+        picket_coordinator::Parts {
+            config: config.coordinator.clone(),
+            id: process.id.clone(),
+            state: self.state.clone(),
+            policy: self.policy.clone(),
+            blocks: self.blocks.clone(),
+            outbox: self.outbox.clone(),
+            clock: self.clock.clone(),
+            tasks: center.clone(),
+            metrics: self.metrics.clone(),
+            trusted_proxies: config.node.trusted_proxies.clone(),
+        }
+    }
+
+    fn node_parts(&self, config: Config, process: &Process<'_>, edge: &Tasks, has_snapshot: bool) -> picket_node::Parts {
+        picket_node::Parts {
+            config: config.node,
+            auth: config.auth,
+            id: process.id.clone(),
+            state: self.state.clone(),
+            policy: self.policy.clone(),
+            blocks: self.blocks.clone(),
+            outbox: self.outbox.clone(),
+            clock: self.clock.clone(),
+            tasks: edge.clone(),
+            metrics: self.metrics.clone(),
+            outage: self.outage.clone(),
+            has_snapshot,
+            panic_event: process.panic_event.clone(),
+        }
+    }
+}
+
+/// each of the three steps may take so long
+async fn stop(role: Role, state: &State, edge: &Tasks, center: &Tasks, patience: Duration) {
+    let ended = edge.stop(patience).await;
+    // A process without a coordinator leaves its records in the state.
+    if role == Role::Standalone && tokio::time::timeout(patience, everything_stored(state)).await.is_err() {
+        tracing::warn!("the last audit records were not stored");
+    }
+    if !(center.stop(patience).await && ended) {
+        tracing::warn!("some tasks did not stop in time");
+    }
+}
+
+async fn everything_stored(state: &State) {
+    while state.audit.lag().await.is_ok_and(|lag| lag > 0) {
+        tokio::time::sleep(STORE_POLL).await;
+    }
+}
