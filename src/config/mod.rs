@@ -17,6 +17,7 @@ use picket_coordinator::config::CoordinatorConfig;
 use picket_node::config::{AuthConfig, NodeConfig};
 use picket_shared::policy::{Environment, Policy};
 use picket_shared::secret::MASK;
+use picket_shared::state::PolicySource;
 use picket_shared::telemetry::LogFormat;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
@@ -79,15 +80,6 @@ fn masked(url: &str) -> Option<String> {
     parsed.password()?;
     parsed.set_password(Some(MASK)).ok()?;
     Some(parsed.into())
-}
-
-/// where the policy comes from once the state holds one
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum PolicySource {
-    #[default]
-    State,
-    File,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -132,7 +132,9 @@ struct Tables {
 
 impl Default for BlockView {
     fn default() -> Self {
-        BlockView { shared: Arc::new(View { tables: RwLock::default(), at: RwLock::default(), changes: watch::Sender::new(0) }) }
+        BlockView {
+            shared: Arc::new(View { tables: RwLock::default(), at: RwLock::default(), changes: watch::Sender::new(0) }),
+        }
     }
 }
 
@@ -228,19 +230,33 @@ impl Tables {
     fn find(&self, address: IpAddr, now: Timestamp) -> Option<Block> {
         let in_force = |block: &&Block| block.in_force(now);
         match address {
-            IpAddr::V4(v4) => self.v4.cover(&Ipv4Net::from(v4)).map(|(_, block)| block).filter(in_force).last().cloned(),
-            IpAddr::V6(v6) => self.v6.cover(&Ipv6Net::from(v6)).map(|(_, block)| block).filter(in_force).last().cloned(),
+            IpAddr::V4(v4) => {
+                self.v4.cover(&Ipv4Net::from(v4)).map(|(_, block)| block).filter(in_force).last().cloned()
+            }
+            IpAddr::V6(v6) => {
+                self.v6.cover(&Ipv6Net::from(v6)).map(|(_, block)| block).filter(in_force).last().cloned()
+            }
         }
     }
 }
 
 /// keeps `view` equal to the list until `stop` resolves; a list that the state lost leaves the view in force
-pub async fn follow_blocks(view: BlockView, blocks: Arc<dyn Blocks>, clock: Arc<dyn Clock>, stop: impl Future<Output = ()>) {
+pub async fn follow_blocks(
+    view: BlockView,
+    blocks: Arc<dyn Blocks>,
+    clock: Arc<dyn Clock>,
+    stop: impl Future<Output = ()>,
+) {
     follow(view, blocks, clock, OnLoss::Wait, stop).await;
 }
 
 /// like [`follow_blocks`], and gives a state that lost the list the view's blocks: for the process that knows them all
-pub async fn follow_and_seed_blocks(view: BlockView, blocks: Arc<dyn Blocks>, clock: Arc<dyn Clock>, stop: impl Future<Output = ()>) {
+pub async fn follow_and_seed_blocks(
+    view: BlockView,
+    blocks: Arc<dyn Blocks>,
+    clock: Arc<dyn Clock>,
+    stop: impl Future<Output = ()>,
+) {
     follow(view, blocks, clock, OnLoss::Seed, stop).await;
 }
 
@@ -250,7 +266,13 @@ enum OnLoss {
     Seed,
 }
 
-async fn follow(view: BlockView, blocks: Arc<dyn Blocks>, clock: Arc<dyn Clock>, on_loss: OnLoss, stop: impl Future<Output = ()>) {
+async fn follow(
+    view: BlockView,
+    blocks: Arc<dyn Blocks>,
+    clock: Arc<dyn Clock>,
+    on_loss: OnLoss,
+    stop: impl Future<Output = ()>,
+) {
     tokio::pin!(stop);
     let mut hints = blocks.hints();
     hints.mark_changed();
@@ -279,9 +301,16 @@ async fn catch_up(view: &BlockView, blocks: &dyn Blocks, clock: &dyn Clock, on_l
     }
 }
 
-async fn survive_loss(view: &BlockView, blocks: &dyn Blocks, clock: &dyn Clock, on_loss: OnLoss) -> Result<(), StateError> {
+async fn survive_loss(
+    view: &BlockView,
+    blocks: &dyn Blocks,
+    clock: &dyn Clock,
+    on_loss: OnLoss,
+) -> Result<(), StateError> {
     view.add_missing(blocks.load(clock.now()).await?.blocks);
     match on_loss {
+        // Before the first seed there is nothing to be lost.
+        OnLoss::Wait if view.position() == BlockPosition::default() => Ok(()),
         OnLoss::Wait => {
             tracing::warn!("the state has lost the block list, the last known one stays in force");
             Ok(())

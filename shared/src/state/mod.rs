@@ -26,7 +26,7 @@ pub use leases::{Acquired, Claim, Lease, LeaseKey, Leases};
 pub use memory::Memory;
 pub use nodes::{CoordinatorStatus, Mode, NodeStatus, Nodes, Traffic, TrafficSnapshot};
 pub use outage::{KnownNodes, Stance, Stances, WithStance};
-pub use policies::{LivePolicy, Policies, PolicyVersion, Published, follow_policy};
+pub use policies::{FilePolicy, LivePolicy, Policies, PolicySource, PolicyVersion, Published, follow_policy};
 pub use redis::{ClockSource, ConnectError, RedisOptions, RedisState};
 
 use std::sync::Arc;

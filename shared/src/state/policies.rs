@@ -2,6 +2,7 @@
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -112,10 +113,34 @@ impl LivePolicy {
     }
 }
 
-/// seeds the state with this process's policy if it has none, then follows the state's until `stop` resolves
-pub async fn follow_policy(live: LivePolicy, policies: Arc<dyn Policies>, now: Timestamp, stop: impl Future<Output = ()>) {
+/// which policy wins where the state has one already
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum PolicySource {
+    /// the state's; the file's is for a state that has none
+    #[default]
+    State,
+    /// the file's, whenever it differs at the start of a process
+    File,
+}
+
+/// the policy of this process's configuration, and what it is worth
+#[derive(Clone, Debug)]
+pub struct FilePolicy {
+    pub policy: Policy,
+    pub source: PolicySource,
+}
+
+/// seeds the state with the file's policy if it has none or the file wins, then follows the state's until `stop` resolves
+pub async fn follow_policy(
+    live: LivePolicy,
+    policies: Arc<dyn Policies>,
+    file: FilePolicy,
+    now: Timestamp,
+    stop: impl Future<Output = ()>,
+) {
     tokio::pin!(stop);
-    seed(&live, &*policies, now).await;
+    let mut file_is_due = file.source == PolicySource::File;
     let mut hints = policies.hints();
     hints.mark_changed();
     loop {
@@ -124,24 +149,67 @@ pub async fn follow_policy(live: LivePolicy, policies: Arc<dyn Policies>, now: T
             () = &mut stop => return,
         }
         match policies.current().await {
-            Ok(Some(current)) if current.version >= live.version() => live.put_in_force(current),
+            Ok(Some(current)) if file_is_due && current.policy != file.policy => {
+                file_is_due = publish(&*policies, file.policy.clone(), Some(current.version), now).await.is_err();
+            }
+            Ok(Some(current)) if current.version >= live.version() => {
+                file_is_due = false;
+                live.put_in_force(current);
+            }
             Ok(_) if live.version() > 0 => restore(&live, &*policies, now).await,
-            Ok(_) => seed(&live, &*policies, now).await,
+            Ok(_) => file_is_due = publish(&*policies, file.policy.clone(), None, now).await.is_err(),
             Err(error) => tracing::warn!(%error, "policy not refreshed, the last good one stays in force"),
         }
     }
 }
 
-async fn seed(live: &LivePolicy, policies: &dyn Policies, now: Timestamp) {
-    let policy = live.current().document.clone();
-    if let Err(error) = policies.publish(policy, None, "configuration file", now).await {
-        tracing::warn!(%error, "policy not seeded, the file's policy is in force");
+/// puts the file's policy into the state, where nobody was quicker; its hint brings it back here
+async fn publish(policies: &dyn Policies, policy: Policy, expected: Option<u64>, now: Timestamp) -> Result<(), StateError> {
+    let published = policies.publish(policy, expected, "configuration file", now).await;
+    if let Err(error) = &published {
+        tracing::warn!(%error, "the file's policy was not published, the last good one stays in force");
     }
+    published.map(drop)
 }
 
 async fn restore(live: &LivePolicy, policies: &dyn Policies, now: Timestamp) {
     tracing::warn!(version = live.version(), "the state has lost the policy, the one in force is put back");
     if let Err(error) = policies.restore(PolicyVersion { at: now, ..live.as_version() }).await {
         tracing::warn!(%error, "policy not put back, the last good one stays in force");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::State;
+    use crate::tasks::Tasks;
+    use std::time::Duration;
+
+    const NOW: Timestamp = Timestamp::from_millis(1_000_000);
+
+    fn with_threshold(threshold: u32) -> Policy {
+        let mut policy = Policy::default();
+        policy.security.suspicious_activity_threshold = threshold;
+        policy
+    }
+
+    /// a process starts with a file's policy on a state that holds another
+    async fn threshold_in_force(source: PolicySource) -> u32 {
+        let (state, tasks) = (State::memory(), Tasks::default());
+        state.policies.publish(with_threshold(7), None, "admin", NOW).await.unwrap();
+        let live = LivePolicy::starting_with(with_threshold(9), Environment::Production).unwrap();
+        let mut changes = live.changes();
+        let file = FilePolicy { policy: with_threshold(9), source };
+        tasks.spawn("policy", follow_policy(live.clone(), state.policies.clone(), file, NOW, tasks.stopped()));
+        changes.changed().await.unwrap();
+        assert!(tasks.stop(Duration::from_secs(1)).await);
+        live.current().document.security.suspicious_activity_threshold
+    }
+
+    #[tokio::test]
+    async fn the_state_rules_unless_the_file_is_said_to_win() {
+        assert_eq!(threshold_in_force(PolicySource::State).await, 7);
+        assert_eq!(threshold_in_force(PolicySource::File).await, 9);
     }
 }

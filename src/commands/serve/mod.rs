@@ -14,7 +14,7 @@ use data_dir::{DataDir, Planned};
 use picket_shared::audit::Outbox;
 use picket_shared::clock::{Clock, SystemClock};
 use picket_shared::snapshot::{self, Snapshot};
-use picket_shared::state::{BlockView, LivePolicy, State, follow_and_seed_blocks, follow_blocks, follow_policy};
+use picket_shared::state::{BlockView, FilePolicy, LivePolicy, State, follow_and_seed_blocks, follow_blocks, follow_policy};
 use picket_shared::tasks::Tasks;
 use picket_shared::telemetry::Metrics;
 use signals::Signals;
@@ -146,7 +146,9 @@ impl Common {
         let Opened { state, outage } = state::open(process.role, config, &process.id, center, &clock).await?;
         let metrics = Metrics::start(&config.telemetry.service_name)?;
         let (blocks, outbox) = (BlockView::default(), Outbox::default());
-        edge.spawn("policy", follow_policy(policy.clone(), state.policies.clone(), clock.now(), edge.stopped()));
+        let file = FilePolicy { policy: config.policy.clone(), source: config.state.policy_source };
+        let policies = state.policies.clone();
+        edge.spawn("policy", follow_policy(policy.clone(), policies, file, clock.now(), edge.stopped()));
         let (view, list) = (blocks.clone(), state.blocks.clone());
         match process.role.is_coordinator() {
             true => edge.spawn("blocks", follow_and_seed_blocks(view, list, clock.clone(), edge.stopped())),

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use picket_shared::policy::{Environment, Mistake, Rules};
 use serde_json::Value;
 
-use super::{Config, PolicySource, shape};
+use super::{Config, shape};
 use crate::role::Role;
 
 /// what is said about a setting of the contract that this version does not carry out: refused rather than ignored
@@ -64,9 +64,6 @@ fn state(config: &Config, role: Role, mistakes: &mut Vec<Mistake>) {
         }
     };
     mistakes.extend(message.map(|message| Mistake::new("state.url", message)));
-    if config.state.policy_source == PolicySource::File {
-        mistakes.push(Mistake::new("state.policySource", format!("`file` {UNAVAILABLE}; leave it at `state`")));
-    }
 }
 
 fn trusted_proxies(config: &Config, mistakes: &mut Vec<Mistake>) {
@@ -137,7 +134,6 @@ mod tests {
     fn unsafe_and_unavailable_settings_are_refused() {
         each_is_refused(vec![
             (json!({ "state": { "url": "rediss://127.0.0.1" } }), "state.url", "picket node"),
-            (json!({ "state": { "policySource": "file" } }), "state.policySource", "not available"),
             (json!({ "state": { "url": "postgres://x" } }), "state.url", "memory://"),
             (json!({ "node": { "trustedProxies": ["0.0.0.0/0"] } }), "node.trustedProxies", "every proxy"),
             (json!({ "node": { "trustedProxies": ["::/0"] } }), "node.trustedProxies", "every proxy"),

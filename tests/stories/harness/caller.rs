@@ -1,6 +1,7 @@
 //! Someone who asks to come in: from an address, with an origin, a token and headers of their own.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use serde_json::Value;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
@@ -8,7 +9,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use super::HOME;
 use super::client::Client;
 use super::http::Head;
-use super::patience::eventually;
+use super::patience::{eventually, soon};
 use super::wire::Wire;
 
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
@@ -92,6 +93,15 @@ impl Caller {
     /// Asks again until it comes in: for places and blocks that end a moment after what ended them.
     pub async fn comes_in_eventually(self) -> Client {
         eventually("a caller who comes in", async || match self.clone().connects().await {
+            Outcome::Admitted(client) => Some(*client),
+            Outcome::Refused(_) => None,
+        })
+        .await
+    }
+
+    /// Asks again until it comes in, as promised; and how long that took.
+    pub async fn comes_in_within(self, promised: Duration) -> (Client, Duration) {
+        soon("a caller who comes in", promised, async || match self.clone().connects().await {
             Outcome::Admitted(client) => Some(*client),
             Outcome::Refused(_) => None,
         })

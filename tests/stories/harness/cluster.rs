@@ -10,11 +10,13 @@ use super::admin::Admin;
 use super::patience::{eventually, soon};
 use super::picket::{Picket, PicketBuilder};
 use super::redis::Redis;
+use super::tokens::issuer;
 use super::upstream::Upstream;
 
 static CLUSTERS: Semaphore = Semaphore::const_new(2);
 
 pub struct ClusterBuilder {
+    url: Option<String>,
     nodes: usize,
     coordinators: usize,
     changes: Vec<Value>,
@@ -31,7 +33,7 @@ pub struct Cluster {
 impl Cluster {
     /// Nodes that refuse events without end, and one coordinator.
     pub fn of(nodes: usize) -> ClusterBuilder {
-        ClusterBuilder { nodes, coordinators: 1, changes: Vec::new() }
+        ClusterBuilder { url: None, nodes, coordinators: 1, changes: Vec::new() }
     }
 
     pub fn node(&self, index: usize) -> &Picket {
@@ -57,25 +59,21 @@ impl Cluster {
 
     /// What one more node would start with.
     pub fn another_node(&self, id: &str) -> PicketBuilder {
-        self.plan.clone().as_node(id)
+        self.plan.clone().lone_node(id)
     }
 
-    pub fn loses_node(&mut self, index: usize) -> Picket {
-        let mut lost = self.nodes.remove(index);
-        lost.dies();
-        lost
+    /// It runs on; what becomes of it is the story's.
+    pub fn takes_out_node(&mut self, index: usize) -> Picket {
+        self.nodes.remove(index)
     }
 
-    pub fn loses_coordinator(&mut self, index: usize) -> Picket {
-        let mut lost = self.coordinators.remove(index);
-        lost.dies();
-        lost
+    pub fn takes_out_coordinator(&mut self, index: usize) -> Picket {
+        self.coordinators.remove(index)
     }
 
-    /// A coordinator that was lost comes back to its own store.
-    pub async fn brings_back_coordinator(&mut self, lost: &Picket) {
-        let again = self.plan.clone().as_coordinator("coordinator-again").after(lost).start().await;
-        self.coordinators.push(again);
+    /// A coordinator that died comes back to its own store.
+    pub async fn brings_back_coordinator(&mut self, id: &str, dead: &Picket) {
+        self.coordinators.push(self.plan.clone().lone_coordinator(id).after(dead).start().await);
     }
 
     /// Waits until every node says this mode, as promised; how long the slowest took.
@@ -88,7 +86,24 @@ impl Cluster {
         start.elapsed()
     }
 
-    /// Every node knows the others, and runs the policy of the state.
+    /// Every node has heard, by a heartbeat of its own, of all the others: what `share` divides by.
+    pub async fn knows_its_size(&self) {
+        let admin = self.admin();
+        let heartbeats = async || {
+            let nodes = admin.get("/nodes").await.data()["nodes"].clone();
+            let nodes = nodes.as_array().unwrap().iter();
+            nodes.map(|node| node["lastSeen"].to_string()).collect::<Vec<_>>()
+        };
+        let first = heartbeats().await;
+        assert_eq!(first.len(), self.nodes.len(), "all nodes in GET /nodes");
+        eventually("another heartbeat of every node", async || {
+            let next = heartbeats().await;
+            first.iter().zip(&next).all(|(before, after)| before != after).then_some(())
+        })
+        .await;
+    }
+
+    /// The coordinators know all members, and every node runs the policy of the state.
     async fn settles(&self) {
         for coordinator in &self.coordinators {
             let admin = coordinator.admin();
@@ -122,31 +137,25 @@ impl ClusterBuilder {
         self.with(json!({ "policy": patch }))
     }
 
-    pub fn on(self, redis: &Redis) -> PlannedCluster {
-        PlannedCluster { url: redis.url(), builder: self }
+    pub fn on(mut self, redis: &Redis) -> Self {
+        self.url = Some(redis.url());
+        self
     }
-}
 
-/// A cluster that knows its Redis and can start.
-pub struct PlannedCluster {
-    url: String,
-    builder: ClusterBuilder,
-}
-
-impl PlannedCluster {
     pub async fn start(self) -> Cluster {
-        let Self { url, builder } = self;
+        let url = self.url.expect("a cluster is on a redis");
         let turn = CLUSTERS.acquire().await.unwrap();
         let upstream = Upstream::echo().await;
         let mut plan = Picket::guarding(&upstream)
             .patient()
-            .with(json!({ "state": { "url": url }, "auth": { "jwt": { "issuers": [super::issuer()] } } }));
-        for change in builder.changes {
+            .issuer(issuer())
+            .with(json!({ "state": { "url": url } }));
+        for change in self.changes {
             plan = plan.with(change);
         }
-        let nodes = (1..=builder.nodes).map(|number| plan.clone().as_node(&format!("edge-{number}")).start());
+        let nodes = (1..=self.nodes).map(|number| plan.clone().lone_node(&format!("edge-{number}")).start());
         let coordinators =
-            (1..=builder.coordinators).map(|number| plan.clone().as_coordinator(&format!("coordinator-{number}")).start());
+            (1..=self.coordinators).map(|number| plan.clone().lone_coordinator(&format!("coordinator-{number}")).start());
         let (nodes, coordinators) = tokio::join!(join_all(nodes), join_all(coordinators));
         let cluster = Cluster { nodes, coordinators, plan, upstream, _turn: turn };
         cluster.settles().await;

@@ -21,7 +21,7 @@ mod wire;
 pub use admin::{Admin, Reply};
 pub use caller::{Caller, Outcome};
 pub use client::Client;
-pub use cluster::{Cluster, ClusterBuilder};
+pub use cluster::Cluster;
 pub use engine_io::SocketIo;
 pub use hostile::HostileUpstream;
 pub use patience::{eventually, soon, within};

@@ -86,13 +86,13 @@ impl PicketBuilder {
     }
 
     /// `picket node`.
-    pub fn as_node(mut self, id: &str) -> Self {
+    pub fn lone_node(mut self, id: &str) -> Self {
         (self.role, self.listeners) = ("node", vec!["gateway", "ops"]);
         self.node(json!({ "id": id }))
     }
 
     /// `picket coordinator`, with an audit store of its own.
-    pub fn as_coordinator(mut self, id: &str) -> Self {
+    pub fn lone_coordinator(mut self, id: &str) -> Self {
         (self.role, self.listeners) = ("coordinator", vec!["management"]);
         self.node(json!({ "id": id }))
     }

@@ -8,7 +8,7 @@ use picket_shared::policy::{Environment, Policy};
 use picket_shared::reason::Reason;
 use picket_shared::secret::Secret;
 use picket_shared::state::{
-    BlockView, LivePolicy, Mode, NodeStatus, State, TrafficSnapshot, follow_blocks, follow_policy,
+    BlockView, FilePolicy, LivePolicy, Mode, NodeStatus, PolicySource, State, TrafficSnapshot, follow_blocks, follow_policy,
 };
 use picket_shared::tasks::Tasks;
 use picket_shared::telemetry::Metrics;
@@ -73,7 +73,8 @@ impl OfficeBuilder {
         let blocks = BlockView::default();
         let metrics = Metrics::start("test").unwrap();
         let mut versions = policy.changes();
-        tasks.spawn("policy", follow_policy(policy.clone(), state.policies.clone(), START, tasks.stopped()));
+        let file = FilePolicy { policy: policy.current().document.clone(), source: PolicySource::State };
+        tasks.spawn("policy", follow_policy(policy.clone(), state.policies.clone(), file, START, tasks.stopped()));
         tasks.spawn("blocks", follow_blocks(blocks.clone(), state.blocks.clone(), clock.clone(), tasks.stopped()));
         tasks.spawn("outbox", outbox.clone().deliver(state.audit.clone(), clock.clone(), tasks.stopped()));
         versions.changed().await.unwrap();

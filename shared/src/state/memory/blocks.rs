@@ -84,7 +84,8 @@ impl Blocks for Memory {
 
     async fn load(&self, now: Timestamp) -> Result<BlockSet, StateError> {
         let mut entries = self.blocks.blocks.lock();
-        let ended: Vec<_> = entries.blocks.values().filter(|block| !block.in_force(now)).map(|block| block.network).collect();
+        let ended: Vec<_> =
+            entries.blocks.values().filter(|block| !block.in_force(now)).map(|block| block.network).collect();
         for network in ended {
             entries.blocks.remove(&network);
             entries.log(BlockChange::Lifted(network));
@@ -99,7 +100,8 @@ impl Blocks for Memory {
         if version > entries.version || !reaches_back {
             return Ok(BlockLog::Gap);
         }
-        let changes = entries.log.iter().filter(|(logged, _)| *logged > version).map(|(_, change)| change.clone()).collect();
+        let changes =
+            entries.log.iter().filter(|(logged, _)| *logged > version).map(|(_, change)| change.clone()).collect();
         Ok(BlockLog::Changes { changes, at: entries.at() })
     }
 

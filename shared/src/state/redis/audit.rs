@@ -70,7 +70,11 @@ impl AuditLog for Redis {
 }
 
 impl Redis {
-    async fn call_audit(&self, script: &fred::types::scripts::Script, arguments: Vec<Value>) -> Result<Value, StateError> {
+    async fn call_audit(
+        &self,
+        script: &fred::types::scripts::Script,
+        arguments: Vec<Value>,
+    ) -> Result<Value, StateError> {
         self.link.call(Lane::Upkeep, script, self.keys.audit().into(), arguments).await
     }
 
@@ -80,7 +84,8 @@ impl Redis {
             false => millis(READER_FORGOTTEN_AFTER),
             true => Value::from_static_str(""),
         };
-        let arguments = vec![GROUP.into(), self.id.as_str().into(), number(max as u64), millis(TAKEN_OVER_AFTER), forget];
+        let arguments =
+            vec![GROUP.into(), self.id.as_str().into(), number(max as u64), millis(TAKEN_OVER_AFTER), forget];
         let mut reply = Reply::from(self.call_audit(&self.scripts.audit_read, arguments).await?);
         let (mut records, mut poison) = (Vec::new(), Vec::new());
         while !reply.is_empty() {

@@ -30,7 +30,8 @@ impl Blocks for Redis {
 
     async fn lift(&self, network: IpNet, now: Timestamp) -> Result<bool, StateError> {
         let arguments = self.change(vec![network.to_string().into(), self.now(now)]);
-        let reply = self.link.call(Lane::Upkeep, &self.scripts.block_lift, self.keys.blocks().into(), arguments).await?;
+        let reply =
+            self.link.call(Lane::Upkeep, &self.scripts.block_lift, self.keys.blocks().into(), arguments).await?;
         Ok(integer(&reply)? == 1)
     }
 
@@ -51,8 +52,10 @@ impl Blocks for Redis {
     }
 
     async fn since(&self, position: BlockPosition) -> Result<BlockLog, StateError> {
-        let arguments = vec![position.version.to_string().into(), position.mark.to_string().into(), number(CHANGES_MAX)];
-        let reply = self.link.call(Lane::Upkeep, &self.scripts.block_since, self.keys.blocks().into(), arguments).await?;
+        let arguments =
+            vec![position.version.to_string().into(), position.mark.to_string().into(), number(CHANGES_MAX)];
+        let reply =
+            self.link.call(Lane::Upkeep, &self.scripts.block_since, self.keys.blocks().into(), arguments).await?;
         let mut reply = Reply::from(reply);
         match reply.text()?.as_str() {
             "lost" => Ok(BlockLog::Lost),
@@ -88,7 +91,8 @@ impl Redis {
     pub(super) async fn expire_blocks(&self, now: Timestamp) -> Result<BlockPosition, StateError> {
         loop {
             let arguments = self.change(vec![self.now(now), number(PART as u64)]);
-            let reply = self.link.call(Lane::Upkeep, &self.scripts.block_expire, self.keys.blocks().into(), arguments).await?;
+            let reply =
+                self.link.call(Lane::Upkeep, &self.scripts.block_expire, self.keys.blocks().into(), arguments).await?;
             let mut reply = Reply::from(reply);
             let removed = reply.number()?;
             let at = BlockPosition { version: reply.number()?, mark: reply.number()? };
@@ -107,7 +111,8 @@ impl Redis {
 
     async fn load_part(&self, cursor: String, blocks: &mut Vec<Block>) -> Result<String, StateError> {
         let arguments = vec![cursor.into(), number(PART as u64)];
-        let reply = self.link.call(Lane::Upkeep, &self.scripts.block_page, self.keys.blocks().into(), arguments).await?;
+        let reply =
+            self.link.call(Lane::Upkeep, &self.scripts.block_page, self.keys.blocks().into(), arguments).await?;
         let mut reply = Reply::from(reply);
         let next = reply.text()?;
         let mut part = Reply::from(reply.value()?);

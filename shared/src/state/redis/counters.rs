@@ -15,7 +15,8 @@ impl Counters for Redis {
     async fn charge(&self, key: CounterKey, quota: Quota, now: Timestamp) -> Result<Charge, StateError> {
         let arguments =
             vec![self.now(now), number(quota.limit.get().into()), number(quota.window_ms()), number(quota.slot_ms())];
-        let reply = self.link.call(Lane::Checks, &self.scripts.charge, vec![self.keys.counter(&key)], arguments).await?;
+        let reply =
+            self.link.call(Lane::Checks, &self.scripts.charge, vec![self.keys.counter(&key)], arguments).await?;
         let answer = integer(&reply)?;
         Ok(match u64::try_from(answer) {
             Ok(at) => Charge::Granted(Permit { key, at: Timestamp::from_millis(at), ledger: Ledger::Shared }),

@@ -6,7 +6,7 @@
 use arc_swap::ArcSwap;
 use fred::types::Value;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use super::keys::HASH_KEY_BYTES;
@@ -34,7 +34,7 @@ pub(super) struct Membership {
 
 struct Generation {
     name: String,
-    announced: std::sync::atomic::AtomicBool,
+    announced: AtomicBool,
 }
 
 impl Default for Membership {
@@ -126,8 +126,10 @@ impl Redis {
             millis(KEY_LIFE),
         ];
         let sent = self.clock.now();
-        let mut reply = Reply::from(self.link.probe(&self.scripts.heartbeat, self.keys.heartbeat().into(), arguments).await?);
-        let hash_key = reply.bytes()?.and_then(|bytes| <[u8; HASH_KEY_BYTES]>::try_from(bytes).ok()).ok_or_else(unexpected)?;
+        let mut reply =
+            Reply::from(self.link.probe(&self.scripts.heartbeat, self.keys.heartbeat().into(), arguments).await?);
+        let hash_key =
+            reply.bytes()?.and_then(|bytes| <[u8; HASH_KEY_BYTES]>::try_from(bytes).ok()).ok_or_else(unexpected)?;
         let was = reply.text()?;
         let now = reply.integer()?;
         let mut dead = Vec::new();
@@ -140,7 +142,7 @@ impl Redis {
         let other_key = self.keys.adopt(hash_key);
         let announced = generation.announced.swap(true, Ordering::Relaxed);
         if announced && (other_key || was == "new") {
-            tracing::warn!("redis lost its state, connections are counted anew");
+            tracing::warn!("redis does not know this process any more, its connections are counted anew");
             self.publish_all_leases();
         }
         Ok(was == "dead")

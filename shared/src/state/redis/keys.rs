@@ -45,7 +45,9 @@ impl Keys {
         match &key.limit {
             LimitName::Connections => format!("{prefix}:{{{identity:032x}}}:c"),
             LimitName::Messages => format!("{prefix}:{{{identity:032x}}}:m"),
-            LimitName::Event(name) => format!("{prefix}:{{{identity:032x}}}:e:{:032x}", self.hash(b'e', name.as_bytes())),
+            LimitName::Event(name) => {
+                format!("{prefix}:{{{identity:032x}}}:e:{:032x}", self.hash(b'e', name.as_bytes()))
+            }
         }
     }
 

@@ -46,8 +46,9 @@ impl Table {
     /// it was full: Redis has not counted it, but may have counted it in a later command
     pub(super) fn refused(&mut self, asked: &Telling) {
         let last = self.held.get(&asked.key).map(|held| held.sequence);
+        let was_untold = self.untold.contains(&asked.key);
         self.give_back(&asked.key);
-        if last == Some(asked.sequence) {
+        if last == Some(asked.sequence) && !was_untold {
             self.untold.remove(&asked.key);
             self.forget_if_none(&asked.key);
         }
@@ -157,6 +158,16 @@ mod tests {
         assert_eq!(table.ask(&alice()).count, 2);
         table.refused(&first);
         assert_eq!(table.next_tellings(10)[0].count, 1);
+    }
+
+    #[test]
+    fn a_refusal_does_not_swallow_what_was_to_be_told() {
+        let mut table = Table::default();
+        table.ask(&alice());
+        table.give_back(&alice());
+        let asked = table.ask(&alice());
+        table.refused(&asked);
+        assert_eq!(table.next_tellings(10)[0].count, 0);
     }
 
     #[test]

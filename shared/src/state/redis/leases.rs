@@ -85,7 +85,10 @@ impl Redis {
         let asked = self.leases.lock().ask(&claim.key);
         let mut taken = Taken { redis: self, keys: vec![claim.key.clone()] };
         let arguments = self.lease_arguments(&asked, Some(claim.cap));
-        let reply = self.link.call(Lane::Checks, &self.scripts.lease_take, vec![self.keys.lease(&claim.key)], arguments).await?;
+        let reply = self
+            .link
+            .call(Lane::Checks, &self.scripts.lease_take, vec![self.keys.lease(&claim.key)], arguments)
+            .await?;
         let granted = integer(&reply)? == 1;
         taken.keys.clear();
         if granted {
@@ -122,7 +125,10 @@ impl Redis {
 
     async fn tell(&self, telling: &Telling) -> Result<(), StateError> {
         let arguments = self.lease_arguments(telling, None);
-        let outcome = self.link.call(Lane::Checks, &self.scripts.lease_publish, vec![self.keys.lease(&telling.key)], arguments).await;
+        let outcome = self
+            .link
+            .call(Lane::Checks, &self.scripts.lease_publish, vec![self.keys.lease(&telling.key)], arguments)
+            .await;
         let mut table = self.leases.lock();
         match &outcome {
             Ok(_) => table.told(telling),

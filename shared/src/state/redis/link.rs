@@ -40,7 +40,8 @@ pub(super) struct Link {
     in_flight: Semaphore,
     circuit: Mutex<Circuit>,
     is_open: watch::Sender<bool>,
-    timeouts_in_row: AtomicU32,
+    /// by lane, so that one that answers does not hide one that hangs
+    timeouts_in_row: [AtomicU32; 2],
     failures: AtomicU64,
 }
 
@@ -69,7 +70,7 @@ impl Link {
             in_flight: Semaphore::new(IN_FLIGHT_MAX),
             circuit: Mutex::new(Circuit::closed(Instant::now())),
             is_open: watch::Sender::new(false),
-            timeouts_in_row: AtomicU32::new(0),
+            timeouts_in_row: Default::default(),
             failures: AtomicU64::new(0),
         })
     }
@@ -95,23 +96,36 @@ impl Link {
     }
 
     /// runs a script, unless the circuit is open
-    pub(super) async fn call(&self, lane: Lane, script: &Script, keys: Vec<String>, arguments: Vec<Value>) -> Result<Value, StateError> {
+    pub(super) async fn call(
+        &self,
+        lane: Lane,
+        script: &Script,
+        keys: Vec<String>,
+        arguments: Vec<Value>,
+    ) -> Result<Value, StateError> {
         if self.is_open() {
             self.failures.fetch_add(1, Ordering::Relaxed);
             return Err(StateError("redis did not answer lately, it is not asked".to_owned()));
         }
         let (outcome, took) = self.send(lane, script, keys, arguments).await;
-        self.judge(|circuit, now| match &outcome {
-            // What is slow off the data path says nothing: it is large.
-            Ok(_) => circuit.answered(if lane == Lane::Checks { took } else { Duration::ZERO }, now),
-            Err(error) if is_outage(error) => circuit.failed(now),
-            Err(_) => {}
-        });
+        // Upkeep is another connection, and slow where it is large: it says nothing about checks.
+        if lane == Lane::Checks {
+            self.judge(|circuit, now| match &outcome {
+                Ok(_) => circuit.answered(took, now),
+                Err(error) if is_outage(error) => circuit.failed(now),
+                Err(_) => {}
+            });
+        }
         outcome.map_err(told)
     }
 
     /// runs a script even if the circuit is open; an answer closes it
-    pub(super) async fn probe(&self, script: &Script, keys: Vec<String>, arguments: Vec<Value>) -> Result<Value, StateError> {
+    pub(super) async fn probe(
+        &self,
+        script: &Script,
+        keys: Vec<String>,
+        arguments: Vec<Value>,
+    ) -> Result<Value, StateError> {
         let (outcome, took) = self.send(Lane::Checks, script, keys, arguments).await;
         self.judge(|circuit, now| match &outcome {
             Ok(_) if circuit.is_open() => circuit.probed(took, now),
@@ -140,7 +154,7 @@ impl Link {
     }
 
     pub(super) fn timeouts_in_row(&self) -> u32 {
-        self.timeouts_in_row.load(Ordering::Relaxed)
+        self.timeouts_in_row.iter().map(|lane| lane.load(Ordering::Relaxed)).max().unwrap_or(0)
     }
 
     pub(super) fn subscriber(&self) -> &SubscriberClient {
@@ -154,30 +168,32 @@ impl Link {
 
     /// drops connections that only seem to live; those that are being set up already are left alone
     pub(super) async fn force_reconnection(&self) {
-        self.timeouts_in_row.store(0, Ordering::Relaxed);
-        let (checks, upkeep, subscriber) = tokio::join!(
-            force(&self.checks, ClientLike::is_connected),
-            force(&self.upkeep, ClientLike::is_connected),
-            force(&self.subscriber, ClientLike::is_connected),
-        );
+        self.timeouts_in_row.iter().for_each(|lane| lane.store(0, Ordering::Relaxed));
+        let (checks, upkeep, subscriber) =
+            tokio::join!(force(&self.checks), force(&self.upkeep), force(&self.subscriber),);
         for error in [checks, upkeep, subscriber].into_iter().filter_map(Result::err) {
             tracing::warn!(%error, "redis not reconnected yet");
         }
     }
 
-    async fn send(&self, lane: Lane, script: &Script, keys: Vec<String>, arguments: Vec<Value>) -> (Result<Value, Error>, Duration) {
+    async fn send(
+        &self,
+        lane: Lane,
+        script: &Script,
+        keys: Vec<String>,
+        arguments: Vec<Value>,
+    ) -> (Result<Value, Error>, Duration) {
         let start = Instant::now();
         let outcome = match self.in_flight.try_acquire() {
             Ok(_permit) => evaluate(self.lane(lane), script, keys, arguments).await,
             Err(_) => Err(Error::new(ErrorKind::Backpressure, "too many calls are in flight")),
         };
+        let timeouts = &self.timeouts_in_row[lane as usize];
         match &outcome {
-            Ok(_) => self.timeouts_in_row.store(0, Ordering::Relaxed),
+            Ok(_) => timeouts.store(0, Ordering::Relaxed),
             Err(error) => {
                 self.failures.fetch_add(1, Ordering::Relaxed);
-                if *error.kind() == ErrorKind::Timeout {
-                    self.timeouts_in_row.fetch_add(1, Ordering::Relaxed);
-                }
+                timeouts.fetch_add(u32::from(*error.kind() == ErrorKind::Timeout), Ordering::Relaxed);
             }
         }
         (outcome, start.elapsed())
@@ -212,7 +228,8 @@ fn builder(config: Config, timeout: Duration) -> Builder {
         connection.max_command_attempts = 1;
         connection.max_command_buffer_len = IN_FLIGHT_MAX;
         connection.reconnect_on_auth_error = true;
-        connection.unresponsive = UnresponsiveConfig { max_timeout: Some(Duration::from_secs(2)), interval: Duration::from_millis(500) };
+        connection.unresponsive =
+            UnresponsiveConfig { max_timeout: Some(Duration::from_secs(2)), interval: Duration::from_millis(500) };
         connection.tcp.nodelay = Some(true);
     });
     builder.with_performance_config(|performance| {
@@ -240,9 +257,9 @@ async fn keep_connected<C: ClientLike>(client: C, stop: impl Future<Output = ()>
     }
 }
 
-async fn force<C: ClientLike>(client: &C, is_connected: impl Fn(&C) -> bool) -> Result<(), Error> {
+async fn force<C: ClientLike>(client: &C) -> Result<(), Error> {
     // A request to reconnect waits behind a connection that is being set up, and would then end it.
-    if is_connected(client) { client.force_reconnection().await } else { Ok(()) }
+    if client.is_connected() { client.force_reconnection().await } else { Ok(()) }
 }
 
 /// by its digest; a server that does not know the script gets its text within the same call
@@ -253,7 +270,9 @@ async fn evaluate(client: &Client, script: &Script, keys: Vec<String>, arguments
     }
     let outcome = client.evalsha(script.sha1().clone(), keys.clone(), arguments.clone()).await;
     match (outcome, script.lua()) {
-        (Err(error), Some(text)) if error.details().starts_with("NOSCRIPT") => client.eval(text.clone(), keys, arguments).await,
+        (Err(error), Some(text)) if error.details().starts_with("NOSCRIPT") => {
+            client.eval(text.clone(), keys, arguments).await
+        }
         (outcome, _) => outcome,
     }
 }
@@ -262,9 +281,11 @@ async fn evaluate(client: &Client, script: &Script, keys: Vec<String>, arguments
 fn is_outage(error: &Error) -> bool {
     const STATES: [&str; 5] = ["LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "NOREPLICAS"];
     match error.kind() {
-        ErrorKind::Unknown | ErrorKind::InvalidCommand | ErrorKind::InvalidArgument | ErrorKind::NotFound | ErrorKind::Parse => {
-            STATES.iter().any(|state| error.details().starts_with(state))
-        }
+        ErrorKind::Unknown
+        | ErrorKind::InvalidCommand
+        | ErrorKind::InvalidArgument
+        | ErrorKind::NotFound
+        | ErrorKind::Parse => STATES.iter().any(|state| error.details().starts_with(state)),
         _ => true,
     }
 }

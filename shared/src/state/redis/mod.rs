@@ -113,7 +113,12 @@ struct Redis {
 
 impl RedisState {
     /// connects, and keeps connected as long as the tasks run
-    pub async fn connect(url: &str, options: RedisOptions, tasks: &Tasks, clock: Arc<dyn Clock>) -> Result<Self, ConnectError> {
+    pub async fn connect(
+        url: &str,
+        options: RedisOptions,
+        tasks: &Tasks,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, ConnectError> {
         let keys = Keys::new(&options.key_prefix).ok_or(ConnectError::Prefix)?;
         let link = Link::new(url, Timeouts { check: options.timeout })?;
         let redis = Arc::new(Redis {

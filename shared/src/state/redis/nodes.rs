@@ -44,7 +44,13 @@ impl Nodes for Redis {
 }
 
 impl Redis {
-    async fn alive<T: Serialize>(&self, keys: [String; 2], id: &str, now: Timestamp, status: &T) -> Result<(), StateError> {
+    async fn alive<T: Serialize>(
+        &self,
+        keys: [String; 2],
+        id: &str,
+        now: Timestamp,
+        status: &T,
+    ) -> Result<(), StateError> {
         let status = Value::Bytes(wire::encode(status)?.into());
         let arguments = vec![self.now(now), id.into(), status, millis(KEY_LIFE), number(MEMBERS_MAX)];
         self.link.call(Lane::Upkeep, &self.scripts.member_alive, keys.into(), arguments).await?;

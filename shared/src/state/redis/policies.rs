@@ -20,7 +20,13 @@ impl Policies for Redis {
         self.newest(1).await?.into_iter().next().transpose()
     }
 
-    async fn publish(&self, policy: Policy, expected: Option<u64>, by: &str, now: Timestamp) -> Result<Published, StateError> {
+    async fn publish(
+        &self,
+        policy: Policy,
+        expected: Option<u64>,
+        by: &str,
+        now: Timestamp,
+    ) -> Result<Published, StateError> {
         let arguments = vec![
             expected.map_or(Value::from_static_str(""), number),
             document(&policy)?,
@@ -29,7 +35,8 @@ impl Policies for Redis {
             number(VERSIONS_MAX),
             self.keys.policy_channel().into(),
         ];
-        let reply = self.link.call(Lane::Upkeep, &self.scripts.policy_publish, vec![self.keys.policy()], arguments).await?;
+        let reply =
+            self.link.call(Lane::Upkeep, &self.scripts.policy_publish, vec![self.keys.policy()], arguments).await?;
         let mut reply = Reply::from(reply);
         Ok(match (reply.integer()?, reply.number()?) {
             (1, version) => Published::Version(version),
@@ -63,7 +70,8 @@ impl Redis {
     /// the newest versions, newest first, each as it is or as what is wrong with it
     async fn newest(&self, max: usize) -> Result<Vec<Result<PolicyVersion, StateError>>, StateError> {
         let arguments = vec![number(max as u64), number(VERSIONS_MAX)];
-        let reply = self.link.call(Lane::Upkeep, &self.scripts.policy_read, vec![self.keys.policy()], arguments).await?;
+        let reply =
+            self.link.call(Lane::Upkeep, &self.scripts.policy_read, vec![self.keys.policy()], arguments).await?;
         let mut reply = Reply::from(reply);
         let mut versions = Vec::new();
         while !reply.is_empty() {
@@ -80,6 +88,7 @@ impl Redis {
 }
 
 fn document(policy: &Policy) -> Result<Value, StateError> {
-    let json = serde_json::to_string(policy).map_err(|error| StateError(format!("the policy cannot be encoded: {error}")))?;
+    let json =
+        serde_json::to_string(policy).map_err(|error| StateError(format!("the policy cannot be encoded: {error}")))?;
     Ok(json.into())
 }

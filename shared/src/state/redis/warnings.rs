@@ -15,7 +15,11 @@ impl Redis {
         };
         let offset = self.membership.clock_offset_ms();
         if offset.unsigned_abs() > CLOCK_OFFSET_MAX_MS {
-            warnings.push(format!("the clock of this process is {} ms {} redis's", offset.unsigned_abs(), if offset > 0 { "behind" } else { "ahead of" }));
+            warnings.push(format!(
+                "the clock of this process is {} ms {} redis's",
+                offset.unsigned_abs(),
+                if offset > 0 { "behind" } else { "ahead of" }
+            ));
         }
         warnings
     }
@@ -31,7 +35,9 @@ fn of_info(info: &str) -> Vec<String> {
         }
     }
     if let Some(policy) = field("maxmemory_policy").filter(|policy| policy.starts_with("allkeys-")) {
-        warnings.push(format!("maxmemory-policy is {policy}: redis may evict blocks and the policy; use noeviction or volatile-ttl"));
+        warnings.push(format!(
+            "maxmemory-policy is {policy}: redis may evict blocks and the policy; use noeviction or volatile-ttl"
+        ));
     }
     warnings
 }

@@ -28,7 +28,11 @@ pub(super) async fn run(redis: Arc<Redis>, stop: impl Future<Output = ()>) {
             continue;
         }
         last = Instant::now();
-        tracing::warn!(timeouts, silence_ms = u64::try_from(silence.as_millis()).unwrap_or(u64::MAX), "redis is connected but silent, reconnecting");
+        tracing::warn!(
+            timeouts,
+            silence_ms = u64::try_from(silence.as_millis()).unwrap_or(u64::MAX),
+            "redis is connected but silent, reconnecting"
+        );
         if tokio::time::timeout(PATIENCE, redis.link.force_reconnection()).await.is_err() {
             tracing::warn!("reconnecting to redis takes long");
         }

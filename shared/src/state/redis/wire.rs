@@ -38,7 +38,8 @@ mod tests {
     #[test]
     fn records_and_blocks_come_back_as_they_were() {
         let record = AuditRecord::refusal(Reason::Schema, "2001:db8::1".parse().unwrap(), Timestamp::from_millis(7));
-        let record = record.with("count", 3).with("ratio", 0.5).with("nested", serde_json::json!({ "a": [1, null, "x"] }));
+        let record =
+            record.with("count", 3).with("ratio", 0.5).with("nested", serde_json::json!({ "a": [1, null, "x"] }));
         assert_eq!(decode::<AuditRecord>(&encode(&record).unwrap()), Some(record));
         for network in ["192.0.2.7/32", "198.51.100.0/24", "2001:db8::/48"] {
             let block = Block {

@@ -10,7 +10,15 @@ use crate::state::{EntryId, RedisOptions, RedisState};
 const STREAM: &str = "picket:{audit}:stream";
 
 fn records(n: u64) -> Vec<AuditRecord> {
-    let record = |n: u64| AuditRecord::new(EventType::ValidationError, Severity::Low, [192, 0, 2, 1].into(), n.to_string(), Timestamp::from_millis(n));
+    let record = |n: u64| {
+        AuditRecord::new(
+            EventType::ValidationError,
+            Severity::Low,
+            [192, 0, 2, 1].into(),
+            n.to_string(),
+            Timestamp::from_millis(n),
+        )
+    };
     (0..n).map(record).collect()
 }
 
@@ -97,7 +105,10 @@ async fn a_full_stream_takes_all_of_a_batch_or_nothing() {
     let server = Server::start().await;
     let log = reader(&server, "c1").await.state().audit;
     // One entry short of full: a script adds what 1,000 appends would.
-    let fill = format!("for i = 1, {} do redis.call('XADD', KEYS[1], '*', 'record', '') end", super::super::audit::ENTRIES_MAX - 1);
+    let fill = format!(
+        "for i = 1, {} do redis.call('XADD', KEYS[1], '*', 'record', '') end",
+        super::super::audit::ENTRIES_MAX - 1
+    );
     server.command(&["EVAL", &fill, "1", STREAM]).await;
     eventually("the server has filled the stream", async || log.append(&records(1)).await.is_ok()).await;
     let error = log.append(&records(1)).await.unwrap_err();

@@ -8,8 +8,9 @@ use super::{UNUSED, block, messages_of};
 use crate::clock::{Clock, SystemClock};
 use crate::policy::{Environment, Policy};
 use crate::state::{
-    Acquired, BlockView, Charge, Claim, Lease, LeaseKey, LivePolicy, Published, RedisState, follow_and_seed_blocks,
-    follow_blocks, follow_policy,
+    FilePolicy, PolicySource,
+    Acquired, BlockLog, BlockPosition, BlockView, Charge, Claim, Lease, LeaseKey, LivePolicy, Published, RedisState,
+    follow_and_seed_blocks, follow_blocks, follow_policy,
 };
 use crate::tasks::Tasks;
 use crate::window::Quota;
@@ -137,8 +138,31 @@ async fn x41_the_last_word_of_two_coordinators_is_what_everybody_sees() {
     }
     let last = other.state().blocks.load(UNUSED).await.unwrap();
     assert_eq!(last.blocks, []);
-    eventually("all views show it", async || views.iter().all(|view| view.position() == last.at && !finds(view, "192.0.2.1"))).await;
+    eventually("all views show it", async || {
+        views.iter().all(|view| view.position() == last.at && !finds(view, "192.0.2.1"))
+    })
+    .await;
     tasks.stop(Duration::from_secs(1)).await;
+}
+
+#[tokio::test]
+async fn x10_a_list_with_another_history_is_a_gap_even_at_the_same_version() {
+    let server = Server::start().await;
+    let blocks = server.process().await.state().blocks;
+    blocks.seed(Vec::new()).await.unwrap();
+    blocks.put(block("192.0.2.1")).await.unwrap();
+    let kept = blocks.load(UNUSED).await.unwrap().at;
+    blocks.put(block("192.0.2.2")).await.unwrap();
+    let lost = blocks.load(UNUSED).await.unwrap().at;
+
+    // A failover to a replica that had not heard of the last change.
+    let id = |at: BlockPosition| format!("{}-{}", at.version, at.mark);
+    server.command(&["XDEL", "picket:{blocks}:log", &id(lost)]).await;
+    server.command(&["XSETID", "picket:{blocks}:log", &id(kept)]).await;
+    let version = blocks.put(block("192.0.2.3")).await.unwrap();
+    assert_eq!(version, lost.version);
+    assert_eq!(blocks.since(lost).await.unwrap(), BlockLog::Gap);
+    assert!(matches!(blocks.since(kept).await.unwrap(), BlockLog::Changes { changes, .. } if changes.len() == 1));
 }
 
 #[tokio::test]
@@ -162,7 +186,10 @@ async fn x08_an_empty_redis_is_not_no_blocks_and_is_seeded_again() {
 
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     tasks.spawn("seed", follow_and_seed_blocks(known, coordinator.state().blocks, clock, tasks.stopped()));
-    eventually("the list is whole", async || coordinator.state().blocks.load(UNUSED).await.is_ok_and(|set| set.blocks.len() == 10)).await;
+    eventually("the list is whole", async || {
+        coordinator.state().blocks.load(UNUSED).await.is_ok_and(|set| set.blocks.len() == 10)
+    })
+    .await;
     coordinator.state().blocks.lift(block("192.0.2.1").network, UNUSED).await.unwrap();
     eventually("the node follows again", async || !finds(&view, "192.0.2.1")).await;
     assert_eq!(view.blocks().len(), 9);
@@ -173,7 +200,8 @@ async fn x08_an_empty_redis_is_not_no_blocks_and_is_seeded_again() {
 async fn x08_a_hundred_thousand_blocks_are_seeded_within_five_seconds() {
     let server = Server::start().await;
     let process = server.process().await;
-    let blocks: Vec<_> = (0..100_000u32).map(|n| block(&std::net::Ipv4Addr::from(0x0a00_0000 + n).to_string())).collect();
+    let blocks: Vec<_> =
+        (0..100_000u32).map(|n| block(&std::net::Ipv4Addr::from(0x0a00_0000 + n).to_string())).collect();
     let start = tokio::time::Instant::now();
     process.state().blocks.seed(blocks).await.unwrap();
     let seeded = start.elapsed();
@@ -205,7 +233,7 @@ async fn a_full_log_is_a_gap_and_a_long_one_comes_in_parts() {
     assert_eq!(view.blocks(), [block("192.0.2.2")]);
     let old = view.position();
     change(10_000).await;
-    assert_eq!(state.blocks.since(old).await.unwrap(), crate::state::BlockLog::Gap);
+    assert_eq!(state.blocks.since(old).await.unwrap(), BlockLog::Gap);
     tasks.stop(Duration::from_secs(1)).await;
 }
 
@@ -215,7 +243,8 @@ async fn x08_a_policy_that_redis_lost_is_put_back_under_its_version() {
     let (process, tasks) = (server.process().await, Tasks::default());
     let policies = process.state().policies;
     let live = LivePolicy::starting_with(Policy::default(), Environment::Production).unwrap();
-    tasks.spawn("policy", follow_policy(live.clone(), policies.clone(), UNUSED, tasks.stopped()));
+    let file = FilePolicy { policy: live.current().document.clone(), source: PolicySource::State };
+    tasks.spawn("policy", follow_policy(live.clone(), policies.clone(), file, UNUSED, tasks.stopped()));
     eventually("it is seeded", async || live.version() == 1).await;
     let mut next = Policy::default();
     next.security.allow_anonymous = !next.security.allow_anonymous;
@@ -223,6 +252,12 @@ async fn x08_a_policy_that_redis_lost_is_put_back_under_its_version() {
     eventually("it is in force", async || live.version() == 2).await;
     server.kill();
     server.start_again().await;
-    eventually("it is back", async || policies.current().await.is_ok_and(|current| current.is_some_and(|current| current.version == 2 && current.policy == next))).await;
+    eventually("it is back", async || {
+        policies
+            .current()
+            .await
+            .is_ok_and(|current| current.is_some_and(|current| current.version == 2 && current.policy == next))
+    })
+    .await;
     tasks.stop(Duration::from_secs(1)).await;
 }

@@ -16,7 +16,8 @@ async fn microseconds_per_call(server: &Server) -> f64 {
 async fn charges(server: &Server, state: &State, quota: Quota, users: u32) -> f64 {
     server.command(&["CONFIG", "RESETSTAT"]).await;
     for batch in 0..CALLS / 100 {
-        let calls = (0..100).map(|n| state.counters.charge(messages_of(&((batch * 100 + n) % users).to_string()), quota, UNUSED));
+        let calls = (0..100)
+            .map(|n| state.counters.charge(messages_of(&((batch * 100 + n) % users).to_string()), quota, UNUSED));
         futures_util::future::join_all(calls).await.into_iter().for_each(|charge| drop(charge.unwrap()));
     }
     microseconds_per_call(server).await
@@ -35,6 +36,8 @@ async fn a_check_costs_redis_little() {
         drop(Lease::acquire(&state.leases, &claims, UNUSED).await.unwrap());
     }
     let lease = microseconds_per_call(&server).await;
-    println!("µs of redis: charge {few:.1}, charge of a full window {full:.1}, refusal {refused:.1}, lease command {lease:.1}");
+    println!(
+        "µs of redis: charge {few:.1}, charge of a full window {full:.1}, refusal {refused:.1}, lease command {lease:.1}"
+    );
     assert!(few < 40.0 && full < 40.0 && refused < 40.0, "{few} {full} {refused}");
 }

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::server::{Server, eventually};
 use super::{UNUSED, messages_of};
 use crate::clock::SystemClock;
-use crate::state::{Charge, Claim, ConnectError, LeaseKey, Lease, RedisOptions, RedisState, State, StateError};
+use crate::state::{Charge, Claim, ConnectError, Lease, LeaseKey, RedisOptions, RedisState, State, StateError};
 use crate::tasks::Tasks;
 use crate::window::Quota;
 
@@ -76,7 +76,9 @@ async fn x03_nothing_is_sent_later() {
     let calls = server.command(&["INFO", "commandstats"]).await.as_string().unwrap();
     let evaluated: u32 = calls
         .lines()
-        .filter_map(|line| line.strip_prefix("cmdstat_eval")?.split_once("calls=")?.1.split(',').next()?.parse::<u32>().ok())
+        .filter_map(|line| {
+            line.strip_prefix("cmdstat_eval")?.split_once("calls=")?.1.split(',').next()?.parse::<u32>().ok()
+        })
         .sum();
     println!("{evaluated} scripts were run in all");
     assert!(evaluated < 1200, "{evaluated}: not more than were in flight");
@@ -87,7 +89,8 @@ async fn x02_while_redis_is_dead_calls_fail_and_it_is_used_when_it_is_back() {
     let mut server = Server::start().await;
     let process = server.process().await;
     let (state, mut circuit) = (process.state(), process.circuit());
-    let lease = Lease::acquire(&state.leases, &[Claim { key: LeaseKey::User("alice".into()), cap: 2 }], UNUSED).await.unwrap();
+    let lease =
+        Lease::acquire(&state.leases, &[Claim { key: LeaseKey::User("alice".into()), cap: 2 }], UNUSED).await.unwrap();
     server.kill();
     let start = Instant::now();
     while !process.is_open() {
@@ -100,7 +103,10 @@ async fn x02_while_redis_is_dead_calls_fail_and_it_is_used_when_it_is_back() {
     println!("normal {normal:?} after the restart");
     assert!(normal <= Duration::from_secs(2), "{normal:?}");
     let alice = LeaseKey::User("alice".into());
-    let recounted = eventually("what is held is counted again", async || state.leases.held(&alice).await.is_ok_and(|held| held == 1)).await;
+    let recounted = eventually("what is held is counted again", async || {
+        state.leases.held(&alice).await.is_ok_and(|held| held == 1)
+    })
+    .await;
     assert!(recounted <= Duration::from_secs(2), "{recounted:?}");
     drop(lease);
 }
@@ -132,6 +138,23 @@ async fn x12_a_master_that_became_a_replica_is_left() {
     server.command(&["REPLICAOF", "NO", "ONE"]).await;
     let normal = eventually("redis is used again", async || charge(&state, "alice").await.is_ok()).await;
     assert!(normal <= Duration::from_secs(2), "{normal:?}");
+}
+
+/// the driver alone stays on a master that hangs for as long as it hangs
+#[tokio::test]
+async fn x09_with_sentinel_a_hung_master_is_left() {
+    let master = Server::start().await;
+    let (_replica, sentinel) = (master.start_replica().await, master.start_sentinel().await);
+    let url = format!("redis-sentinel://{}/0?sentinelServiceName=main", sentinel.address());
+    let process = master.process_at(&url, RedisOptions::default()).await;
+    let state = process.state();
+    charge(&state, "alice").await.unwrap();
+    master.pause();
+    eventually("the circuit opens", async || charge(&state, "alice").await.is_err() && process.is_open()).await;
+    let normal = eventually("the new master is used", async || charge(&state, "alice").await.is_ok()).await;
+    println!("normal {normal:?} after the master hung");
+    assert!(normal <= Duration::from_secs(8), "{normal:?}");
+    master.resume();
 }
 
 #[tokio::test]

@@ -1,11 +1,18 @@
 //! What is in Redis: no identity in any key, a life on every key of an identity, and little memory.
 
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
 use super::server::Server;
 use super::{UNUSED, block, messages_of};
 use crate::address::AddressKey;
-use crate::state::{Claim, CounterKey, LeaseKey, LimitName, State, Subject};
+use crate::audit::AuditRecord;
+use crate::clock::SystemClock;
+use crate::policy::Policy;
+use crate::reason::Reason;
+use crate::state::{Claim, ConnectError, CounterKey, LeaseKey, LimitName, RedisOptions, RedisState, State, Subject};
+use crate::tasks::Tasks;
 use crate::window::Quota;
 
 /// identities that mean something in a key, a pattern, a protocol or a hash tag
@@ -58,7 +65,15 @@ async fn processes_of_one_redis_use_the_same_keys() {
     let (one, other) = (server.process().await.state(), server.process().await.state());
     let address = Subject::Address(AddressKey::of(IpAddr::from([192, 0, 2, 7])));
     for state in [&one, &other] {
-        state.counters.charge(CounterKey { subject: address.clone(), limit: LimitName::Connections }, Quota::new(9, 60_000), UNUSED).await.unwrap();
+        state
+            .counters
+            .charge(
+                CounterKey { subject: address.clone(), limit: LimitName::Connections },
+                Quota::new(9, 60_000),
+                UNUSED,
+            )
+            .await
+            .unwrap();
     }
     assert_eq!(server.keys().await.iter().filter(|key| key.ends_with(":c")).count(), 1);
 }
@@ -70,7 +85,7 @@ async fn r03_every_key_of_an_identity_ends_by_itself_and_is_small() {
     use_everything(&state, "alice").await;
     for _ in 0..300 {
         state.counters.charge(messages_of("alice"), Quota::new(u32::MAX, 3000), UNUSED).await.unwrap();
-        tokio::time::sleep(std::time::Duration::from_millis(12)).await;
+        tokio::time::sleep(Duration::from_millis(12)).await;
     }
     state.blocks.put(block("192.0.2.1")).await.unwrap();
     let mut of_alice = 0;
@@ -121,11 +136,33 @@ async fn x42_values_that_cannot_be_read_are_skipped_and_counted() {
 }
 
 #[tokio::test]
+async fn x13_no_script_touches_two_slots() {
+    let server = Server::start_cluster().await;
+    let url = format!("redis-cluster://{}", server.address());
+    let process = server.process_at(&url, RedisOptions::default()).await;
+    let state = process.state();
+    use_everything(&state, "alice").await;
+    state.blocks.seed(vec![block("192.0.2.1")]).await.unwrap();
+    state.blocks.put(block("192.0.2.2")).await.unwrap();
+    assert!(state.blocks.lift(block("192.0.2.2").network, UNUSED).await.unwrap());
+    assert_eq!(state.blocks.load(UNUSED).await.unwrap().blocks.len(), 1);
+    state.policies.publish(Policy::default(), None, "admin", UNUSED).await.unwrap();
+    assert_eq!(state.policies.history(1).await.unwrap().len(), 1);
+    let record = AuditRecord::refusal(Reason::Schema, [192, 0, 2, 1].into(), UNUSED);
+    state.audit.append(&[record]).await.unwrap();
+    let batch = state.audit.read(1, Duration::ZERO).await.unwrap();
+    state.audit.acknowledge(&[batch[0].0]).await.unwrap();
+    assert_eq!(state.audit.lag().await.unwrap() + state.audit.dead_letters().await.unwrap(), 0);
+    state.nodes.nodes(UNUSED).await.unwrap();
+    assert_eq!(process.failures(), 0);
+}
+
+#[tokio::test]
 async fn a_prefix_that_could_change_what_keys_mean_is_refused() {
     let server = Server::start().await;
     for prefix in ["", "a{b}", "a b", "a*", &"x".repeat(33)] {
-        let options = crate::state::RedisOptions { key_prefix: prefix.to_owned(), ..Default::default() };
-        let refused = crate::state::RedisState::connect(&server.url(), options, &Default::default(), std::sync::Arc::new(crate::clock::SystemClock)).await;
-        assert!(matches!(refused, Err(crate::state::ConnectError::Prefix)), "{prefix:?}");
+        let options = RedisOptions { key_prefix: prefix.to_owned(), ..RedisOptions::default() };
+        let refused = RedisState::connect(&server.url(), options, &Tasks::default(), Arc::new(SystemClock)).await;
+        assert!(matches!(refused, Err(ConnectError::Prefix)), "{prefix:?}");
     }
 }

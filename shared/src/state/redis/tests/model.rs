@@ -26,7 +26,7 @@ enum Step {
     Publish { expected: Option<u64> },
     Restore { version: u64 },
     Wait { millis: u64 },
-    StepBack { millis: u64 },
+    ClockBack { millis: u64 },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -46,7 +46,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => prop::option::of(1u64..4).prop_map(|expected| Step::Publish { expected }),
         1 => (1u64..6).prop_map(|version| Step::Restore { version }),
         8 => prop_oneof![0u64..30, 0u64..2000, 900u64..61_000].prop_map(|millis| Step::Wait { millis }),
-        1 => (0u64..5000).prop_map(|millis| Step::StepBack { millis }),
+        1 => (0u64..5000).prop_map(|millis| Step::ClockBack { millis }),
     ]
 }
 
@@ -105,7 +105,7 @@ impl Both {
             Step::Publish { expected } => self.publish(*expected).await,
             Step::Restore { version } => self.restore(*version).await,
             Step::Wait { millis } => self.now = Timestamp::from_millis(self.now.as_millis() + millis),
-            Step::StepBack { millis } => self.now = Timestamp::from_millis(self.now.as_millis() - millis),
+            Step::ClockBack { millis } => self.now = Timestamp::from_millis(self.now.as_millis() - millis),
         }
     }
 
@@ -217,7 +217,12 @@ fn counter(who: usize) -> CounterKey {
 
 fn lease(which: usize) -> LeaseKey {
     let address = AddressKey::of([192, 0, 2, 7].into());
-    let keys = [LeaseKey::Anonymous, LeaseKey::AnonymousOf(address), LeaseKey::Address(address), LeaseKey::User("alice".into())];
+    let keys = [
+        LeaseKey::Anonymous,
+        LeaseKey::AnonymousOf(address),
+        LeaseKey::Address(address),
+        LeaseKey::User("alice".into()),
+    ];
     keys[which].clone()
 }
 

@@ -28,12 +28,72 @@ pub(super) struct Server {
 
 impl Server {
     pub(super) async fn start() -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let folder = tempfile::tempdir().unwrap();
-        let process = run(port, folder.path());
+        Server::start_with(&[]).await
+    }
+
+    async fn start_with(more: &[&str]) -> Self {
+        Server::start_in(tempfile::tempdir().unwrap(), more).await
+    }
+
+    async fn start_in(folder: tempfile::TempDir, more: &[&str]) -> Self {
+        let port = free_port();
+        let process = run(port, folder.path(), more);
         let server = Server { process, port, folder, tasks: Tasks::default() };
         server.answers().await;
         server
+    }
+
+    /// a cluster of one, which still refuses scripts over two slots
+    pub(super) async fn start_cluster() -> Self {
+        let bus = free_port().to_string();
+        let server = Server::start_with(&[
+            "--cluster-enabled",
+            "yes",
+            "--cluster-port",
+            &bus,
+            "--cluster-announce-ip",
+            "127.0.0.1",
+        ])
+        .await;
+        server.command(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]).await;
+        let is_ok =
+            async || server.command(&["CLUSTER", "INFO"]).await.as_string().unwrap().contains("cluster_state:ok");
+        eventually("the cluster is ok", is_ok).await;
+        server
+    }
+
+    pub(super) async fn start_replica(&self) -> Self {
+        let replica = Server::start_with(&[
+            "--replicaof",
+            &format!("127.0.0.1 {}", self.port),
+            "--repl-diskless-sync-delay",
+            "0",
+        ])
+        .await;
+        let in_sync = async || {
+            replica.command(&["INFO", "replication"]).await.as_string().unwrap().contains("master_link_status:up")
+        };
+        eventually("the replica is in sync", in_sync).await;
+        replica
+    }
+
+    /// watches this server as `main`, and promotes its replica
+    pub(super) async fn start_sentinel(&self) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("sentinel.conf");
+        let settings = format!(
+            "sentinel monitor main 127.0.0.1 {} 1\nsentinel down-after-milliseconds main 1000\nsentinel failover-timeout main 6000\n",
+            self.port
+        );
+        std::fs::write(&file, settings).unwrap();
+        let sentinel = Server::start_in(folder, &[&file.display().to_string(), "--sentinel"]).await;
+        let knows = async || {
+            sentinel.command(&["INFO", "sentinel"]).await.as_string().unwrap().contains("status=ok,address=127.0.0.1")
+        };
+        eventually("the sentinel knows the master", knows).await;
+        let replicas = async || sentinel.command(&["INFO", "sentinel"]).await.as_string().unwrap().contains("slaves=1");
+        eventually("the sentinel knows the replica", replicas).await;
+        sentinel
     }
 
     /// a process that uses Redis as in production
@@ -42,13 +102,18 @@ impl Server {
     }
 
     pub(super) async fn process_with(&self, options: RedisOptions) -> RedisState {
-        RedisState::connect(&self.url(), options, &self.tasks, Arc::new(SystemClock)).await.unwrap()
+        self.process_at(&self.url(), options).await
+    }
+
+    pub(super) async fn process_at(&self, url: &str, options: RedisOptions) -> RedisState {
+        RedisState::connect(url, options, &self.tasks, Arc::new(SystemClock)).await.unwrap()
     }
 
     /// a process that can be stopped by itself
     pub(super) async fn process_of_its_own(&self) -> (RedisState, Tasks) {
         let tasks = Tasks::default();
-        let process = RedisState::connect(&self.url(), RedisOptions::default(), &tasks, Arc::new(SystemClock)).await.unwrap();
+        let process =
+            RedisState::connect(&self.url(), RedisOptions::default(), &tasks, Arc::new(SystemClock)).await.unwrap();
         (process, tasks)
     }
 
@@ -61,7 +126,11 @@ impl Server {
     }
 
     pub(super) fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
+        format!("redis://{}", self.address())
+    }
+
+    pub(super) fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
     }
 
     /// a command beside Picket
@@ -95,7 +164,7 @@ impl Server {
 
     /// starts it again after [`Server::kill`], empty
     pub(super) async fn start_again(&mut self) {
-        self.process = run(self.port, self.folder.path());
+        self.process = run(self.port, self.folder.path(), &[]);
         self.answers().await;
     }
 
@@ -105,7 +174,10 @@ impl Server {
     }
 
     async fn answers(&self) {
-        eventually("redis-server answers", async || tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await.is_ok()).await;
+        eventually("redis-server answers", async || {
+            tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await.is_ok()
+        })
+        .await;
     }
 
     async fn client(&self) -> Client {
@@ -122,8 +194,13 @@ impl Drop for Server {
     }
 }
 
-fn run(port: u16, folder: &Path) -> Child {
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+fn run(port: u16, folder: &Path, more: &[&str]) -> Child {
     Command::new("redis-server")
+        .args(more)
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
         .arg("--dir")
         .arg(folder)

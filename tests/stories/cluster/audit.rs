@@ -1,0 +1,148 @@
+//! The audit trail over two coordinators: a record is in one of their stores at least, and in none of them twice.
+
+use std::cell::Cell;
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::harness::{Admin, Answer, Cluster, Picket, Redis, eventually, soon};
+
+const TAKEOVER: Duration = Duration::from_secs(15);
+
+#[tokio::test]
+async fn x18_a_coordinator_killed_while_audit_flows_loses_nothing_and_repeats_nothing() {
+    let redis = Redis::start().await;
+    let mut cluster = Cluster::of(3).on(&redis).coordinators(2).start().await;
+    let mut doomed = cluster.takes_out_coordinator(1);
+    let (doomed_admin, admin) = (doomed.admin(), cluster.admin());
+
+    let is_over = Cell::new(false);
+    let (offenders, killed) = tokio::join!(offend(cluster.nodes(), &is_over), async {
+        eventually("records at the second coordinator", async || (stored(&doomed_admin).await.len() >= 20).then_some(()))
+            .await;
+        doomed.dies();
+        let killed = Instant::now();
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        is_over.set(true);
+        killed
+    });
+
+    let left = TAKEOVER.saturating_sub(killed.elapsed());
+    soon("nothing waits to be stored", left, async || (admin.get("/health").await.json()["auditLag"] == 0).then_some(()))
+        .await;
+    eprintln!("x18: all of {} records were taken over {:?} after the kill", offenders.len(), killed.elapsed());
+
+    cluster.brings_back_coordinator("coordinator-2", &doomed).await;
+    let stores = [stored(&admin).await, stored(&cluster.coordinator(1).admin()).await];
+    for store in &stores {
+        let ids: HashSet<_> = store.iter().map(|record| record["id"].to_string()).collect();
+        assert_eq!((ids.len(), addresses(store).len()), (store.len(), store.len()), "a record stands twice in a store");
+    }
+    let [first, second] = stores.map(|store| addresses(&store));
+    let both = first.intersection(&second).count();
+    eprintln!("x18: {} in one store, {} in the other, {both} in both", first.len(), second.len());
+    assert!(!first.is_empty() && !second.is_empty(), "both coordinators stored records");
+    let lost: Vec<_> = offenders.iter().filter(|one| !first.contains(*one) && !second.contains(*one)).collect();
+    assert!(lost.is_empty(), "{} of {} records are lost: {lost:?}", lost.len(), offenders.len());
+    for node in cluster.nodes() {
+        assert_eq!(node.metric("picket_audit_dropped_total").await, 0.0);
+    }
+}
+
+#[tokio::test]
+async fn x19_what_happens_without_a_coordinator_is_stored_when_one_comes() {
+    const OFFENDERS: usize = 300;
+    let redis = Redis::start().await;
+    let mut cluster = Cluster::of(3).on(&redis).start().await;
+    let mut coordinator = cluster.takes_out_coordinator(0);
+    coordinator.dies();
+
+    let mut alice = cluster.node(0).caller("198.51.100.7").comes_in().await;
+    let mut offenders = Vec::new();
+    while offenders.len() < OFFENDERS {
+        offenders.push(offends(cluster.nodes(), offenders.len()).await);
+    }
+    alice.is_still_served().await;
+
+    cluster.brings_back_coordinator("coordinator-1", &coordinator).await;
+    let admin = cluster.admin();
+    let store = eventually("all records", async || Some(stored(&admin).await).filter(|all| all.len() >= OFFENDERS)).await;
+    assert_eq!(addresses(&store), offenders.into_iter().collect());
+    assert_eq!(store.len(), OFFENDERS);
+}
+
+#[tokio::test]
+async fn x21_a_poisoned_record_is_put_aside_and_holds_up_nobody() {
+    let redis = Redis::start().await;
+    let cluster = Cluster::of(2).on(&redis).coordinators(2).start().await;
+    offends(cluster.nodes(), 0).await;
+    let admins = [cluster.coordinator(0).admin(), cluster.coordinator(1).admin()];
+    let is_stored = async |address: &str| {
+        soon("a record beside the poison", Duration::from_secs(2), async || {
+            for admin in &admins {
+                if addresses(&stored(admin).await).contains(address) {
+                    return Some(());
+                }
+            }
+            None
+        })
+        .await
+        .1
+    };
+    is_stored("10.18.0.1").await;
+
+    for key in redis.keys().await {
+        if redis.answers(&[b"TYPE", &key]).await == Answer::Bytes(b"stream".to_vec()) {
+            let entry = redis.answers(&[b"XREVRANGE", &key, b"+", b"-", b"COUNT", b"1"]).await;
+            let field = match entry {
+                Answer::List(mut entries) if !entries.is_empty() => {
+                    let mut fields = entries.remove(0).list().remove(1).list();
+                    fields.remove(0).bytes()
+                }
+                _ => b"record".to_vec(),
+            };
+            for poison in [&b""[..], b"\xc1", b"\xdf\xff\xff\xff\xff", b"{}", &[0x91; 4096]] {
+                let id = redis.answers(&[b"XADD", &key, b"*", &field, poison]).await;
+                assert!(matches!(id, Answer::Bytes(_)), "{id:?}");
+            }
+        }
+    }
+    offends(cluster.nodes(), 1).await;
+    eprintln!("x21: a record behind the poison was stored in {:?}", is_stored("10.18.0.2").await);
+    for coordinator in [0, 1] {
+        assert!(cluster.coordinator(coordinator).admin().get("/health").await.status == 200);
+    }
+    // Three deliveries, each after the time for which a reader may hold an entry.
+    soon("dead letters in health", Duration::from_secs(45), async || {
+        admins[0].get("/health").await.text.to_lowercase().contains("dead").then_some(())
+    })
+    .await;
+}
+
+/// Callers from a foreign site at every node, each from an address of its own, until it is over; who they were.
+async fn offend(nodes: &[Picket], is_over: &Cell<bool>) -> Vec<String> {
+    const OFFENDERS_MAX: usize = 950;
+    let mut offenders = Vec::new();
+    while !is_over.get() && offenders.len() < OFFENDERS_MAX {
+        offenders.push(offends(nodes, offenders.len()).await);
+    }
+    assert!(is_over.get(), "the traffic ended before the kill");
+    offenders
+}
+
+/// The address of the one with this number.
+async fn offends(nodes: &[Picket], number: usize) -> String {
+    let address = format!("10.18.{}.{}", number / 250, number % 250 + 1);
+    let caller = nodes[number % nodes.len()].caller(&address).origin("https://evil.example");
+    caller.connects().await.refused_with(403, "origin_not_allowed");
+    address
+}
+
+async fn stored(admin: &Admin) -> Vec<Value> {
+    admin.audit("eventType=INVALID_ORIGIN&limit=1000").await
+}
+
+fn addresses(store: &[Value]) -> HashSet<String> {
+    store.iter().map(|record| record["ip"].as_str().unwrap().to_owned()).collect()
+}

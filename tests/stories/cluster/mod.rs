@@ -1,0 +1,14 @@
+//! What Picket promises of several nodes over one Redis: one budget, one block list, one policy; and what becomes of each when
+//! a node, a coordinator or Redis is lost.
+
+mod audit;
+mod blocks;
+mod budgets;
+mod keys;
+mod members;
+mod meter;
+mod outage;
+mod places;
+mod policy;
+mod snapshot;
+mod start;

@@ -1,0 +1,62 @@
+//! Starting a node: on a Redis that is there, that is not there yet, or on none.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::harness::{HOME, Picket, PicketBuilder, Program, Redis, Upstream, soon};
+
+fn node(upstream: &Upstream, redis: &Redis) -> PicketBuilder {
+    Picket::guarding(upstream).with(json!({ "state": { "url": redis.url() } })).lone_node("edge-1")
+}
+
+#[test]
+fn a_lone_role_on_memory_does_not_start_and_says_why() {
+    let program = Program::new().with_admin();
+    let file = program.writes_config(&json!({
+        "environment": "production",
+        "state": { "url": "memory://" },
+        "node": {
+            "listen": "127.0.0.1:0",
+            "opsListen": "127.0.0.1:0",
+            "routes": [{ "path": "/ws", "upstream": "ws://127.0.0.1:1/ws", "protocol": "json", "eventField": "type" }],
+        },
+        "coordinator": { "listen": "127.0.0.1:0" },
+        "policy": { "cors": { "allowedOrigins": [HOME] } },
+    }));
+
+    for role in ["node", "coordinator"] {
+        let said = program.runs(&[role, "--config", file.to_str().unwrap()]).refuses_the_configuration();
+        assert!(said.contains("state.url") && said.contains("redis://"), "{role}: how to mend it is not in:\n{said}");
+    }
+}
+
+#[tokio::test]
+async fn x31_without_redis_and_snapshot_a_node_is_not_ready_until_redis_comes() {
+    let upstream = Upstream::echo().await;
+    let mut redis = Redis::away();
+    let node = node(&upstream, &redis).start_unready().await;
+    let unready = node.ops("/readyz").await;
+    assert_eq!(unready.status, 503, "{}", unready.text);
+    assert_eq!(node.ops("/livez").await.status, 200);
+
+    redis.returns().await;
+    let (_, took) = soon("readiness", Duration::from_secs(5), async || {
+        let readiness = node.ops("/readyz").await;
+        (readiness.status == 200 && readiness.json()["mode"] == "normal").then_some(())
+    })
+    .await;
+    eprintln!("x31: ready {took:?} after redis came");
+    node.caller("198.51.100.7").comes_in().await.is_still_served().await;
+}
+
+#[tokio::test]
+async fn x31_a_node_that_may_start_without_state_is_ready_in_degraded() {
+    let upstream = Upstream::echo().await;
+    let redis = Redis::away();
+    let node = node(&upstream, &redis).node(json!({ "startWithoutState": true })).start_unready().await;
+
+    soon("readiness", Duration::from_secs(5), async || (node.ops("/readyz").await.status == 200).then_some(())).await;
+    assert_eq!(node.mode().await, "degraded");
+    node.caller("198.51.100.7").comes_in().await.is_still_served().await;
+}
