@@ -8,7 +8,8 @@ use crate::terminal;
 pub fn run(args: CheckConfigArgs, variables: &[(String, String)]) -> anyhow::Result<()> {
     let file = args.file.or(args.config.config);
     let folder = super::temporary_folder();
-    let loaded = super::load(args.role, file.as_deref(), variables, (args.role == Role::Standalone).then_some(&*folder))?;
+    let loaded =
+        super::load(args.role, file.as_deref(), variables, (args.role == Role::Standalone).then_some(&*folder))?;
     Ok(terminal::say(&yaml(&loaded.config)?)?)
 }
 

@@ -42,7 +42,9 @@ mod tests {
         let format_with = |variables: &[(&str, &str)], watched| {
             let variables: Vec<_> =
                 variables.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
-            let loaded = super::super::super::load(Role::Standalone, None, &variables, Some(std::path::Path::new("unused"))).unwrap();
+            let loaded =
+                super::super::super::load(Role::Standalone, None, &variables, Some(std::path::Path::new("unused")))
+                    .unwrap();
             format(&loaded, watched)
         };
         assert_eq!(format_with(&[], true), LogFormat::Text);

@@ -14,12 +14,14 @@ use data_dir::{DataDir, Planned};
 use picket_shared::audit::Outbox;
 use picket_shared::clock::{Clock, SystemClock};
 use picket_shared::snapshot::{self, Snapshot};
-use picket_shared::state::{BlockView, FilePolicy, LivePolicy, State, follow_and_seed_blocks, follow_blocks, follow_policy};
+use picket_shared::state::{
+    BlockView, FilePolicy, LivePolicy, State, follow_and_seed_blocks, follow_blocks, follow_policy,
+};
 use picket_shared::tasks::Tasks;
 use picket_shared::telemetry::Metrics;
 use signals::Signals;
-use std::sync::Arc;
 use state::Opened;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -87,7 +89,8 @@ async fn serve(mut config: Config, process: Process<'_>) -> anyhow::Result<()> {
         demo::stand_in(&mut config, &edge).await?;
     }
     let common = Common::start(&config, &process, &edge, &center).await?;
-    let has_snapshot = role == Role::Node && common.remember(&process, &edge);
+    // A coordinator too: it seeds an empty Redis with the blocks that it knows.
+    let has_snapshot = role != Role::Standalone && common.remember(&process, &edge);
     let management = match role.is_coordinator() {
         true => Some(picket_coordinator::start(common.coordinator_parts(&config, &process, &center)).await?),
         false => None,
@@ -193,7 +196,13 @@ impl Common {
         }
     }
 
-    fn node_parts(&self, config: Config, process: &Process<'_>, edge: &Tasks, has_snapshot: bool) -> picket_node::Parts {
+    fn node_parts(
+        &self,
+        config: Config,
+        process: &Process<'_>,
+        edge: &Tasks,
+        has_snapshot: bool,
+    ) -> picket_node::Parts {
         picket_node::Parts {
             config: config.node,
             auth: config.auth,

@@ -97,7 +97,12 @@ mod tests {
             "coordinator": { "admin": { "username": "warden", "passwordHash": hash } },
         });
         lay(&mut value, patch);
-        check(value, Role::Standalone).err().unwrap_or_default().into_iter().map(|mistake| (mistake.path, mistake.message)).collect()
+        check(value, Role::Standalone)
+            .err()
+            .unwrap_or_default()
+            .into_iter()
+            .map(|mistake| (mistake.path, mistake.message))
+            .collect()
     }
 
     fn lay(target: &mut Value, patch: Value) {

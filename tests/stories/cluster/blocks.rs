@@ -121,6 +121,111 @@ async fn x20_two_coordinators_block_an_offender_of_all_nodes_once() {
 }
 
 #[tokio::test]
+async fn x20_offences_that_different_coordinators_store_add_up_to_one_score() {
+    let redis = Redis::start().await;
+    let cluster = Cluster::of(2).on(&redis).coordinators(2).policy(guarded()).start().await;
+    let admins = [cluster.coordinator(0).admin(), cluster.coordinator(1).admin()];
+    let mut offenders = Vec::new();
+    for number in 0..5 {
+        offenders.push(cluster.node(number % 2).caller(&format!("203.0.113.{number}")).comes_in().await);
+    }
+
+    // One after the other, each stored before the next, so that now one and now the other coordinator takes it.
+    for _ in 0..3 {
+        for offender in &mut offenders {
+            offender.sends(json!({ "type": "chat:say", "text": "<script>alert(1)</script>" })).await;
+            offender.is_refused("hostile_content").await;
+            eventually("the offence stored", async || {
+                (admins[0].get("/health").await.json()["auditLag"] == 0).then_some(())
+            })
+            .await;
+        }
+    }
+
+    let mut stored = Vec::new();
+    for admin in &admins {
+        stored.push(admin.audit("eventType=SUSPICIOUS_ACTIVITY&limit=100").await.len());
+        for number in 0..5 {
+            let score = admin.get(&format!("/reputation/203.0.113.{number}")).await.data()["score"].clone();
+            eprintln!("x20: 203.0.113.{number} has score {score}");
+        }
+    }
+    eprintln!("x20: the coordinators stored {stored:?} offences");
+    for offender in &mut offenders {
+        offender.closes_with(1008, "address_blocked").await;
+    }
+}
+
+#[tokio::test]
+async fn x20_when_either_coordinator_dies_the_other_blocks_within_13_seconds() {
+    let redis = Redis::start().await;
+    let mut cluster = Cluster::of(1).on(&redis).coordinators(2).policy(guarded()).start().await;
+
+    for (id, address) in [("coordinator-1", "203.0.113.1"), ("coordinator-2", "203.0.113.2")] {
+        let mut offender = cluster.node(0).caller(address).comes_in().await;
+        let mut dying = cluster.takes_out_coordinator(0);
+        dying.dies();
+        let start = Instant::now();
+        for _ in 0..3 {
+            offender.sends(json!({ "type": "chat:say", "text": "<script>alert(1)</script>" })).await;
+            offender.is_refused("hostile_content").await;
+        }
+        tokio::time::timeout(Duration::from_secs(13), async {
+            while !cluster.admin().lists_block(address).await {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        })
+        .await
+        .unwrap_or_else(|_| panic!("no block within 13 s after the death of {id}"));
+        eprintln!("x20: blocked {:?} after {id} died", start.elapsed());
+        offender.closes_with(1008, "address_blocked").await;
+        cluster.brings_back_coordinator(id, &dying).await;
+    }
+}
+
+#[tokio::test]
+async fn x42_garbage_among_the_blocks_is_passed_over() {
+    let redis = Redis::start().await;
+    let cluster = Cluster::of(2).on(&redis).start().await;
+    let admin = cluster.admin();
+    admin.blocks(MALLORY).await;
+    let mut alice = on_every_node(&cluster, "198.51.100.7").await;
+
+    for key in redis.keys().await {
+        if !String::from_utf8_lossy(&key).contains("blocks") {
+            continue;
+        }
+        for garbage in [&b""[..], b"\xc1", b"\xdf\xff\xff\xff\xff", b"text", b"\x82\xa2ip\xc0"] {
+            match redis.answers(&[b"TYPE", &key]).await.bytes().as_slice() {
+                b"hash" => drop(redis.answers(&[b"HSET", &key, b"198.51.100.7/32", garbage]).await),
+                b"zset" => drop(redis.answers(&[b"ZADD", &key, b"9999999999999", garbage]).await),
+                b"stream" => drop(redis.answers(&[b"XADD", &key, b"*", b"change", garbage]).await),
+                _ => {}
+            }
+        }
+    }
+    for channel in redis.does(&["PUBSUB", "CHANNELS", "*"]).await.list() {
+        redis.answers(&[b"PUBLISH", &channel.bytes(), b"1"]).await;
+    }
+
+    admin.blocks("203.0.113.68").await;
+    for node in cluster.nodes() {
+        node.caller("203.0.113.68").gets_refused_eventually().await;
+        node.caller(MALLORY).connects().await.refused_with(403, "address_blocked");
+        assert_eq!(node.metric("picket_panics_total").await, 0.0);
+    }
+    for socket in &mut alice {
+        socket.is_still_served().await;
+    }
+    let newcomer = cluster.another_node("edge-3").start().await;
+    for address in [MALLORY, "203.0.113.68"] {
+        newcomer.caller(address).gets_refused_eventually().await;
+    }
+    newcomer.caller("198.51.100.8").comes_in().await;
+    assert!(admin.lists_block(MALLORY).await && admin.lists_block("203.0.113.68").await);
+}
+
+#[tokio::test]
 async fn x41_blocks_and_unblocks_on_two_coordinators_leave_all_nodes_equal_within_a_second() {
     let redis = Redis::start().await;
     let cluster = Cluster::of(3).on(&redis).coordinators(2).start().await;

@@ -58,8 +58,7 @@ async fn h23_the_addresses_of_one_64_are_one_subject_on_all_nodes() {
     let limit = json!({ "rateLimiting": { "connectionLimit": { "maxConnections": 6, "windowMs": 60_000 } } });
     let cluster = Cluster::of(3).on(&redis).policy(limit).start().await;
 
-    let rotating =
-        (0..12).map(|n| cluster.node(n % 3).caller(&format!("2001:db8:1:2:{n:x}::{}", n * n)).connects());
+    let rotating = (0..12).map(|n| cluster.node(n % 3).caller(&format!("2001:db8:1:2:{n:x}::{}", n * n)).connects());
     let outcomes = join_all(rotating).await;
 
     assert_eq!(admitted_past("connection_rate", outcomes), 6);
@@ -105,7 +104,9 @@ async fn h24_two_hundred_users_behind_one_address_work_undisturbed_on_three_node
 
     let admin = cluster.admin();
     let metrics = admin
-        .counts("everybody connected", |metrics| metrics["activeConnections"] == STUDENTS && metrics["totalConnections"] == STUDENTS)
+        .counts("everybody connected", |metrics| {
+            metrics["activeConnections"] == STUDENTS && metrics["totalConnections"] == STUDENTS
+        })
         .await;
     eprintln!("h24: {passed} of {} messages passed, metrics {metrics}", STUDENTS * 5);
     assert_eq!(passed, STUDENTS * 5);

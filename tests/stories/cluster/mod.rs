@@ -8,6 +8,7 @@ mod keys;
 mod members;
 mod meter;
 mod outage;
+mod partition;
 mod places;
 mod policy;
 mod snapshot;

@@ -4,7 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::json;
 
-use crate::harness::{Cluster, Picket, Redis, eventually, soon};
+use super::meter::{message_limit, says};
+use crate::harness::{Cluster, Picket, Redis, Token, eventually, soon};
 
 const MALLORY: &str = "203.0.113.66";
 
@@ -20,7 +21,8 @@ async fn x31_a_node_that_boots_without_redis_keeps_blocks_and_policy_from_its_sn
     admin.blocks(MALLORY).await;
     admin.blocks("2001:db8:bad::/48").await;
     node.caller("2001:db8:bad::1").gets_refused_eventually().await;
-    let (_, written) = soon("a snapshot", Duration::from_secs(10), async || newest_file(node).filter(|at| *at > asked)).await;
+    let (_, written) =
+        soon("a snapshot", Duration::from_secs(10), async || newest_file(node).filter(|at| *at > asked)).await;
     eprintln!("x31: a snapshot was there {written:?} after the block");
 
     let mut dead = cluster.takes_out_node(0);
@@ -45,6 +47,28 @@ async fn x31_a_node_that_boots_without_redis_keeps_blocks_and_policy_from_its_sn
     soon("the normal mode", Duration::from_secs(5), async || (reborn.mode().await == "normal").then_some(())).await;
     reborn.caller(MALLORY).connects().await.refused_with(403, "address_blocked");
     alice.is_still_served().await;
+}
+
+#[tokio::test]
+async fn x31_a_node_that_boots_without_redis_remembers_how_many_share_a_limit() {
+    const LIMIT: usize = 30;
+    let mut redis = Redis::start().await;
+    let limit = message_limit(LIMIT, Duration::from_secs(60));
+    let mut cluster = Cluster::of(3).on(&redis).policy(limit).start().await;
+    cluster.knows_its_size().await;
+    let asked = SystemTime::now();
+    cluster.admin().blocks(MALLORY).await;
+    let node = cluster.node(2);
+    soon("a snapshot", Duration::from_secs(10), async || newest_file(node).filter(|at| *at > asked)).await;
+
+    let mut dead = cluster.takes_out_node(2);
+    dead.dies();
+    redis.dies();
+    let reborn = cluster.another_node("edge-3").after(&dead).start().await;
+    let mut alice = reborn.caller("198.51.100.1").bearing(&Token::of("alice").signed()).comes_in().await;
+    let passed = says(&mut alice, LIMIT).await;
+    eprintln!("x31: the reborn one of three lets {passed} messages through, the limit is {LIMIT}");
+    assert_eq!(passed, LIMIT / 3);
 }
 
 #[tokio::test]

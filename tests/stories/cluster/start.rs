@@ -32,6 +32,23 @@ fn a_lone_role_on_memory_does_not_start_and_says_why() {
 }
 
 #[tokio::test]
+async fn a_second_coordinator_on_the_same_store_refuses_to_start() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::echo().await;
+    let plan = Picket::guarding(&upstream).with(json!({ "state": { "url": redis.url() } }));
+    let mut first = plan.lone_coordinator("coordinator-1").start().await;
+
+    let program = Program::new().with_admin();
+    let file = first.config_file();
+    let second = program.runs(&["coordinator", "--config", file.to_str().unwrap()]);
+
+    assert!(second.code.is_some_and(|code| code != 0), "{}", second.everything());
+    assert!(second.stderr.contains("another coordinator"), "it says why: {}", second.everything());
+    assert!(first.is_running());
+    first.admin().get("/metrics").await.succeeds();
+}
+
+#[tokio::test]
 async fn x31_without_redis_and_snapshot_a_node_is_not_ready_until_redis_comes() {
     let upstream = Upstream::echo().await;
     let mut redis = Redis::away();

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::admin::Admin;
+use super::detour::Detour;
 use super::patience::{eventually, soon};
 use super::picket::{Picket, PicketBuilder};
 use super::redis::Redis;
@@ -20,6 +21,7 @@ pub struct ClusterBuilder {
     nodes: usize,
     coordinators: usize,
     changes: Vec<Value>,
+    detour: Option<(usize, String)>,
 }
 
 pub struct Cluster {
@@ -33,7 +35,7 @@ pub struct Cluster {
 impl Cluster {
     /// Nodes that refuse events without end, and one coordinator.
     pub fn of(nodes: usize) -> ClusterBuilder {
-        ClusterBuilder { url: None, nodes, coordinators: 1, changes: Vec::new() }
+        ClusterBuilder { url: None, nodes, coordinators: 1, changes: Vec::new(), detour: None }
     }
 
     pub fn node(&self, index: usize) -> &Picket {
@@ -142,20 +144,29 @@ impl ClusterBuilder {
         self
     }
 
+    /// This node's way to Redis is another than the others'.
+    pub fn node_over(mut self, index: usize, detour: &Detour) -> Self {
+        self.detour = Some((index, detour.url()));
+        self
+    }
+
     pub async fn start(self) -> Cluster {
         let url = self.url.expect("a cluster is on a redis");
         let turn = CLUSTERS.acquire().await.unwrap();
         let upstream = Upstream::echo().await;
-        let mut plan = Picket::guarding(&upstream)
-            .patient()
-            .issuer(issuer())
-            .with(json!({ "state": { "url": url } }));
+        let mut plan = Picket::guarding(&upstream).patient().issuer(issuer()).with(json!({ "state": { "url": url } }));
         for change in self.changes {
             plan = plan.with(change);
         }
-        let nodes = (1..=self.nodes).map(|number| plan.clone().lone_node(&format!("edge-{number}")).start());
-        let coordinators =
-            (1..=self.coordinators).map(|number| plan.clone().lone_coordinator(&format!("coordinator-{number}")).start());
+        let nodes = (0..self.nodes).map(|index| {
+            let node = plan.clone().lone_node(&format!("edge-{}", index + 1));
+            match &self.detour {
+                Some((detoured, url)) if *detoured == index => node.with(json!({ "state": { "url": url } })).start(),
+                _ => node.start(),
+            }
+        });
+        let coordinators = (1..=self.coordinators)
+            .map(|number| plan.clone().lone_coordinator(&format!("coordinator-{number}")).start());
         let (nodes, coordinators) = tokio::join!(join_all(nodes), join_all(coordinators));
         let cluster = Cluster { nodes, coordinators, plan, upstream, _turn: turn };
         cluster.settles().await;

@@ -267,6 +267,10 @@ impl Picket {
         readiness.json()["policyVersion"].as_u64().unwrap_or_else(|| panic!("a version: {}", readiness.text))
     }
 
+    pub fn config_file(&self) -> std::path::PathBuf {
+        self.directory.path().join("picket.yaml")
+    }
+
     pub fn terminates(&self) {
         signals("TERM", &self.child);
     }

@@ -30,6 +30,10 @@ impl Redis {
         Self { address: free_address(), directory: TempDir::new().unwrap(), server: None }
     }
 
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     pub fn url(&self) -> String {
         format!("redis://{}", self.address)
     }
@@ -61,7 +65,9 @@ impl Redis {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .spawn()
-            .unwrap_or_else(|error| panic!("the cluster stories need redis-server (`apt-get install redis-server`): {error}"));
+            .unwrap_or_else(|error| {
+                panic!("the cluster stories need redis-server (`apt-get install redis-server`): {error}")
+            });
         self.server = Some(server);
         let ping: &[&[u8]] = &[b"PING"];
         eventually("an answer of redis-server", async || {

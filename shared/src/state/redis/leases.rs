@@ -16,10 +16,10 @@ use crate::state::{Acquired, Claim, LeaseKey, Leases, StateError};
 /// a key that no generation speaks of for so long is garbage
 const KEY_LIFE: Duration = Duration::from_secs(60);
 /// how often a part of what is held is told again, so that what drifted heals
-const PERIOD: Duration = Duration::from_secs(3);
-/// the least part, and in how many parts at most all is told: within 21 s
-const PART_MIN: usize = 1000;
-const PARTS_MAX: usize = 7;
+const PERIOD: Duration = Duration::from_secs(1);
+/// the least part, and in how many parts at most all is told: 1000 keys within 3 s, any number within 21 s
+const PART_MIN: usize = 334;
+const PARTS_MAX: usize = 20;
 /// counts that are told at once
 const TELLINGS_MAX: usize = 256;
 const RETRY_DELAY: Duration = Duration::from_millis(250);
@@ -31,7 +31,10 @@ impl Leases for Redis {
         for (position, claim) in claims.iter().enumerate() {
             match self.take(claim).await? {
                 Acquired::Granted => taken.keys.push(claim.key.clone()),
-                Acquired::Full { .. } => return Ok(Acquired::Full { claim: position }),
+                Acquired::Full { .. } => {
+                    taken.give_back().await;
+                    return Ok(Acquired::Full { claim: position });
+                }
             }
         }
         taken.keys.clear();
@@ -69,10 +72,49 @@ struct Taken<'a> {
     keys: Vec<LeaseKey>,
 }
 
+impl Taken<'_> {
+    /// gives back, and waits until Redis knows; if it does not hear it now, it will
+    async fn give_back(mut self) {
+        let keys = std::mem::take(&mut self.keys);
+        let tellings = {
+            let mut table = self.redis.leases.lock();
+            keys.iter().for_each(|key| table.give_back(key));
+            table.tellings_of(&keys)
+        };
+        join_all(tellings.iter().map(|telling| self.redis.tell(telling))).await;
+    }
+}
+
 impl Drop for Taken<'_> {
     fn drop(&mut self) {
         if !self.keys.is_empty() {
             self.redis.release(&self.keys);
+        }
+    }
+}
+
+/// one slot that was asked for; without an answer it is not held, whatever Redis thinks
+struct Question<'a> {
+    redis: &'a Redis,
+    asked: Option<Telling>,
+}
+
+impl Question<'_> {
+    fn answered(mut self, granted: bool) -> Acquired {
+        if let Some(asked) = self.asked.take() {
+            let mut table = self.redis.leases.lock();
+            if granted { table.granted(&asked) } else { table.refused(&asked) }
+        }
+        self.redis.leases_changed.notify_one();
+        if granted { Acquired::Granted } else { Acquired::Full { claim: 0 } }
+    }
+}
+
+impl Drop for Question<'_> {
+    fn drop(&mut self) {
+        if let Some(asked) = self.asked.take() {
+            self.redis.leases.lock().unanswered(&asked);
+            self.redis.leases_changed.notify_one();
         }
     }
 }
@@ -83,20 +125,11 @@ impl Redis {
             return Err(StateError("redis did not answer lately, it is not asked".to_owned()));
         }
         let asked = self.leases.lock().ask(&claim.key);
-        let mut taken = Taken { redis: self, keys: vec![claim.key.clone()] };
         let arguments = self.lease_arguments(&asked, Some(claim.cap));
-        let reply = self
-            .link
-            .call(Lane::Checks, &self.scripts.lease_take, vec![self.keys.lease(&claim.key)], arguments)
-            .await?;
-        let granted = integer(&reply)? == 1;
-        taken.keys.clear();
-        if granted {
-            return Ok(Acquired::Granted);
-        }
-        self.leases.lock().refused(&asked);
-        self.leases_changed.notify_one();
-        Ok(Acquired::Full { claim: 0 })
+        let question = Question { redis: self, asked: Some(asked) };
+        let keys = vec![self.keys.lease(&claim.key)];
+        let reply = self.link.call(Lane::Checks, &self.scripts.lease_take, keys, arguments).await?;
+        Ok(question.answered(integer(&reply)? == 1))
     }
 
     pub(super) fn publish_all_leases(&self) {

@@ -8,9 +8,8 @@ use super::{UNUSED, block, messages_of};
 use crate::clock::{Clock, SystemClock};
 use crate::policy::{Environment, Policy};
 use crate::state::{
-    FilePolicy, PolicySource,
-    Acquired, BlockLog, BlockPosition, BlockView, Charge, Claim, Lease, LeaseKey, LivePolicy, Published, RedisState,
-    follow_and_seed_blocks, follow_blocks, follow_policy,
+    Acquired, BlockLog, BlockPosition, BlockView, Charge, Claim, FilePolicy, Lease, LeaseKey, LivePolicy, PolicySource,
+    Published, RedisState, follow_and_seed_blocks, follow_blocks, follow_policy,
 };
 use crate::tasks::Tasks;
 use crate::window::Quota;
