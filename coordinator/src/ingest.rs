@@ -6,6 +6,7 @@ use std::time::Duration;
 use picket_shared::audit::{AuditRecord, EventType, Severity};
 use picket_shared::clock::Clock;
 use picket_shared::state::{AuditLog, EntryId, LivePolicy, StateError};
+use tokio::sync::watch;
 
 use crate::enforcement::{Enforcement, RELAPSE_MEMORY};
 use crate::metrics::Instruments;
@@ -34,6 +35,8 @@ pub(crate) struct Ingest {
     pub(crate) instruments: Instruments,
     /// the last entry that was scored: what is read again is not scored again
     pub(crate) scored: Option<EntryId>,
+    /// whether this coordinator leads; another one stands by
+    pub(crate) leads: watch::Receiver<bool>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -55,13 +58,16 @@ impl Ingest {
                 () = &mut stop => break,
             }
         }
-        if tokio::time::timeout(DRAIN_MAX, self.drain()).await.is_err() {
+        if *self.leads.borrow() && tokio::time::timeout(DRAIN_MAX, self.drain()).await.is_err() {
             tracing::warn!("audit records are left in the audit log");
         }
         self.store.close().await;
     }
 
     async fn step_or_wait(&mut self) {
+        if self.leads.wait_for(|leads| *leads).await.is_err() {
+            return std::future::pending().await;
+        }
         if let Err(error) = self.step().await {
             self.instruments.store_failures.add(1, &[]);
             tracing::warn!(error = &error as &dyn std::error::Error, "ingest waits");

@@ -41,8 +41,9 @@ impl Mill {
         };
         let store = AuditStore::open(&format!("sqlite:{}", folder.path().join("audit.db").display())).await.unwrap();
         let log = state.audit.clone();
+        let leads = watch::Sender::new(true).subscribe();
         let ingest =
-            Ingest { log, store, enforcement: Arc::new(enforcement), policy, clock, instruments, scored: None };
+            Ingest { log, store, enforcement: Arc::new(enforcement), policy, clock, instruments, scored: None, leads };
         Mill { ingest, state, folder }
     }
 

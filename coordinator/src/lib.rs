@@ -23,6 +23,7 @@ use picket_shared::telemetry::Metrics;
 use picket_shared::token::{ClaimNames, KeyError, TokenVerifier};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use tokio::sync::watch;
 use tokio::net::TcpListener;
 
 use api::Api;
@@ -103,6 +104,7 @@ fn run(
         instruments: instruments.clone(),
         memory: parking_lot::Mutex::default(),
     });
+    let leads = watch::Sender::new(false);
     let ingest = Ingest {
         log: state.audit.clone(),
         store: store.clone(),
@@ -111,6 +113,7 @@ fn run(
         clock: clock.clone(),
         instruments: instruments.clone(),
         scored: None,
+        leads: leads.subscribe(),
     };
     tasks.spawn("audit ingest", ingest.run(tasks.stopped()));
     let retention = Retention { store: store.clone(), clock: clock.clone(), instruments: instruments.clone() };
@@ -122,6 +125,8 @@ fn run(
         load: load.clone(),
         enforcement: enforcement.clone(),
         instruments: instruments.clone(),
+        since: clock.now(),
+        leads,
     };
     tasks.spawn("coordinator heartbeat", heartbeat.run(tasks.stopped()));
     let gate = Gate {

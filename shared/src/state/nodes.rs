@@ -49,7 +49,16 @@ pub struct NodeStatus {
 pub struct CoordinatorStatus {
     pub id: String,
     pub version: String,
+    /// when it started
+    pub since: Timestamp,
     pub last_seen: Timestamp,
+}
+
+impl CoordinatorStatus {
+    /// the one that reads audit and scores, while the others stand by: who has lived longest
+    pub fn leader(living: &[CoordinatorStatus]) -> Option<&CoordinatorStatus> {
+        living.iter().min_by(|a, b| (a.since, &a.id).cmp(&(b.since, &b.id)))
+    }
 }
 
 #[async_trait]

@@ -145,10 +145,6 @@ async fn x20_offences_that_different_coordinators_store_add_up_to_one_score() {
     let mut stored = Vec::new();
     for admin in &admins {
         stored.push(admin.audit("eventType=SUSPICIOUS_ACTIVITY&limit=100").await.len());
-        for number in 0..5 {
-            let score = admin.get(&format!("/reputation/203.0.113.{number}")).await.data()["score"].clone();
-            eprintln!("x20: 203.0.113.{number} has score {score}");
-        }
     }
     eprintln!("x20: the coordinators stored {stored:?} offences");
     for offender in &mut offenders {

@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use serde_json::json;
 
 use super::meter::message_limit;
-use crate::harness::{Cluster, Outcome, Redis, Token};
+use crate::harness::{Answer, Cluster, Outcome, Redis, Token};
 
 const HOSTILE: [&str; 10] = [
     "mark:er",
@@ -57,7 +57,7 @@ async fn r01_r02_r03_no_client_names_a_key_and_every_key_ends_or_is_bounded() {
         assert!(name.chars().all(plain) && !name.contains("mark") && !name.contains("owned"), "{name:?}");
         let ttl_ms = redis.answers(&[b"PTTL", key]).await.number();
         let bytes = redis.answers(&[b"MEMORY", b"USAGE", key]).await;
-        let crate::harness::Answer::Number(bytes) = bytes else { continue };
+        let Answer::Number(bytes) = bytes else { continue };
         let tag = name.split(['{', '}']).nth(1).unwrap_or_else(|| panic!("a hash tag in {name}"));
         let is_identity = tag.len() == 32 && tag.chars().all(|c| c.is_ascii_hexdigit());
         if is_identity {
