@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use picket_shared::clock::{Clock, Timestamp};
-use tokio::sync::watch;
 use picket_shared::state::{CoordinatorStatus, State, StateError};
+use tokio::sync::watch;
 
 use crate::enforcement::Enforcement;
 use crate::load::Load;

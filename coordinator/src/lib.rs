@@ -23,8 +23,8 @@ use picket_shared::telemetry::Metrics;
 use picket_shared::token::{ClaimNames, KeyError, TokenVerifier};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use tokio::sync::watch;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 
 use api::Api;
 use api::auth::{Credential, Failures, Gate, Sessions};

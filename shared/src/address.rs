@@ -60,7 +60,9 @@ pub fn canonical_networks(networks: &[IpNet]) -> Vec<IpNet> {
 fn fold_mapped(network: IpNet) -> IpNet {
     const MAPPED_PREFIX: u8 = 96;
     match (canonical(network.addr()), network.prefix_len().checked_sub(MAPPED_PREFIX)) {
-        (IpAddr::V4(v4), Some(length)) if matches!(network, IpNet::V6(_)) => Ipv4Net::new(v4, length).map_or(network, IpNet::V4),
+        (IpAddr::V4(v4), Some(length)) if matches!(network, IpNet::V6(_)) => {
+            Ipv4Net::new(v4, length).map_or(network, IpNet::V4)
+        }
         _ => network,
     }
 }

@@ -27,7 +27,8 @@ pub fn check<T: JsonSchema>(value: &Value) -> Vec<Mistake> {
 }
 
 fn mistakes(schema: &Value, validator: &Validator, value: &Value) -> Vec<Mistake> {
-    let mut mistakes: Vec<_> = validator.iter_errors(value).flat_map(|error| explain(schema, &error)).take(MISTAKES_MAX).collect();
+    let mut mistakes: Vec<_> =
+        validator.iter_errors(value).flat_map(|error| explain(schema, &error)).take(MISTAKES_MAX).collect();
     mistakes.sort();
     mistakes.dedup();
     mistakes
@@ -63,7 +64,8 @@ fn explain(schema: &Value, error: &ValidationError<'_>) -> Vec<Mistake> {
     let path = dotted(error.instance_path());
     let here = subschema(schema, error.schema_path());
     match error.kind() {
-        ValidationErrorKind::AdditionalProperties { unexpected } | ValidationErrorKind::UnevaluatedProperties { unexpected } => {
+        ValidationErrorKind::AdditionalProperties { unexpected }
+        | ValidationErrorKind::UnevaluatedProperties { unexpected } => {
             unexpected.iter().map(|key| Mistake::new(below(&path, key), wording::unknown_key(key, here))).collect()
         }
         ValidationErrorKind::Required { property } => {
@@ -86,7 +88,9 @@ fn meant<'a>(branches: &'a [Vec<ValidationError<'static>>], at: &Location) -> Op
         error.instance_path() == at
             && matches!(
                 error.kind(),
-                ValidationErrorKind::Type { .. } | ValidationErrorKind::Enum { .. } | ValidationErrorKind::Constant { .. }
+                ValidationErrorKind::Type { .. }
+                    | ValidationErrorKind::Enum { .. }
+                    | ValidationErrorKind::Constant { .. }
             )
     };
     let mut likely = branches.iter().filter(|errors| !errors.iter().any(another_kind));
@@ -158,7 +162,10 @@ mod tests {
             ("rate_limiting", "unknown key; did you mean `rateLimiting`?"),
             ("security", "must be an object, not a list"),
             ("validation.allowedEventTypes", "must be a list or null, not \"chat:*\""),
-            ("zzz", "unknown key; known here are `cors`, `enforce`, `monitoring`, `rateLimiting`, `security`, `validation`"),
+            (
+                "zzz",
+                "unknown key; known here are `cors`, `enforce`, `monitoring`, `rateLimiting`, `security`, `validation`",
+            ),
         ];
         let said = said::<Policy>(document);
         assert_eq!(said.iter().map(|(path, message)| (path.as_str(), message.as_str())).collect::<Vec<_>>(), expected);
@@ -178,7 +185,10 @@ mod tests {
         #[expect(dead_code, reason = "only its schema is read")]
         enum Stance {
             One(crate::policy::Per),
-            Each { #[schemars(range(min = 3))] rate: u32 },
+            Each {
+                #[schemars(range(min = 3))]
+                rate: u32,
+            },
         }
         #[derive(JsonSchema)]
         #[expect(dead_code, reason = "only its schema is read")]
@@ -190,6 +200,9 @@ mod tests {
         let deep = said::<Document>(json!({ "stance": { "rate": 1 } }));
         assert_eq!(deep, [("stance.rate".into(), "must be an integer from 3 to 4294967295, not 1".into())]);
         let neither = said::<Document>(json!({ "stance": "often" }));
-        assert_eq!(neither, [("stance".into(), "must be `connection`, `user`, `address` or an object, not \"often\"".into())]);
+        assert_eq!(
+            neither,
+            [("stance".into(), "must be `connection`, `user`, `address` or an object, not \"often\"".into())]
+        );
     }
 }

@@ -25,7 +25,9 @@ impl Tasks {
     {
         let tasks = self.clone();
         // Combinators, not `async`: an async block would hold the future as argument and as local, twice its size.
-        let isolated = AssertUnwindSafe(future).catch_unwind().map(move |outcome| tasks.survive(name, outcome).unwrap_or_default());
+        let isolated = AssertUnwindSafe(future)
+            .catch_unwind()
+            .map(move |outcome| tasks.survive(name, outcome).unwrap_or_default());
         tokio::spawn(self.tracker.track_future(isolated));
     }
 

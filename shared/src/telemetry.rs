@@ -72,6 +72,8 @@ impl Metrics {
 
     /// everything in the Prometheus text format
     pub fn render(&self) -> Result<String, TelemetryError> {
-        TextEncoder::new().encode_to_string(&self.registry.gather()).map_err(|error| TelemetryError::Metrics(error.to_string()))
+        TextEncoder::new()
+            .encode_to_string(&self.registry.gather())
+            .map_err(|error| TelemetryError::Metrics(error.to_string()))
     }
 }

@@ -83,7 +83,9 @@ fn roles_of(value: Option<&Value>) -> Option<Vec<String>> {
     match value {
         None | Some(Value::Null) => Some(Vec::new()),
         Some(Value::String(role)) => short(role).map(|role| vec![role]),
-        Some(Value::Array(roles)) if roles.len() <= ROLES_MAX => roles.iter().map(|role| role.as_str().and_then(short)).collect(),
+        Some(Value::Array(roles)) if roles.len() <= ROLES_MAX => {
+            roles.iter().map(|role| role.as_str().and_then(short)).collect()
+        }
         Some(_) => None,
     }
 }
@@ -230,8 +232,13 @@ impl TokenVerifier {
     /// whether the text has the shape of a signed token (RFC 7515 section 7.1), so that it is one or nothing
     pub fn looks_like_jwt(token: &str) -> bool {
         let mut parts = token.split('.');
-        let base64url = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_=".contains(&byte));
-        parts.next().is_some_and(|head| head.starts_with("ey") && base64url(head)) && parts.next().is_some_and(base64url) && parts.next().is_some() && parts.next().is_none()
+        let base64url = |part: &str| {
+            !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_=".contains(&byte))
+        };
+        parts.next().is_some_and(|head| head.starts_with("ey") && base64url(head))
+            && parts.next().is_some_and(base64url)
+            && parts.next().is_some()
+            && parts.next().is_none()
     }
 
     pub fn verify(&self, token: &str, now: Timestamp) -> Result<User, TokenError> {
@@ -311,7 +318,8 @@ pub fn hmac_secret(config: &IssuerConfig) -> Result<Secret, KeyError> {
     let secret = match (&config.secret, &config.secret_file, &config.public_key_file) {
         (Some(secret), None, None) => secret.clone(),
         (None, Some(path), None) => {
-            let text = std::fs::read_to_string(path).map_err(|error| KeyError::Unreadable(path.clone(), error.to_string()))?;
+            let text =
+                std::fs::read_to_string(path).map_err(|error| KeyError::Unreadable(path.clone(), error.to_string()))?;
             Secret::new(text.trim_end_matches(['\r', '\n']))
         }
         _ => return Err(KeyError::NeedsSecret),

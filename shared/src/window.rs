@@ -30,7 +30,11 @@ impl Quota {
     }
 
     /// the quota of a role: multiplied, rounded down, at least 1
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a float cast saturates, and factors are validated as positive")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a float cast saturates, and factors are validated as positive"
+    )]
     pub fn scaled(self, factor: f64) -> Self {
         // A factor such as 1.15 is not exact in binary: 100 times it is meant to be 115.
         const ROUNDING: f64 = 1e-6;
@@ -57,7 +61,9 @@ impl Quota {
 pub enum Verdict {
     Admitted,
     /// refused; one more will fit after this time if nothing else is admitted
-    Refused { retry_after: Duration },
+    Refused {
+        retry_after: Duration,
+    },
 }
 
 /// the admissions of one subject against one limit

@@ -2,7 +2,7 @@
 
 mod outbox;
 
-pub use outbox::{Outbox, OUTBOX_RECORDS_MAX};
+pub use outbox::{OUTBOX_RECORDS_MAX, Outbox};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -44,9 +44,23 @@ impl EventType {
     pub const ALL: [EventType; 18] = {
         use EventType::*;
         [
-            ConnectionAttempt, ConnectionBlocked, AuthenticationSuccess, AuthenticationFailure, RateLimitExceeded,
-            PayloadTooLarge, InvalidOrigin, SuspiciousActivity, IpBlocked, IpUnblocked, UnauthorizedEvent,
-            ValidationError, ConnectionClosed, PolicyChanged, AdminLogin, AdminAction, AuditDropped,
+            ConnectionAttempt,
+            ConnectionBlocked,
+            AuthenticationSuccess,
+            AuthenticationFailure,
+            RateLimitExceeded,
+            PayloadTooLarge,
+            InvalidOrigin,
+            SuspiciousActivity,
+            IpBlocked,
+            IpUnblocked,
+            UnauthorizedEvent,
+            ValidationError,
+            ConnectionClosed,
+            PolicyChanged,
+            AdminLogin,
+            AdminAction,
+            AuditDropped,
             ModeChanged,
         ]
     };
@@ -139,7 +153,13 @@ pub struct AuditRecord {
 }
 
 impl AuditRecord {
-    pub fn new(event_type: EventType, severity: Severity, ip: IpAddr, message: impl Into<String>, now: Timestamp) -> Self {
+    pub fn new(
+        event_type: EventType,
+        severity: Severity,
+        ip: IpAddr,
+        message: impl Into<String>,
+        now: Timestamp,
+    ) -> Self {
         AuditRecord {
             id: format!("{:012x}{}", now.as_millis(), crate::random::hex(10)),
             timestamp: now,

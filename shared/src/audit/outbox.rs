@@ -153,13 +153,21 @@ mod tests {
     use crate::clock::{ManualClock, Timestamp};
 
     fn record(severity: Severity) -> AuditRecord {
-        AuditRecord::new(EventType::ValidationError, severity, IpAddr::V4(Ipv4Addr::LOCALHOST), "x", Timestamp::from_millis(1))
+        AuditRecord::new(
+            EventType::ValidationError,
+            severity,
+            IpAddr::V4(Ipv4Addr::LOCALHOST),
+            "x",
+            Timestamp::from_millis(1),
+        )
     }
 
     #[test]
     fn x22_on_overflow_the_lowest_severity_goes_first_and_the_count_is_exact() {
         let outbox = Outbox::with_capacity(3);
-        for severity in [Severity::Low, Severity::Critical, Severity::Low, Severity::High, Severity::High, Severity::Low] {
+        for severity in
+            [Severity::Low, Severity::Critical, Severity::Low, Severity::High, Severity::High, Severity::Low]
+        {
             outbox.record(record(severity));
         }
         let batch = outbox.next_batch(&ManualClock::at(Timestamp::from_millis(5)));

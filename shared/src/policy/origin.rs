@@ -66,7 +66,11 @@ pub enum OriginPattern {
     Any,
     Exact(Origin),
     /// sub-domains of `parent`, at any depth, not the parent itself
-    Subdomains { scheme: String, parent: String, port: u16 },
+    Subdomains {
+        scheme: String,
+        parent: String,
+        port: u16,
+    },
 }
 
 impl OriginPattern {
@@ -76,7 +80,9 @@ impl OriginPattern {
             return Ok(OriginPattern::Any);
         }
         let not_an_origin = || {
-            format!("`{text}` is not an origin: write scheme and host, such as https://app.example.com or https://*.example.com")
+            format!(
+                "`{text}` is not an origin: write scheme and host, such as https://app.example.com or https://*.example.com"
+            )
         };
         let Some((scheme, rest)) = text.split_once("://*.") else {
             // An administrator may write a host in upper case or with a trailing slash; a client may not.
@@ -88,7 +94,9 @@ impl OriginPattern {
             Host::Domain(name) if name.contains('.') => {
                 Ok(OriginPattern::Subdomains { scheme: parent.scheme, parent: name, port: parent.port })
             }
-            _ => Err(format!("`{text}` would allow every host of a top-level domain: name at least two labels after `*.`")),
+            _ => Err(format!(
+                "`{text}` would allow every host of a top-level domain: name at least two labels after `*.`"
+            )),
         }
     }
 
@@ -144,7 +152,13 @@ mod tests {
         let pattern = OriginPattern::parse("https://*.example.com").unwrap();
         let allowed = |text: &str| Origin::parse(text).is_some_and(|origin| pattern.matches(&origin));
         assert!(allowed("https://a.example.com") && allowed("https://a.b.example.com"));
-        for other in ["https://*.example.com", "https://example.com", "https://evilexample.com", "https://.example.com", "http://a.example.com"] {
+        for other in [
+            "https://*.example.com",
+            "https://example.com",
+            "https://evilexample.com",
+            "https://.example.com",
+            "http://a.example.com",
+        ] {
             assert!(!allowed(other), "{other}");
         }
         assert!(OriginPattern::parse("https://*.com").is_err());

@@ -163,10 +163,14 @@ fn limits(document: &Policy, mistakes: &mut Vec<Mistake>) -> Limits {
     for (role, factor) in &rates.roles {
         if !(*factor > 0.0 && *factor <= FACTOR_MAX) {
             let path = format!("rateLimiting.roles.{role}");
-            mistakes.push(Mistake::new(path, format!("a factor is a number above 0 and at most {FACTOR_MAX}, not {factor}")));
+            mistakes.push(Mistake::new(
+                path,
+                format!("a factor is a number above 0 and at most {FACTOR_MAX}, not {factor}"),
+            ));
         }
     }
-    let named = |limit: &NamedEventLimit| EventLimit { quota: Quota::new(limit.max_events, limit.window_ms), per: limit.per };
+    let named =
+        |limit: &NamedEventLimit| EventLimit { quota: Quota::new(limit.max_events, limit.window_ms), per: limit.per };
     Limits {
         handshakes: Quota::new(rates.handshake_limit.max_handshakes, rates.handshake_limit.window_ms),
         connections: Quota::new(rates.connection_limit.max_connections, rates.connection_limit.window_ms),
@@ -193,7 +197,8 @@ fn validation(document: &Policy, mistakes: &mut Vec<Mistake>) -> ValidationRules
     for (event, schema) in &validation.schemas {
         match jsonschema::validator_for(schema) {
             Ok(validator) => drop(schemas.insert(event.clone(), validator)),
-            Err(error) => mistakes.push(Mistake::new(format!("validation.schemas.{event}"), format!("not a JSON Schema: {error}"))),
+            Err(error) => mistakes
+                .push(Mistake::new(format!("validation.schemas.{event}"), format!("not a JSON Schema: {error}"))),
         }
     }
     ValidationRules {
@@ -272,7 +277,11 @@ mod tests {
         policy.security.allow_list = vec!["300.1.1.1".into()];
         policy.rate_limiting.roles.insert("bot".into(), -1.0);
         policy.security.reputation.points.insert("nonsense".into(), 1.0);
-        let paths: Vec<_> = Rules::compile(policy, Environment::Production).unwrap_err().into_iter().map(|mistake| mistake.path).collect();
+        let paths: Vec<_> = Rules::compile(policy, Environment::Production)
+            .unwrap_err()
+            .into_iter()
+            .map(|mistake| mistake.path)
+            .collect();
         assert_eq!(
             paths,
             [

@@ -14,7 +14,8 @@ const VALUE_BYTES_MAX: usize = 64;
 const REFERENCES_MAX: usize = 16;
 
 pub(super) fn unknown_key(key: &str, schema: &Value) -> String {
-    let known: Vec<&str> = schema["properties"].as_object().map(|fields| fields.keys().map(String::as_str).collect()).unwrap_or_default();
+    let known: Vec<&str> =
+        schema["properties"].as_object().map(|fields| fields.keys().map(String::as_str).collect()).unwrap_or_default();
     match nearest(key, known.iter().copied()) {
         Some(meant) => format!("unknown key; did you mean `{meant}`?"),
         None if known.is_empty() => "unknown key; remove it".to_owned(),
@@ -40,9 +41,13 @@ pub(super) fn wrong_value(root: &Value, schema: &Value, given: &Value) -> String
 pub(super) fn wrong(root: &Value, schema: &Value, error: &ValidationError<'_>) -> String {
     use ValidationErrorKind::*;
     match error.kind() {
-        Type { .. } | Enum { .. } | Constant { .. } | Minimum { .. } | Maximum { .. } | ExclusiveMinimum { .. } | ExclusiveMaximum { .. } => {
-            wrong_value(root, schema, error.instance())
-        }
+        Type { .. }
+        | Enum { .. }
+        | Constant { .. }
+        | Minimum { .. }
+        | Maximum { .. }
+        | ExclusiveMinimum { .. }
+        | ExclusiveMaximum { .. } => wrong_value(root, schema, error.instance()),
         MinLength { limit } => format!("must have at least {limit} characters"),
         MaxLength { limit } => format!("must have at most {limit} characters"),
         MinItems { limit } => format!("must have at least {limit} entries"),
@@ -81,7 +86,9 @@ fn collect(root: &Value, schema: &Value, out: &mut Vec<String>, depth: usize) {
         add(kind_name(kind, schema));
     } else if let Some(kinds) = schema["type"].as_array() {
         kinds.iter().filter_map(Value::as_str).map(|kind| kind_name(kind, schema)).for_each(add);
-    } else if let Some(target) = schema["$ref"].as_str().and_then(|reference| root.pointer(reference.trim_start_matches('#'))) {
+    } else if let Some(target) =
+        schema["$ref"].as_str().and_then(|reference| root.pointer(reference.trim_start_matches('#')))
+    {
         collect(root, target, out, depth + 1);
     } else if let Some(branches) = schema["anyOf"].as_array().or_else(|| schema["oneOf"].as_array()) {
         branches.iter().for_each(|branch| collect(root, branch, out, depth + 1));

@@ -4,7 +4,10 @@ use ipnet::IpNet;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::{Block, BlockLog, BlockOrigin, BlockView, Charge, Claim, CounterKey, Lease, LeaseKey, LimitName, Published, State, Subject};
+use super::{
+    Block, BlockLog, BlockOrigin, BlockView, Charge, Claim, CounterKey, Lease, LeaseKey, LimitName, Published, State,
+    Subject,
+};
 use crate::address::AddressKey;
 use crate::audit::{AuditRecord, EventType, Severity};
 use crate::clock::Timestamp;
@@ -85,7 +88,8 @@ pub async fn a_refund_makes_room_for_one(state: &State) {
     let Charge::Granted(permit) = state.counters.charge(messages_of("alice"), quota, at(0)).await.unwrap() else {
         panic!("an empty counter refused");
     };
-    let Charge::Exhausted { retry_after } = state.counters.charge(messages_of("alice"), quota, at(5)).await.unwrap() else {
+    let Charge::Exhausted { retry_after } = state.counters.charge(messages_of("alice"), quota, at(5)).await.unwrap()
+    else {
         panic!("a full counter admitted");
     };
     assert!(retry_after > Duration::from_secs(9) && retry_after < Duration::from_secs(11), "{retry_after:?}");
@@ -177,18 +181,29 @@ pub async fn a_policy_is_replaced_only_by_who_saw_it(state: &State) {
     let policies = &state.policies;
     assert_eq!(policies.current().await.unwrap(), None);
     assert_eq!(policies.publish(Policy::default(), None, "file", at(0)).await.unwrap(), Published::Version(1));
-    assert_eq!(policies.publish(Policy::default(), None, "other", at(1)).await.unwrap(), Published::Conflict { current: 1 });
+    assert_eq!(
+        policies.publish(Policy::default(), None, "other", at(1)).await.unwrap(),
+        Published::Conflict { current: 1 }
+    );
     let mut next = Policy::default();
     next.security.allow_anonymous = false;
     assert_eq!(policies.publish(next.clone(), Some(1), "admin", at(2)).await.unwrap(), Published::Version(2));
-    assert_eq!(policies.publish(Policy::default(), Some(1), "late", at(3)).await.unwrap(), Published::Conflict { current: 2 });
+    assert_eq!(
+        policies.publish(Policy::default(), Some(1), "late", at(3)).await.unwrap(),
+        Published::Conflict { current: 2 }
+    );
     let history = policies.history(10).await.unwrap();
-    assert_eq!(history.iter().map(|version| (version.version, version.by.as_str())).collect::<Vec<_>>(), [(2, "admin"), (1, "file")]);
+    assert_eq!(
+        history.iter().map(|version| (version.version, version.by.as_str())).collect::<Vec<_>>(),
+        [(2, "admin"), (1, "file")]
+    );
     assert_eq!(policies.current().await.unwrap().unwrap().policy, next);
 }
 
 pub async fn audit_records_are_held_until_acknowledged(state: &State) {
-    let record = |n: u64| AuditRecord::new(EventType::ConnectionAttempt, Severity::Low, [192, 0, 2, 1].into(), n.to_string(), at(n));
+    let record = |n: u64| {
+        AuditRecord::new(EventType::ConnectionAttempt, Severity::Low, [192, 0, 2, 1].into(), n.to_string(), at(n))
+    };
     let records: Vec<_> = (0..5).map(record).collect();
     state.audit.append(&records).await.unwrap();
     let first = state.audit.read(3, Duration::ZERO).await.unwrap();

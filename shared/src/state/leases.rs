@@ -29,7 +29,9 @@ pub struct Claim {
 pub enum Acquired {
     Granted,
     /// the claim at this place was full; nothing was taken
-    Full { claim: usize },
+    Full {
+        claim: usize,
+    },
 }
 
 #[async_trait]
@@ -58,7 +60,11 @@ pub struct Lease {
 
 impl Lease {
     /// takes all claims, or says which one was full
-    pub async fn acquire(leases: &Arc<dyn Leases>, claims: &[Claim], now: Timestamp) -> Result<Result<Lease, usize>, StateError> {
+    pub async fn acquire(
+        leases: &Arc<dyn Leases>,
+        claims: &[Claim],
+        now: Timestamp,
+    ) -> Result<Result<Lease, usize>, StateError> {
         Ok(match leases.acquire(claims, now).await? {
             Acquired::Granted => {
                 let keys = claims.iter().map(|claim| claim.key.clone()).collect();

@@ -19,7 +19,8 @@ pub mod laws;
 
 pub use audit::{AuditLog, EntryId};
 pub use blocks::{
-    Block, BlockChange, BlockLog, BlockOrigin, BlockPosition, BlockSet, BlockView, Blocks, follow_and_seed_blocks, follow_blocks,
+    Block, BlockChange, BlockLog, BlockOrigin, BlockPosition, BlockSet, BlockView, Blocks, follow_and_seed_blocks,
+    follow_blocks,
 };
 pub use counters::{Charge, CounterKey, Counters, Ledger, LimitName, Permit, Subject};
 pub use leases::{Acquired, Claim, Lease, LeaseKey, Leases};

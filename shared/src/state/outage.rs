@@ -11,7 +11,9 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::{Acquired, Charge, Claim, CounterKey, Counters, LeaseKey, Leases, Ledger, LimitName, Memory, Permit, StateError};
+use super::{
+    Acquired, Charge, Claim, CounterKey, Counters, LeaseKey, Leases, Ledger, LimitName, Memory, Permit, StateError,
+};
 use crate::clock::Timestamp;
 use crate::window::Quota;
 

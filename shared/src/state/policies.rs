@@ -28,7 +28,9 @@ pub struct PolicyVersion {
 pub enum Published {
     Version(u64),
     /// another version is in force than the one that was expected
-    Conflict { current: u64 },
+    Conflict {
+        current: u64,
+    },
 }
 
 #[async_trait]
@@ -36,7 +38,13 @@ pub trait Policies: Send + Sync {
     async fn current(&self) -> Result<Option<PolicyVersion>, StateError>;
 
     /// puts a policy in force if the version in force is `expected` (`None`: if there is no policy yet)
-    async fn publish(&self, policy: Policy, expected: Option<u64>, by: &str, now: Timestamp) -> Result<Published, StateError>;
+    async fn publish(
+        &self,
+        policy: Policy,
+        expected: Option<u64>,
+        by: &str,
+        now: Timestamp,
+    ) -> Result<Published, StateError>;
 
     /// puts a policy back that the state has lost; nothing happens if it has this version or a newer one
     async fn restore(&self, lost: PolicyVersion) -> Result<(), StateError>;
@@ -107,7 +115,11 @@ impl LivePolicy {
             }
             Err(mistakes) => {
                 let mistakes: Vec<_> = mistakes.iter().map(Mistake::to_string).collect();
-                tracing::error!(version = version.version, ?mistakes, "policy refused, the last good one stays in force");
+                tracing::error!(
+                    version = version.version,
+                    ?mistakes,
+                    "policy refused, the last good one stays in force"
+                );
             }
         }
     }
@@ -164,7 +176,12 @@ pub async fn follow_policy(
 }
 
 /// puts the file's policy into the state, where nobody was quicker; its hint brings it back here
-async fn publish(policies: &dyn Policies, policy: Policy, expected: Option<u64>, now: Timestamp) -> Result<(), StateError> {
+async fn publish(
+    policies: &dyn Policies,
+    policy: Policy,
+    expected: Option<u64>,
+    now: Timestamp,
+) -> Result<(), StateError> {
     let published = policies.publish(policy, expected, "configuration file", now).await;
     if let Err(error) = &published {
         tracing::warn!(%error, "the file's policy was not published, the last good one stays in force");

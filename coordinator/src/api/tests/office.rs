@@ -8,7 +8,8 @@ use picket_shared::policy::{Environment, Policy};
 use picket_shared::reason::Reason;
 use picket_shared::secret::Secret;
 use picket_shared::state::{
-    BlockView, FilePolicy, LivePolicy, Mode, NodeStatus, PolicySource, State, TrafficSnapshot, follow_blocks, follow_policy,
+    BlockView, FilePolicy, LivePolicy, Mode, NodeStatus, PolicySource, State, TrafficSnapshot, follow_blocks,
+    follow_policy,
 };
 use picket_shared::tasks::Tasks;
 use picket_shared::telemetry::Metrics;

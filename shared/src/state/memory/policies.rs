@@ -30,7 +30,13 @@ impl Policies for Memory {
         Ok(self.policies.versions.lock().back().cloned())
     }
 
-    async fn publish(&self, policy: Policy, expected: Option<u64>, by: &str, now: Timestamp) -> Result<Published, StateError> {
+    async fn publish(
+        &self,
+        policy: Policy,
+        expected: Option<u64>,
+        by: &str,
+        now: Timestamp,
+    ) -> Result<Published, StateError> {
         let mut versions = self.policies.versions.lock();
         let current = versions.back().map(|version| version.version);
         if current != expected {
