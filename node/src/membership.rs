@@ -97,7 +97,7 @@ impl Membership {
     async fn beat(&self, nodes: &dyn Nodes, clock: &dyn Clock) -> Result<(), StateError> {
         nodes.node_alive(self.status(clock)).await?;
         let serving = nodes.nodes(clock.now()).await?.iter().filter(|node| node.mode != Mode::Draining).count();
-        self.known.set(serving);
+        self.known.heard_of(serving, clock.now());
         Ok(())
     }
 

@@ -47,6 +47,8 @@ pub struct Parts {
     pub metrics: Metrics,
     /// whether the shared state is not asked at present; `None` where it cannot be away
     pub outage: Option<watch::Receiver<bool>>,
+    /// how many nodes share a limit
+    pub known: KnownNodes,
     /// policy and blocks are known from a snapshot
     pub has_snapshot: bool,
     /// an event of this name panics, to show that a panic ends one connection; honoured by debug builds only
@@ -85,7 +87,7 @@ pub async fn start(parts: Parts) -> Result<Running, StartError> {
     let addresses = (address_of(&gateway, parts.config.listen), address_of(&ops_listener, parts.config.ops_listen));
 
     let (tasks, attention, stop_accepting) = (parts.tasks.clone(), Attention::default(), CancellationToken::new());
-    let known = KnownNodes::default();
+    let known = parts.known.clone();
     let gate = Arc::new(gate(&parts, keys, &known));
     let membership = Arc::new(Membership::new(
         gate.node.clone(),

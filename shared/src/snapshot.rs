@@ -8,7 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::state::{Block, BlockView, LivePolicy, PolicyVersion};
+use crate::state::{Block, BlockView, KnownNodes, LivePolicy, PolicyVersion};
 
 /// how often a change is written down
 const PERIOD: Duration = Duration::from_secs(1);
@@ -25,6 +25,8 @@ pub enum SnapshotError {
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub struct Snapshot {
+    /// that share a limit while the state is away
+    nodes: u32,
     policy: PolicyVersion,
     blocks: Vec<Block>,
 }
@@ -36,8 +38,8 @@ struct File {
 }
 
 impl Snapshot {
-    pub fn of(policy: &LivePolicy, blocks: &BlockView) -> Self {
-        Snapshot { policy: policy.as_version(), blocks: blocks.blocks() }
+    pub fn of(policy: &LivePolicy, blocks: &BlockView, nodes: &KnownNodes) -> Self {
+        Snapshot { nodes: nodes.number(), policy: policy.as_version(), blocks: blocks.blocks() }
     }
 
     /// the snapshot at `path`, `None` if there is no file
@@ -68,7 +70,8 @@ impl Snapshot {
     }
 
     /// puts what was remembered in force, until the state says more
-    pub fn restore(self, policy: &LivePolicy, blocks: &BlockView) {
+    pub fn restore(self, policy: &LivePolicy, blocks: &BlockView, nodes: &KnownNodes) {
+        nodes.remember(self.nodes);
         policy.put_in_force(self.policy);
         blocks.add_missing(self.blocks);
     }
@@ -79,20 +82,30 @@ fn checksum(text: &str) -> String {
 }
 
 /// writes down each change of policy and blocks until `stop` resolves
-pub async fn keep(path: PathBuf, policy: LivePolicy, blocks: BlockView, stop: impl Future<Output = ()>) {
+pub async fn keep(
+    path: PathBuf,
+    policy: LivePolicy,
+    blocks: BlockView,
+    nodes: KnownNodes,
+    stop: impl Future<Output = ()>,
+) {
     tokio::pin!(stop);
     let (mut policies, mut lists) = (policy.changes(), blocks.changes());
+    let mut kept = 0;
     loop {
-        let changed = tokio::select! {
-            changed = policies.changed() => changed,
-            changed = lists.changed() => changed,
+        tokio::select! {
+            () = tokio::time::sleep(PERIOD) => {}
             () = &mut stop => return,
-        };
-        if changed.is_err() {
-            return;
         }
-        tokio::time::sleep(PERIOD).await;
-        let (snapshot, path) = (Snapshot::of(&policy, &blocks), path.clone());
+        // A policy of the state's, not the file's: before there is one, there is nothing to remember.
+        let changed = [&mut policies, &mut lists].map(|changes| changes.has_changed().unwrap_or(false));
+        if policy.version() == 0 || !(changed.contains(&true) || nodes.number() != kept) {
+            continue;
+        }
+        policies.mark_unchanged();
+        lists.mark_unchanged();
+        kept = nodes.number();
+        let (snapshot, path) = (Snapshot::of(&policy, &blocks, &nodes), path.clone());
         let written = tokio::task::spawn_blocking(move || snapshot.write(&path)).await;
         if !matches!(written, Ok(Ok(()))) {
             tracing::warn!("the snapshot of policy and blocks could not be written");
@@ -130,10 +143,13 @@ mod tests {
             since: now,
             until: None,
         }]);
-        Snapshot::of(&policy, &blocks).write(&path).unwrap();
+        let nodes = KnownNodes::default();
+        nodes.remember(3);
+        Snapshot::of(&policy, &blocks, &nodes).write(&path).unwrap();
 
-        let (again, list) = (live(), BlockView::default());
-        Snapshot::read(&path).unwrap().unwrap().restore(&again, &list);
+        let (again, list, nodes) = (live(), BlockView::default(), KnownNodes::default());
+        Snapshot::read(&path).unwrap().unwrap().restore(&again, &list, &nodes);
+        assert_eq!(nodes.number(), 3);
         assert_eq!((again.version(), again.current().security.allow_anonymous), (7, false));
         assert!(list.find("192.0.2.9".parse().unwrap(), now).is_some());
 

@@ -65,6 +65,7 @@ struct StateHealth {
 struct Findings {
     nodes: Result<Vec<NodeStatus>, StateError>,
     lag: Result<u64, StateError>,
+    dead_letters: Result<u64, StateError>,
     store: Result<(), StoreError>,
 }
 
@@ -77,6 +78,7 @@ pub(super) async fn get(
     let findings = Findings {
         nodes: api.state.nodes.nodes(now).await,
         lag: api.state.audit.lag().await,
+        dead_letters: api.state.audit.dead_letters().await,
         store: api.store.check().await,
     };
     let serves = findings.nodes.is_ok() && findings.lag.is_ok() && findings.store.is_ok();
@@ -126,6 +128,13 @@ fn judge(api: &Api, findings: Findings) -> Health {
             status: Status::Warning,
             kind: "auditLag",
             message: format!("{lag} audit records wait to be stored"),
+        });
+    }
+    if let Some(dead) = findings.dead_letters.ok().filter(|dead| *dead > 0) {
+        issues.push(Issue {
+            status: Status::Warning,
+            kind: "deadLetters",
+            message: format!("{dead} audit entries could not be read and were put aside"),
         });
     }
     let list = nodes.iter().cloned().map(Node::from).collect();

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use super::{
     Acquired, Charge, Claim, CounterKey, Counters, LeaseKey, Leases, Ledger, LimitName, Memory, Permit, StateError,
@@ -41,24 +41,49 @@ impl Stances {
     }
 }
 
-/// the number of nodes that this node last heard of, itself included
-#[derive(Clone, Debug)]
-pub struct KnownNodes(Arc<AtomicU32>);
+/// for how long fewer nodes must be heard of before their number is believed: an empty state fills up again meanwhile
+const SHRINKS_AFTER: Duration = Duration::from_secs(10);
 
-impl Default for KnownNodes {
-    fn default() -> Self {
-        KnownNodes(Arc::new(AtomicU32::new(1)))
-    }
+/// the number of nodes that this node last heard of, itself included
+#[derive(Clone, Debug, Default)]
+pub struct KnownNodes(Arc<Mutex<Known>>);
+
+#[derive(Debug, Default)]
+struct Known {
+    nodes: u32,
+    /// since when fewer are heard of, and how many at most
+    fewer: Option<(Timestamp, u32)>,
 }
 
 impl KnownNodes {
-    pub fn set(&self, nodes: usize) {
-        self.0.store(u32::try_from(nodes).unwrap_or(u32::MAX).max(1), Ordering::Relaxed);
+    /// as a snapshot remembers it
+    pub fn remember(&self, nodes: u32) {
+        self.0.lock().nodes = nodes;
+    }
+
+    pub fn number(&self) -> u32 {
+        self.0.lock().nodes.max(1)
+    }
+
+    /// takes note of how many are heard of: more at once, fewer when it has been so for a while
+    pub fn heard_of(&self, nodes: usize, now: Timestamp) {
+        let nodes = u32::try_from(nodes).unwrap_or(u32::MAX);
+        let mut known = self.0.lock();
+        if nodes >= known.nodes {
+            *known = Known { nodes, fewer: None };
+            return;
+        }
+        let (since, most) = known.fewer.unwrap_or((now, nodes));
+        let most = most.max(nodes);
+        *known = match now.since(since) >= SHRINKS_AFTER {
+            true => Known { nodes: most, fewer: None },
+            false => Known { nodes: known.nodes, fewer: Some((since, most)) },
+        };
     }
 
     /// this node's part of a limit, rounded up so that it is at least 1
     fn share(&self, limit: u32) -> u32 {
-        limit.div_ceil(self.0.load(Ordering::Relaxed).max(1))
+        limit.div_ceil(self.number())
     }
 }
 
@@ -166,7 +191,7 @@ impl Leases for WithStance {
 mod tests {
     use super::*;
     use crate::state::Subject;
-    use std::sync::atomic::AtomicBool;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     /// the embedded state behind a line that can be cut
     #[derive(Default)]
@@ -221,7 +246,7 @@ mod tests {
     fn with_stance(stance: Stance, nodes: usize) -> (Arc<Line>, WithStance) {
         let line = Arc::new(Line::default());
         let known = KnownNodes::default();
-        known.set(nodes);
+        known.remember(u32::try_from(nodes).unwrap());
         (line.clone(), WithStance::new(line.clone(), line, Stances::all(stance), known))
     }
 
@@ -240,6 +265,21 @@ mod tests {
             admitted += usize::from(matches!(charge, Ok(Charge::Granted(_))));
         }
         admitted
+    }
+
+    #[test]
+    fn x02_the_number_of_nodes_falls_only_when_it_stays_low() {
+        let known = KnownNodes::default();
+        let heard_of = |nodes, seconds: u64| {
+            known.heard_of(nodes, Timestamp::from_millis(seconds * 1000));
+            known.number()
+        };
+        assert_eq!(heard_of(3, 0), 3);
+        assert_eq!(heard_of(1, 1), 3, "an empty state knows only who spoke");
+        assert_eq!(heard_of(3, 3), 3);
+        assert_eq!(heard_of(2, 5), 3);
+        assert_eq!(heard_of(1, 9), 3);
+        assert_eq!(heard_of(1, 15), 2, "the most of the last ten seconds");
     }
 
     #[tokio::test]

@@ -15,7 +15,7 @@ use picket_shared::audit::Outbox;
 use picket_shared::clock::{Clock, SystemClock};
 use picket_shared::snapshot::{self, Snapshot};
 use picket_shared::state::{
-    BlockView, FilePolicy, LivePolicy, State, follow_and_seed_blocks, follow_blocks, follow_policy,
+    BlockView, FilePolicy, KnownNodes, LivePolicy, State, follow_and_seed_blocks, follow_blocks, follow_policy,
 };
 use picket_shared::tasks::Tasks;
 use picket_shared::telemetry::Metrics;
@@ -65,6 +65,7 @@ struct Common {
     outage: Option<watch::Receiver<bool>>,
     policy: LivePolicy,
     blocks: BlockView,
+    known: KnownNodes,
     outbox: Outbox,
     clock: Arc<dyn Clock>,
     metrics: Metrics,
@@ -158,7 +159,8 @@ impl Common {
             false => edge.spawn("blocks", follow_blocks(view, list, clock.clone(), edge.stopped())),
         }
         edge.spawn("outbox", outbox.clone().deliver(state.audit.clone(), clock.clone(), edge.stopped()));
-        Ok(Common { state, outage, policy, blocks, outbox, clock, metrics })
+        let known = KnownNodes::default();
+        Ok(Common { state, outage, policy, blocks, known, outbox, clock, metrics })
     }
 
     /// puts the snapshot in force, if there is one, and keeps it up to date; a broken one is said and left behind
@@ -175,9 +177,10 @@ impl Common {
         };
         let has_snapshot = found.is_some();
         if let Some(snapshot) = found {
-            snapshot.restore(&self.policy, &self.blocks);
+            snapshot.restore(&self.policy, &self.blocks, &self.known);
         }
-        edge.spawn("snapshot", snapshot::keep(path, self.policy.clone(), self.blocks.clone(), edge.stopped()));
+        let (policy, blocks, known) = (self.policy.clone(), self.blocks.clone(), self.known.clone());
+        edge.spawn("snapshot", snapshot::keep(path, policy, blocks, known, edge.stopped()));
         has_snapshot
     }
 
@@ -215,6 +218,7 @@ impl Common {
             tasks: edge.clone(),
             metrics: self.metrics.clone(),
             outage: self.outage.clone(),
+            known: self.known.clone(),
             has_snapshot,
             panic_event: process.panic_event.clone(),
         }

@@ -130,12 +130,15 @@ impl Redis {
         let at = BlockPosition { version: reply.number()?, mark: reply.number()? };
         let mut changes = Vec::new();
         while !reply.is_empty() {
-            let (network, block) = (reply.text()?, reply.bytes()?);
-            match (address::parse_network(&network), block.map(|bytes| wire::decode(&bytes))) {
+            let (network, block) = (reply.value()?.as_string(), reply.value()?.into_owned_bytes());
+            match (network.as_deref(), block.map(|bytes| wire::decode(&bytes))) {
                 (_, Some(Some(block))) => changes.push(BlockChange::Put(block)),
-                (Some(network), None) => changes.push(BlockChange::Lifted(network)),
                 // The mark of a list that was declared whole names no network.
-                (None, None) if network.is_empty() => {}
+                (Some(""), None) => {}
+                (Some(network), None) => match address::parse_network(network) {
+                    Some(network) => changes.push(BlockChange::Lifted(network)),
+                    None => self.skip_corrupt("change of the block list"),
+                },
                 _ => self.skip_corrupt("change of the block list"),
             }
         }

@@ -279,7 +279,8 @@ async fn evaluate(client: &Client, script: &Script, keys: Vec<String>, arguments
 
 /// whether an error says that Redis cannot be used now, rather than that it refused this call
 fn is_outage(error: &Error) -> bool {
-    const STATES: [&str; 5] = ["LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "NOREPLICAS"];
+    const STATES: [&str; 8] =
+        ["LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "NOREPLICAS", "OOM", "MISCONF", "NOPERM"];
     match error.kind() {
         ErrorKind::Unknown
         | ErrorKind::InvalidCommand
