@@ -116,15 +116,15 @@ fn record(api: &Api, caller: &Caller, message: &str, before: &PolicyVersion, aft
     });
 }
 
-/// the state's policy, or the file's with version 0 while the state has none
-async fn current(api: &Api) -> Result<PolicyVersion, Problem> {
-    let stored = api.state.policies.current().await?;
-    Ok(stored.unwrap_or_else(|| PolicyVersion {
-        version: 0,
-        policy: api.policy.current().document.clone(),
-        by: "configuration file".to_owned(),
-        at: api.started,
-    }))
+/// the policy in force, under the number of the newest version of the state: 0 while there is none, and ahead of what is in
+/// force where the newest document was refused
+pub(super) async fn current(api: &Api) -> Result<PolicyVersion, Problem> {
+    let version = api.state.policies.newest_version().await?;
+    let sound = |stored: &PolicyVersion| Rules::compile(stored.policy.clone(), api.policy.environment()).is_ok();
+    match api.state.policies.current().await {
+        Ok(Some(stored)) if sound(&stored) => Ok(stored),
+        _ => Ok(PolicyVersion { version, at: api.started, ..api.policy.as_version() }),
+    }
 }
 
 async fn show(api: &Api, policy: Policy, version: u64) -> Result<Response, Problem> {

@@ -66,6 +66,7 @@ struct Findings {
     nodes: Result<Vec<NodeStatus>, StateError>,
     lag: Result<u64, StateError>,
     dead_letters: Result<u64, StateError>,
+    policy: Result<u64, StateError>,
     store: Result<(), StoreError>,
 }
 
@@ -79,6 +80,7 @@ pub(super) async fn get(
         nodes: api.state.nodes.nodes(now).await,
         lag: api.state.audit.lag().await,
         dead_letters: api.state.audit.dead_letters().await,
+        policy: api.state.policies.newest_version().await,
         store: api.store.check().await,
     };
     let serves = findings.nodes.is_ok() && findings.lag.is_ok() && findings.store.is_ok();
@@ -135,6 +137,13 @@ fn judge(api: &Api, findings: Findings) -> Health {
             status: Status::Warning,
             kind: "deadLetters",
             message: format!("{dead} audit entries could not be read and were put aside"),
+        });
+    }
+    if let Some(newest) = findings.policy.ok().filter(|newest| *newest > api.policy.version()) {
+        issues.push(Issue {
+            status: Status::Warning,
+            kind: "policy",
+            message: format!("version {newest} of the policy is not in force, version {} is", api.policy.version()),
         });
     }
     let list = nodes.iter().cloned().map(Node::from).collect();

@@ -37,6 +37,9 @@ pub enum Published {
 pub trait Policies: Send + Sync {
     async fn current(&self) -> Result<Option<PolicyVersion>, StateError>;
 
+    /// the newest version's number, whether or not its document can be read; 0 if there is none
+    async fn newest_version(&self) -> Result<u64, StateError>;
+
     /// puts a policy in force if the version in force is `expected` (`None`: if there is no policy yet)
     async fn publish(
         &self,

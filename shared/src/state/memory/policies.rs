@@ -30,6 +30,10 @@ impl Policies for Memory {
         Ok(self.policies.versions.lock().back().cloned())
     }
 
+    async fn newest_version(&self) -> Result<u64, StateError> {
+        Ok(self.policies.versions.lock().back().map_or(0, |version| version.version))
+    }
+
     async fn publish(
         &self,
         policy: Policy,

@@ -17,7 +17,11 @@ const VERSIONS_MAX: u64 = 100;
 #[async_trait]
 impl Policies for Redis {
     async fn current(&self) -> Result<Option<PolicyVersion>, StateError> {
-        self.newest(1).await?.into_iter().next().transpose()
+        self.newest(1).await?.into_iter().next().map(|(_, version)| version).transpose()
+    }
+
+    async fn newest_version(&self) -> Result<u64, StateError> {
+        Ok(self.newest(1).await?.first().map_or(0, |(version, _)| *version))
     }
 
     async fn publish(
@@ -58,7 +62,10 @@ impl Policies for Redis {
 
     async fn history(&self, max: usize) -> Result<Vec<PolicyVersion>, StateError> {
         let newest = self.newest(max).await?;
-        Ok(newest.into_iter().filter_map(|version| version.map_err(|_| self.skip_corrupt("policy")).ok()).collect())
+        Ok(newest
+            .into_iter()
+            .filter_map(|(_, version)| version.map_err(|_| self.skip_corrupt("policy")).ok())
+            .collect())
     }
 
     fn hints(&self) -> watch::Receiver<u64> {
@@ -67,8 +74,8 @@ impl Policies for Redis {
 }
 
 impl Redis {
-    /// the newest versions, newest first, each as it is or as what is wrong with it
-    async fn newest(&self, max: usize) -> Result<Vec<Result<PolicyVersion, StateError>>, StateError> {
+    /// the newest versions, newest first, each by its number as it is or as what is wrong with it
+    async fn newest(&self, max: usize) -> Result<Vec<(u64, Result<PolicyVersion, StateError>)>, StateError> {
         let arguments = vec![number(max as u64), number(VERSIONS_MAX)];
         let reply =
             self.link.call(Lane::Upkeep, &self.scripts.policy_read, vec![self.keys.policy()], arguments).await?;
@@ -78,10 +85,11 @@ impl Redis {
             let (version, at, by) = (reply.number()?, Timestamp::from_millis(reply.number()?), reply.text()?);
             let document = reply.bytes()?.unwrap_or_default();
             let policy = serde_json::from_slice(&document);
-            versions.push(match policy {
+            let read = match policy {
                 Ok(policy) => Ok(PolicyVersion { version, policy, by, at }),
                 Err(error) => Err(StateError(format!("version {version} of the policy cannot be read: {error}"))),
-            });
+            };
+            versions.push((version, read));
         }
         Ok(versions)
     }
