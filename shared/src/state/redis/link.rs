@@ -11,7 +11,7 @@ use fred::types::config::{Config, ReconnectPolicy, UnresponsiveConfig};
 use fred::types::scripts::Script;
 use fred::types::{Builder, InfoKind};
 use parking_lot::Mutex;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
@@ -40,6 +40,8 @@ pub(super) struct Link {
     in_flight: Semaphore,
     circuit: Mutex<Circuit>,
     is_open: watch::Sender<bool>,
+    /// whether the last failure was a refusal to write, rather than silence
+    refuses_writes: AtomicBool,
     /// by lane, so that one that answers does not hide one that hangs
     timeouts_in_row: [AtomicU32; 2],
     failures: AtomicU64,
@@ -70,6 +72,7 @@ impl Link {
             in_flight: Semaphore::new(IN_FLIGHT_MAX),
             circuit: Mutex::new(Circuit::closed(Instant::now())),
             is_open: watch::Sender::new(false),
+            refuses_writes: AtomicBool::new(false),
             timeouts_in_row: Default::default(),
             failures: AtomicU64::new(0),
         })
@@ -103,7 +106,9 @@ impl Link {
         keys: Vec<String>,
         arguments: Vec<Value>,
     ) -> Result<Value, StateError> {
-        if self.is_open() {
+        // A Redis that answers, and refuses what checks write, is still read.
+        let answers = lane == Lane::Upkeep && self.refuses_writes.load(Ordering::Relaxed);
+        if self.is_open() && !answers {
             self.failures.fetch_add(1, Ordering::Relaxed);
             return Err(StateError("redis did not answer lately, it is not asked".to_owned()));
         }
@@ -112,11 +117,16 @@ impl Link {
         if lane == Lane::Checks {
             self.judge(|circuit, now| match &outcome {
                 Ok(_) => circuit.answered(took, now),
-                Err(error) if is_outage(error) => circuit.failed(now),
+                Err(error) if is_outage(error) => self.failed(circuit, error, now),
                 Err(_) => {}
             });
         }
         outcome.map_err(told)
+    }
+
+    fn failed(&self, circuit: &mut Circuit, error: &Error, now: Instant) {
+        self.refuses_writes.store(refuses_writes(error), Ordering::Relaxed);
+        circuit.failed(now);
     }
 
     /// runs a script even if the circuit is open; an answer closes it
@@ -130,7 +140,7 @@ impl Link {
         self.judge(|circuit, now| match &outcome {
             Ok(_) if circuit.is_open() => circuit.probed(took, now),
             Ok(_) => circuit.answered(took, now),
-            Err(error) if is_outage(error) => circuit.failed(now),
+            Err(error) if is_outage(error) => self.failed(circuit, error, now),
             Err(_) => {}
         });
         outcome.map_err(told)
@@ -279,8 +289,10 @@ async fn evaluate(client: &Client, script: &Script, keys: Vec<String>, arguments
 
 /// whether an error says that Redis cannot be used now, rather than that it refused this call
 fn is_outage(error: &Error) -> bool {
-    const STATES: [&str; 8] =
-        ["LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "NOREPLICAS", "OOM", "MISCONF", "NOPERM"];
+    const STATES: [&str; 6] = ["LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "NOREPLICAS", "NOPERM"];
+    if refuses_writes(error) {
+        return true;
+    }
     match error.kind() {
         ErrorKind::Unknown
         | ErrorKind::InvalidCommand
@@ -289,6 +301,11 @@ fn is_outage(error: &Error) -> bool {
         | ErrorKind::Parse => STATES.iter().any(|state| error.details().starts_with(state)),
         _ => true,
     }
+}
+
+/// full memory, or a disk that cannot be written: what is there can still be read
+fn refuses_writes(error: &Error) -> bool {
+    ["OOM", "MISCONF"].iter().any(|state| error.details().starts_with(state))
 }
 
 fn told(error: Error) -> StateError {
