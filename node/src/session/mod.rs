@@ -2,6 +2,7 @@
 
 mod attention;
 mod guard;
+mod patience;
 mod plain;
 mod presence;
 mod relay;

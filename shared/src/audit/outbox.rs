@@ -6,6 +6,7 @@ use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::Notify;
 
@@ -29,6 +30,8 @@ struct Shared {
     queues: Mutex<Queues>,
     wake: Notify,
     capacity: usize,
+    /// an outage of the audit log was said already
+    waiting: AtomicBool,
 }
 
 #[derive(Default)]
@@ -47,7 +50,14 @@ impl Default for Outbox {
 
 impl Outbox {
     pub fn with_capacity(capacity: usize) -> Self {
-        Outbox { shared: Arc::new(Shared { queues: Mutex::default(), wake: Notify::new(), capacity }) }
+        Outbox {
+            shared: Arc::new(Shared {
+                queues: Mutex::default(),
+                wake: Notify::new(),
+                capacity,
+                waiting: AtomicBool::new(false),
+            }),
+        }
     }
 
     /// takes a record and returns at once
@@ -84,11 +94,16 @@ impl Outbox {
                 return;
             }
             if let Err(error) = log.append(&batch).await {
-                tracing::warn!(%error, records = batch.len(), "audit log not reachable, records wait");
+                if !self.shared.waiting.swap(true, Ordering::Relaxed) {
+                    tracing::warn!(%error, "audit log not reachable, records wait");
+                }
                 self.put_back(batch);
                 tokio::time::sleep(RETRY_DELAY).await;
                 self.shared.wake.notify_one();
                 return;
+            }
+            if self.shared.waiting.swap(false, Ordering::Relaxed) {
+                tracing::info!("audit log reachable again");
             }
         }
     }
