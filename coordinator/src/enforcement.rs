@@ -1,6 +1,7 @@
 //! From a bad score to a block, and what is remembered of it: relapses last longer.
 //!
-//! Allow-listed addresses and trusted proxies are never blocked. Loopback is, unless it is allow-listed, but always for the
+//! A block is for everyone at an address, unless clean users share it: then it refuses the anonymous, and the users whose own
+//! score calls for it. Allow-listed addresses and trusted proxies are never blocked. Loopback is, unless it is allow-listed, but always for the
 //! shortest time: in development everybody comes from there.
 
 use ipnet::IpNet;
@@ -10,15 +11,19 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use picket_shared::address::{self, AddressKey};
+use picket_shared::address::{self, AddressKey, NetworkText};
 use picket_shared::audit::{AuditRecord, EventType, Outbox, Severity};
 use picket_shared::clock::{Clock, Timestamp};
-use picket_shared::policy::{Policy, Rules};
+use picket_shared::policy::{Policy, Rules, Security};
 use picket_shared::reason::Reason;
-use picket_shared::state::{Block, BlockOrigin, BlockView, Blocks, LivePolicy};
+use picket_shared::state::{
+    BLOCK_USERS_MAX, BLOCKS_MAX, Block, BlockOrigin, BlockScope, BlockView, Blocks, LivePolicy, StateError,
+};
 
+use crate::merging::{self, Merged};
 use crate::metrics::Instruments;
-use crate::reputation::{Offence, Scores, Standing};
+use crate::neighbours::Neighbours;
+use crate::reputation::{self, Offence, Scores, Standing, Worse};
 
 /// who an automatic block is by
 pub(crate) const AUTOMATIC_ACTOR: &str = "picket";
@@ -37,13 +42,22 @@ pub(crate) struct Enforcement {
     pub(crate) trusted_proxies: Vec<IpNet>,
     pub(crate) instruments: Instruments,
     pub(crate) memory: Mutex<Memory>,
+    /// the number of blocks from which neighbours are merged
+    pub(crate) crowded_at: usize,
 }
+
+/// the list is crowded when nine tenths of it are taken
+pub(crate) const CROWDED_AT: usize = BLOCKS_MAX / 10 * 9;
+/// how often a crowded list is looked through
+const MERGE_PERIOD: Duration = Duration::from_secs(10);
 
 /// what is known about addresses
 #[derive(Default)]
 pub(crate) struct Memory {
     scores: Scores,
+    neighbours: Neighbours,
     relapses: Relapses,
+    merged: Option<Timestamp>,
 }
 
 impl Enforcement {
@@ -51,32 +65,43 @@ impl Enforcement {
     pub(crate) async fn observe(&self, record: &AuditRecord) {
         let now = self.clock.now();
         let rules = self.policy.current();
-        let Some(offence) = offence(record) else {
-            return;
-        };
-        let standing = self.memory.lock().scores.add(offence, &rules.document.security, now);
-        if let Some(standing) = standing.filter(|standing| standing.calls_for_a_block(&rules.document.security)) {
-            self.block(record.ip, &standing, &rules, now).await;
+        let security = &rules.document.security;
+        for worse in self.learn(record, security, now) {
+            if worse.standing.calls_for_a_block_of(worse.factor, security) {
+                self.block(record.ip, &worse, &rules, now).await;
+            }
         }
+        self.merge_if_crowded(now).await;
     }
 
     /// learns from a stored record without acting on it
     pub(crate) fn replay(&self, record: &AuditRecord) {
         let rules = self.policy.current();
-        let mut memory = self.memory.lock();
-        if let Some(offence) = offence(record) {
-            memory.scores.add(offence, &rules.document.security, self.clock.now());
-        } else if record.event_type == EventType::IpUnblocked
+        self.learn(record, &rules.document.security, self.clock.now());
+        if record.event_type == EventType::IpUnblocked
             && let Some(network) = network_of(record)
         {
-            memory.scores.reset(network);
+            self.memory.lock().forgive(network);
         }
+    }
+
+    /// takes note of who is where and of what was done; answers what stands worse for it
+    fn learn(&self, record: &AuditRecord, security: &Security, now: Timestamp) -> Vec<Worse> {
+        let offence = offence(record);
+        let mut memory = self.memory.lock();
+        if let Some(user) = &record.user_id {
+            let address = AddressKey::of(record.ip);
+            memory.neighbours.saw(address, user, record.timestamp, offence, security, now);
+        }
+        offence.map(|offence| memory.scores.add(offence, security, now)).unwrap_or_default()
     }
 
     /// remembers a stored automatic block for the length of the next one
     pub(crate) fn remember_block(&self, record: &AuditRecord) {
-        if is_automatic(record) {
-            self.memory.lock().relapses.remember(AddressKey::of(record.ip), record.timestamp, record.timestamp);
+        if is_automatic(record)
+            && let Some(network) = network_of(record)
+        {
+            self.memory.lock().relapses.remember(network, record.timestamp, record.timestamp);
         }
     }
 
@@ -87,13 +112,13 @@ impl Enforcement {
 
     /// how many automatic blocks of the address are remembered
     pub(crate) fn relapses(&self, address: IpAddr) -> u32 {
-        self.memory.lock().relapses.count(AddressKey::of(address), self.clock.now())
+        self.memory.lock().relapses.count(AddressKey::of(address).network(), self.clock.now())
     }
 
     /// gives the addresses of a network a clean sheet; what they did is remembered for the length of a next block
     pub(crate) fn reset(&self, network: IpNet) {
         let mut memory = self.memory.lock();
-        memory.scores.reset(network);
+        memory.forgive(network);
         memory.relapses.lift(network);
     }
 
@@ -107,64 +132,157 @@ impl Enforcement {
             || address::contains_any(&self.trusted_proxies, address)
     }
 
-    async fn block(&self, address: IpAddr, standing: &Standing, rules: &Rules, now: Timestamp) {
-        if !rules.document.security.block_suspicious_ips || self.is_exempt(address, rules) {
+    async fn block(&self, address: IpAddr, worse: &Worse, rules: &Rules, now: Timestamp) {
+        let security = &rules.document.security;
+        let network = worse.address.network();
+        if !security.block_suspicious_ips || self.is_exempt(address, rules) || self.holds_a_proxy(network) {
             return;
         }
-        let key = AddressKey::of(address);
-        let relapse = {
-            let memory = self.memory.lock();
-            // Offences that were under way when the block came are no relapse.
-            if memory.relapses.is_blocked(key, now) {
-                return;
-            }
-            memory.relapses.count(key, now)
+        let (relapse, is_blocked, is_shared, offenders) = {
+            let Memory { relapses, neighbours, .. } = &*self.memory.lock();
+            (
+                relapses.count(network, now),
+                relapses.is_blocked(network, now),
+                neighbours.is_shared(worse.address, security, now),
+                neighbours.offenders(worse.address, security, now),
+            )
         };
+        // Offences that were under way when the block came are no relapse.
+        if is_blocked {
+            return self.name_more_users(network, offenders, now).await;
+        }
+        let (scope, users) = if is_shared { named(offenders) } else { (BlockScope::Everyone, Vec::new()) };
         let duration = duration(&rules.document, address, relapse);
         let until = now.plus(duration);
-        let blocked_longer = |block: Block| block.until.is_none_or(|end| end >= until);
-        if self.view.find(address, now).is_some_and(blocked_longer) {
-            return;
-        }
         let block = Block {
-            network: key.network(),
+            network,
             reason: format!(
                 "score {} reached the threshold {}",
-                standing.rounded(),
-                rules.document.security.suspicious_activity_threshold
+                worse.standing.rounded(),
+                reputation::threshold(worse.factor, security)
             ),
             origin: BlockOrigin::Automatic,
             by: AUTOMATIC_ACTOR.to_owned(),
             since: now,
             until: Some(until),
+            scope,
+            users,
         };
-        if let Err(error) = self.blocks.put(block).await {
-            tracing::warn!(%error, %key, "address not blocked, its next offence tries again");
+        if self.view.covers(&block, now) {
             return;
         }
-        self.memory.lock().relapses.remember(key, now, until);
-        self.record(address, standing, relapse, duration, now);
+        if let Err(error) = self.blocks.put(block.clone()).await {
+            tracing::warn!(%error, address = %worse.address, "address not blocked, its next offence tries again");
+            return;
+        }
+        self.memory.lock().relapses.remember(network, now, until);
+        self.record(address, &block, &worse.standing, relapse, duration);
     }
 
-    fn record(&self, address: IpAddr, standing: &Standing, relapse: u32, duration: Duration, now: Timestamp) {
-        let key = AddressKey::of(address);
+    /// a block that spares clean users comes to bind those who turned out not to be
+    async fn name_more_users(&self, network: IpNet, users: Vec<String>, now: Timestamp) {
+        let Some(block) = self.view.block_of(network).filter(|block| block.in_force(now) && !block.binds_everyone())
+        else {
+            return;
+        };
+        let more: Vec<_> = users.into_iter().filter(|user| !block.users.contains(user)).collect();
+        if more.is_empty() {
+            return;
+        }
+        let (scope, users) = named([block.users.clone(), more.clone()].concat());
+        match self.blocks.put(Block { scope, users, ..block }).await {
+            Ok(_) => tracing::info!(%network, ?more, "a block of a shared address binds more users"),
+            Err(error) => tracing::warn!(%error, %network, "users not blocked, their next offence tries again"),
+        }
+    }
+
+    fn record(&self, address: IpAddr, block: &Block, standing: &Standing, relapse: u32, duration: Duration) {
         let parts: serde_json::Map<_, _> = standing
             .parts
             .iter()
             .map(|(reason, points)| (reason.token().to_owned(), rounded(*points).into()))
             .collect();
-        let record =
-            AuditRecord::new(EventType::IpBlocked, Severity::High, address, "address blocked automatically", now)
-                .with("automatic", true)
-                .with("network", key.to_string())
-                .with("score", rounded(standing.score))
-                .with("parts", parts)
-                .with("relapse", relapse)
-                .with("durationMs", u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
-                .with("until", now.plus(duration).to_string());
+        let network = NetworkText(block.network);
+        let record = AuditRecord::new(
+            EventType::IpBlocked,
+            Severity::High,
+            address,
+            "address blocked automatically",
+            block.since,
+        )
+        .with("automatic", true)
+        .with("network", network.to_string())
+        .with("score", rounded(standing.score))
+        .with("parts", parts)
+        .with("relapse", relapse)
+        .with("durationMs", u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+        .with("until", block.since.plus(duration).to_string())
+        .with("scope", serde_json::to_value(block.scope).unwrap_or_default())
+        .with("users", block.users.clone());
         self.outbox.record(AuditRecord { node: Some(self.id.clone()), ..record });
         self.instruments.automatic_blocks.add(1, &[]);
-        tracing::info!(address = %key, score = standing.score, ?duration, "address blocked automatically");
+        tracing::info!(%network, score = standing.score, ?duration, scope = ?block.scope, "address blocked automatically");
+    }
+
+    /// a block list that fills up with neighbouring prefixes gets their common ones instead
+    async fn merge_if_crowded(&self, now: Timestamp) {
+        if self.view.len() < self.crowded_at {
+            return;
+        }
+        {
+            let mut memory = self.memory.lock();
+            if memory.merged.is_some_and(|last| now.since(last) < MERGE_PERIOD) {
+                return;
+            }
+            memory.merged = Some(now);
+        }
+        for merged in merging::merge(&self.view.blocks(), now) {
+            if self.holds_a_proxy(merged.block.network) {
+                continue;
+            }
+            if let Err(error) = self.replace(&merged, now).await {
+                tracing::warn!(%error, "neighbouring blocks not merged");
+                return;
+            }
+        }
+    }
+
+    async fn replace(&self, merged: &Merged, now: Timestamp) -> Result<(), StateError> {
+        self.blocks.put(merged.block.clone()).await?;
+        for network in &merged.replaces {
+            self.blocks.lift(*network, now).await?;
+        }
+        let Merged { block, replaces } = merged;
+        let record = AuditRecord::new(
+            EventType::IpBlocked,
+            Severity::High,
+            block.network.addr(),
+            "neighbouring blocks merged",
+            now,
+        )
+        .with("merged", replaces.len())
+        .with("network", block.network.to_string());
+        self.outbox.record(AuditRecord { node: Some(self.id.clone()), ..record });
+        Ok(())
+    }
+
+    fn holds_a_proxy(&self, network: IpNet) -> bool {
+        self.trusted_proxies.iter().any(|proxy| network.contains(proxy))
+    }
+}
+
+impl Memory {
+    fn forgive(&mut self, network: IpNet) {
+        self.scores.reset(network);
+        self.neighbours.reset(network);
+    }
+}
+
+/// names the users, unless they are so many that the address is theirs
+fn named(users: Vec<String>) -> (BlockScope, Vec<String>) {
+    match users.len() <= BLOCK_USERS_MAX {
+        true => (BlockScope::Anonymous, users),
+        false => (BlockScope::Everyone, Vec::new()),
     }
 }
 
@@ -195,10 +313,10 @@ pub(crate) fn rounded(points: f64) -> f64 {
     (points * 100.0).round() / 100.0
 }
 
-/// automatic blocks by address
+/// automatic blocks by network
 #[derive(Default)]
 struct Relapses {
-    addresses: HashMap<AddressKey, Relapse>,
+    networks: HashMap<IpNet, Relapse>,
 }
 
 struct Relapse {
@@ -208,35 +326,35 @@ struct Relapse {
 }
 
 impl Relapses {
-    fn count(&self, address: AddressKey, now: Timestamp) -> u32 {
-        let recent = self.addresses.get(&address).filter(|relapse| now.since(relapse.last) < RELAPSE_MEMORY);
+    fn count(&self, network: IpNet, now: Timestamp) -> u32 {
+        let recent = self.networks.get(&network).filter(|relapse| now.since(relapse.last) < RELAPSE_MEMORY);
         recent.map_or(0, |relapse| relapse.blocks)
     }
 
-    fn is_blocked(&self, address: AddressKey, now: Timestamp) -> bool {
-        self.addresses.get(&address).is_some_and(|relapse| now < relapse.until)
+    fn is_blocked(&self, network: IpNet, now: Timestamp) -> bool {
+        self.networks.get(&network).is_some_and(|relapse| now < relapse.until)
     }
 
     fn lift(&mut self, network: IpNet) {
-        let lifted = self.addresses.iter_mut().filter(|(address, _)| network.contains(&address.network()));
+        let lifted = self.networks.iter_mut().filter(|(one, _)| network.contains(*one));
         lifted.for_each(|(_, relapse)| relapse.until = relapse.last);
     }
 
-    fn remember(&mut self, address: AddressKey, at: Timestamp, until: Timestamp) {
-        if !self.addresses.contains_key(&address) && self.addresses.len() >= RELAPSES_MAX {
+    fn remember(&mut self, network: IpNet, at: Timestamp, until: Timestamp) {
+        if !self.networks.contains_key(&network) && self.networks.len() >= RELAPSES_MAX {
             self.forget_the_quiet();
         }
-        let relapse = self.addresses.entry(address).or_insert(Relapse { blocks: 0, last: at, until });
+        let relapse = self.networks.entry(network).or_insert(Relapse { blocks: 0, last: at, until });
         relapse.blocks = if at.since(relapse.last) < RELAPSE_MEMORY { relapse.blocks.saturating_add(1) } else { 1 };
         relapse.last = at.max(relapse.last);
         relapse.until = until.max(relapse.until);
     }
 
     fn forget_the_quiet(&mut self) {
-        let mut times: Vec<_> = self.addresses.values().map(|relapse| relapse.last).collect();
+        let mut times: Vec<_> = self.networks.values().map(|relapse| relapse.last).collect();
         let (_, median, _) = times.select_nth_unstable(RELAPSES_MAX / 2);
         let median = *median;
-        self.addresses.retain(|_, relapse| relapse.last > median);
+        self.networks.retain(|_, relapse| relapse.last > median);
     }
 }
 

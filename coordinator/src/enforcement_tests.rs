@@ -33,6 +33,7 @@ impl Watch {
             trusted_proxies: vec!["10.0.0.0/8".parse().unwrap()],
             instruments: Instruments::new(&Metrics::start("test").unwrap()),
             memory: Mutex::default(),
+            crowded_at: 10,
         };
         Watch { enforcement, state, clock, tasks }
     }
@@ -42,6 +43,32 @@ impl Watch {
             let record = AuditRecord::refusal(reason, address.parse().unwrap(), self.clock.now());
             self.enforcement.observe(&record).await;
         }
+    }
+
+    async fn comes_in(&self, address: &str, user: &str) {
+        let address = address.parse().unwrap();
+        let record = AuditRecord::new(EventType::AuthenticationSuccess, Severity::Low, address, "in", self.clock.now());
+        self.enforcement.observe(&AuditRecord { user_id: Some(user.into()), ..record }).await;
+    }
+
+    async fn does(&self, address: &str, user: &str, reason: Reason) {
+        let record = AuditRecord::refusal(reason, address.parse().unwrap(), self.clock.now());
+        self.enforcement.observe(&AuditRecord { user_id: Some(user.into()), ..record }).await;
+    }
+
+    /// the block of a network, when the view has it as it should be
+    async fn knows_block(&self, network: &str, wanted: impl Fn(&Block) -> bool) -> Block {
+        let mut changes = self.enforcement.view.changes();
+        let network = network.parse().unwrap();
+        let found = async {
+            loop {
+                if let Some(block) = self.enforcement.view.block_of(network).filter(&wanted) {
+                    return block;
+                }
+                changes.changed().await.unwrap();
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(5), found).await.expect("the block is there")
     }
 
     async fn blocks(&self) -> Vec<(String, Duration)> {
@@ -77,6 +104,59 @@ async fn h23_an_ipv6_subscriber_is_blocked_whole() {
         watch.offends(&format!("2001:db8:1:2::{host}"), Reason::TokenInvalid, 1).await;
     }
     assert_eq!(watch.blocks().await, [("2001:db8:1:2::/64".to_owned(), Duration::from_secs(600))]);
+}
+
+#[tokio::test]
+async fn h24_an_address_that_clean_users_share_is_not_blocked_for_them() {
+    let watch = Watch::with(|_| {});
+    for user in ["alice", "bob", "carol"] {
+        watch.comes_in("192.0.2.7", user).await;
+    }
+    watch.offends("192.0.2.7", Reason::HostileContent, 5).await;
+    let block = watch.knows_block("192.0.2.7/32", |_| true).await;
+    assert_eq!((block.scope, block.users.as_slice()), (BlockScope::Anonymous, &[][..]));
+    assert!(block.binds(None) && !block.binds(Some("alice")));
+
+    // A user whose own score calls for it is refused too, and that is no relapse.
+    for _ in 0..5 {
+        watch.does("192.0.2.7", "bob", Reason::HostileContent).await;
+    }
+    let block = watch.knows_block("192.0.2.7/32", |block| !block.users.is_empty()).await;
+    assert_eq!(block.users, ["bob"]);
+    assert!(block.binds(Some("bob")) && !block.binds(Some("alice")));
+    assert_eq!(watch.enforcement.relapses("192.0.2.7".parse().unwrap()), 1);
+
+    watch.comes_in("192.0.2.8", "alice").await;
+    watch.offends("192.0.2.8", Reason::HostileContent, 5).await;
+    assert!(watch.knows_block("192.0.2.8/32", |_| true).await.binds_everyone(), "one user shares it with nobody");
+}
+
+#[tokio::test]
+async fn h23_a_subscriber_that_changes_its_prefix_is_blocked_by_the_wider_one() {
+    let watch = Watch::with(|_| {});
+    for network in 0..20 {
+        watch.offends(&format!("2001:db8:1:{network:x}::1"), Reason::TokenInvalid, 1).await;
+    }
+    assert_eq!(watch.blocks().await, [("2001:db8:1::/56".to_owned(), Duration::from_secs(600))]);
+}
+
+#[tokio::test]
+async fn h23_a_crowded_list_gets_common_prefixes_in_the_place_of_neighbours() {
+    let watch = Watch::with(|_| {});
+    for network in 0..3 {
+        watch.offends(&format!("2001:db8:1:{network:x}::1"), Reason::TokenInvalid, 5).await;
+    }
+    for host in 1..=7 {
+        watch.offends(&format!("192.0.2.{host}"), Reason::TokenInvalid, 5).await;
+    }
+    watch.knows_block("192.0.2.7/32", |_| true).await;
+    watch.offends("2001:db8:1:8::1", Reason::TokenInvalid, 5).await;
+    watch.knows_block("2001:db8:1:8::/64", |_| true).await;
+    watch.clock.advance(Duration::from_secs(11));
+    watch.offends("198.51.100.1", Reason::TokenInvalid, 1).await;
+    watch.knows_block("2001:db8:1::/56", |_| true).await;
+    let v6: Vec<_> = watch.blocks().await.into_iter().filter(|(network, _)| network.contains(':')).collect();
+    assert_eq!(v6.len(), 1, "{v6:?}");
 }
 
 #[tokio::test]
@@ -131,6 +211,8 @@ async fn an_administrators_block_is_not_shortened() {
         by: "admin".into(),
         since: START,
         until: None,
+        scope: BlockScope::Everyone,
+        users: Vec::new(),
     };
     watch.state.blocks.put(manual.clone()).await.unwrap();
     changes.changed().await.unwrap();
@@ -160,12 +242,12 @@ async fn what_is_replayed_scores_and_blocks_nobody() {
 #[test]
 fn relapses_are_bounded_and_forgotten_after_a_month() {
     let mut relapses = Relapses::default();
-    let address = |n: usize| AddressKey::of(std::net::Ipv4Addr::from(u32::try_from(n).unwrap()).into());
+    let address = |n: usize| AddressKey::of(std::net::Ipv4Addr::from(u32::try_from(n).unwrap()).into()).network();
     for n in 0..RELAPSES_MAX + 10 {
         let at = START.plus(Duration::from_millis(n as u64));
         relapses.remember(address(n), at, at);
     }
-    assert!(relapses.addresses.len() <= RELAPSES_MAX);
+    assert!(relapses.networks.len() <= RELAPSES_MAX);
     let newest = address(RELAPSES_MAX + 9);
     assert_eq!(relapses.count(newest, START), 1);
     assert_eq!(relapses.count(newest, START.plus(RELAPSE_MEMORY * 2)), 0);

@@ -38,6 +38,7 @@ impl Mill {
             trusted_proxies: Vec::new(),
             instruments: instruments.clone(),
             memory: Mutex::default(),
+            crowded_at: usize::MAX,
         };
         let store = AuditStore::open(&format!("sqlite:{}", folder.path().join("audit.db").display())).await.unwrap();
         let log = state.audit.clone();

@@ -6,7 +6,9 @@ mod enforcement;
 mod heartbeat;
 mod ingest;
 mod load;
+mod merging;
 mod metrics;
+mod neighbours;
 mod reputation;
 mod retention;
 mod store;
@@ -103,6 +105,7 @@ fn run(
         trusted_proxies: trusted_proxies.clone(),
         instruments: instruments.clone(),
         memory: parking_lot::Mutex::default(),
+        crowded_at: enforcement::CROWDED_AT,
     });
     let leads = watch::Sender::new(false);
     let ingest = Ingest {

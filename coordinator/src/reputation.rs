@@ -1,4 +1,5 @@
-//! Scoring: points per offence, decaying with a half-life, by address (IPv6: /64). A pure function of history and time.
+//! Scoring: points per offence, decaying with a half-life, by address (IPv6: /64, and the wider prefixes that one subscriber
+//! may hold, at higher thresholds). A pure function of history and time.
 //!
 //! What any web page can make its visitors' browsers do never blocks an address by itself, whatever the policy says.
 
@@ -42,10 +43,20 @@ impl Standing {
 
     /// whether it is time to block: the threshold is reached, and not only by what others can cause
     pub fn calls_for_a_block(&self, security: &Security) -> bool {
+        self.calls_for_a_block_of(1, security)
+    }
+
+    /// the same for a prefix with `factor` times the threshold
+    pub fn calls_for_a_block_of(&self, factor: u32, security: &Security) -> bool {
         let own: f64 =
             self.parts.iter().filter(|(reason, _)| !others_can_cause(**reason)).map(|(_, points)| points).sum();
-        own.round() >= 1.0 && self.rounded() >= u64::from(security.suspicious_activity_threshold)
+        own.round() >= 1.0 && self.rounded() >= threshold(factor, security)
     }
+}
+
+/// the score at which a prefix with this factor is blocked
+pub fn threshold(factor: u32, security: &Security) -> u64 {
+    u64::from(security.suspicious_activity_threshold) * u64::from(factor)
 }
 
 /// whether any web page can cause it in its visitors' browsers
@@ -71,20 +82,36 @@ impl Scores {
         Scores { addresses: HashMap::new(), capacity: capacity.max(1) }
     }
 
-    /// adds an offence; answers the address's standing if it got worse
-    pub fn add(&mut self, offence: Offence, security: &Security, now: Timestamp) -> Option<Standing> {
-        let points = points_of(offence.reason, security);
-        if points <= 0.0 {
-            return None;
+    /// adds an offence; answers the standing of each prefix that got worse, with its factor, the narrowest first
+    pub fn add(&mut self, offence: Offence, security: &Security, now: Timestamp) -> Vec<Worse> {
+        let Some(worse) = self.add_to(offence.address, offence, Seldom::Counts, security, now) else {
+            return Vec::new();
+        };
+        let mut all = vec![Worse { address: offence.address, factor: 1, standing: worse }];
+        // What any page can cause in the browsers of many subscribers must not add up against all of them.
+        if !others_can_cause(offence.reason) {
+            for (address, factor) in AddressKey::tiers(offence.address.network().addr()).skip(1) {
+                let worse = self.add_to(address, offence, Seldom::Ignored, security, now);
+                all.extend(worse.map(|standing| Worse { address, factor, standing }));
+            }
         }
-        let half_life = half_life(security);
-        if !self.addresses.contains_key(&offence.address) && self.addresses.len() >= self.capacity {
-            self.make_room(half_life, now);
+        all
+    }
+
+    fn add_to(
+        &mut self,
+        address: AddressKey,
+        offence: Offence,
+        seldom: Seldom,
+        security: &Security,
+        now: Timestamp,
+    ) -> Option<Standing> {
+        if !self.addresses.contains_key(&address) && self.addresses.len() >= self.capacity {
+            self.make_room(half_life(security), now);
         }
-        let history = self.addresses.entry(offence.address).or_default();
         // A node's clock may run ahead; an offence cannot lie in the future.
-        let counted = history.add(offence.reason, points, offence.at.min(now), half_life);
-        counted.then(|| history.standing(half_life, now))
+        let offence = Offence { at: offence.at.min(now), ..offence };
+        self.addresses.entry(address).or_default().offended(offence, seldom, security, now)
     }
 
     pub fn standing(&self, address: AddressKey, security: &Security, now: Timestamp) -> Standing {
@@ -114,9 +141,25 @@ impl Scores {
     }
 }
 
-/// the offences of one address, as decayed sums at `at`
+/// a prefix whose standing got worse
+#[derive(Clone, Debug, PartialEq)]
+pub struct Worse {
+    pub address: AddressKey,
+    /// how many times the threshold of one address it has
+    pub factor: u32,
+    pub standing: Standing,
+}
+
+/// whether a reason that counts once in a while does so here, or was counted elsewhere already
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Seldom {
+    Counts,
+    Ignored,
+}
+
+/// the offences of one subject, as decayed sums at `at`
 #[derive(Debug, Default)]
-struct History {
+pub(crate) struct History {
     at: Timestamp,
     parts: Vec<Part>,
 }
@@ -129,11 +172,28 @@ struct Part {
 }
 
 impl History {
+    /// adds an offence; answers the standing if it got worse
+    pub(crate) fn offended(
+        &mut self,
+        offence: Offence,
+        seldom: Seldom,
+        security: &Security,
+        now: Timestamp,
+    ) -> Option<Standing> {
+        let points = points_of(offence.reason, security);
+        let counted = points > 0.0 && self.add(offence.reason, points, offence.at, half_life(security), seldom);
+        counted.then(|| self.standing(half_life(security), now))
+    }
+
+    pub(crate) fn standing_now(&self, security: &Security, now: Timestamp) -> Standing {
+        self.standing(half_life(security), now)
+    }
+
     /// false if an offence of this kind was counted too shortly before or after
-    fn add(&mut self, reason: Reason, points: f64, at: Timestamp, half_life: Duration) -> bool {
-        let seldom = reason.consequence().points.at_most_every;
+    fn add(&mut self, reason: Reason, points: f64, at: Timestamp, half_life: Duration, seldom: Seldom) -> bool {
+        let every = reason.consequence().points.at_most_every.filter(|_| seldom == Seldom::Counts);
         let known = self.parts.iter().position(|part| part.reason == reason);
-        if let (Some(index), Some(every)) = (known, seldom)
+        if let (Some(index), Some(every)) = (known, every)
             && apart(self.parts[index].last_counted, at) < every
         {
             return false;
@@ -277,10 +337,33 @@ mod tests {
             let address = AddressKey::of(host.parse().unwrap());
             scores.add(Offence { address, reason: Reason::TokenInvalid, at: at(0) }, &security, at(0));
         }
-        assert_eq!(scores.len(), 2);
+        assert_eq!(scores.len(), 4, "two of a /64, one of the /56 and one of the /48");
         assert_eq!(scores.standing(AddressKey::of("2001:db8:1:2::9".parse().unwrap()), &security, at(0)).score, 2.0);
         scores.reset("2001:db8:1::/48".parse().unwrap());
         assert_eq!(scores.len(), 0);
+    }
+
+    #[test]
+    fn h23_offences_from_ever_new_prefixes_add_up_at_higher_thresholds() {
+        let security = Security::default();
+        let mut scores = Scores::default();
+        let mut blocked = Vec::new();
+        for network in 0..100u16 {
+            let host = std::net::Ipv6Addr::new(0x2001, 0xdb8, 7, network * 16, 0, 0, 0, 1);
+            let offence = Offence { address: AddressKey::of(host.into()), reason: Reason::TokenInvalid, at: at(0) };
+            for worse in scores.add(offence, &security, at(0)) {
+                if worse.standing.calls_for_a_block_of(worse.factor, &security) {
+                    blocked.push((network + 1, worse.address.to_string()));
+                }
+            }
+        }
+        assert_eq!(blocked.first(), Some(&(80, "2001:db8:7::/48".to_owned())), "sixteen times five offences");
+        let mut scores = Scores::default();
+        for _ in 0..100 {
+            let address = AddressKey::of("2001:db8:7:1::1".parse().unwrap());
+            let offence = Offence { address, reason: Reason::OriginNotAllowed, at: at(0) };
+            assert!(scores.add(offence, &security, at(0)).len() <= 1, "what any page can cause stays with its /64");
+        }
     }
 
     #[test]

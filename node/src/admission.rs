@@ -26,7 +26,7 @@ pub struct Admitted {
 #[derive(Debug)]
 pub struct Screened {
     /// given back if the upstream fails: that is not the client's connection rate
-    pub rate: Permit,
+    pub rate: Vec<Permit>,
 }
 
 /// all checks of a connection that brings its token with the upgrade
@@ -60,6 +60,8 @@ pub async fn complete(
     let policy = gate.policy.current();
 
     let principal = checks::identity::check(&gate.keys, token, policy.security.allow_anonymous, now).await?;
+    let (allow_list, address) = (&policy.security.allow_list, attempt.address);
+    checks::reputation::check_principal(&gate.blocks, allow_list, address, &principal, now)?;
     let lease = match held.iter().find(|one| one.principal.is_same(&principal)) {
         Some(same) => same.lease.clone(),
         None => checks::concurrency::check(&gate.leases, &policy, &principal, attempt.address, now).await?.into(),
@@ -79,7 +81,9 @@ pub fn still_admissible<'a>(
 
     checks::reputation::check(&gate.blocks, &policy.security.allow_list, attempt.address, now)?;
     checks::origin::check(&policy.cors, &attempt.origin)?;
-    principals
-        .into_iter()
-        .try_for_each(|principal| checks::identity::check_anonymous(principal, policy.security.allow_anonymous))
+    principals.into_iter().try_for_each(|principal| {
+        let (allow_list, address) = (&policy.security.allow_list, attempt.address);
+        checks::reputation::check_principal(&gate.blocks, allow_list, address, principal, now)?;
+        checks::identity::check_anonymous(principal, policy.security.allow_anonymous)
+    })
 }

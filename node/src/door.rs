@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use picket_shared::clock::Timestamp;
 use picket_shared::random;
 use picket_shared::reason::Reason;
-use picket_shared::state::Permit;
+use picket_shared::state::{Permit, refund_all};
 use picket_shared::tasks::Tasks;
 use picket_shared::token::Principal;
 use std::net::{IpAddr, SocketAddr};
@@ -100,7 +100,8 @@ impl Door {
             Ok(Opened::Tunnel(tunnel, answered)) => (tunnel, answered),
             Ok(Opened::Refused(response)) => return Ok(response),
             Err(denial) => {
-                self.give_back(rate).await;
+                // The upstream failed: that is not the client's connection rate.
+                refund_all(&*self.gate.counters, rate).await;
                 return Err(self.refuse(&attempt, Stage::Admission, denial));
             }
         };
@@ -123,7 +124,7 @@ impl Door {
         attempt: &Attempt,
         route: &Arc<Route>,
         now: Timestamp,
-    ) -> Result<(Conversation, Permit), Answer> {
+    ) -> Result<(Conversation, Vec<Permit>), Answer> {
         let gate = &self.gate;
         let refused = |refusal: Refusal| self.refuse(attempt, Stage::Admission, refusal);
         if route.protocol != Protocol::SocketIo {
@@ -134,20 +135,13 @@ impl Door {
             let plain = Plain::new(admitted, presence, route.clone());
             return Ok((Conversation::Plain(Box::new(plain)), screened.rate));
         }
-        let screened = screen(gate, attempt, now).await.map_err(refused)?;
+        let mut screened = screen(gate, attempt, now).await.map_err(refused)?;
         let per_address = gate.policy.current().limits.per_address;
         let waiting = gate.pending.enter(attempt.address, per_address).map_err(|denial| refused(denial.into()))?;
-        let rate = screened.rate.clone();
+        let rate = std::mem::take(&mut screened.rate);
         let presence = Presence::new(gate.traffic.clone());
         let socketio = SocketIo::new(screened, presence, waiting, now, &gate.limits);
         Ok((Conversation::SocketIo(Box::new(socketio)), rate))
-    }
-
-    /// the upstream failed: that is not the client's connection rate
-    async fn give_back(&self, rate: Permit) {
-        if let Err(error) = self.gate.counters.refund(rate).await {
-            tracing::debug!(%error, "a connection that came to nothing stays counted");
-        }
     }
 
     /// asks the upstream for the same upgrade, with what the client may not say removed and what Picket knows added

@@ -28,7 +28,7 @@ struct Places {
 /// a place in the pool, given back when dropped
 pub struct Place {
     pool: Arc<Pending>,
-    address: AddressKey,
+    address: IpAddr,
 }
 
 impl Pending {
@@ -38,21 +38,25 @@ impl Pending {
 
     /// takes a place; the address limit of the policy binds here too, since nobody has logged in yet
     pub fn enter(self: &Arc<Self>, address: IpAddr, policy_per_address: u32) -> Result<Place, Denial> {
-        let address = AddressKey::of(address);
         let mut places = self.places.lock();
         if places.total >= self.total_max {
             return Err(Denial::from(Reason::Overload)
                 .retry_after(RETRY_AFTER)
                 .because(format!("node.limits.pendingMax is {}", self.total_max)));
         }
-        let held = places.by_address.entry(address).or_default();
         let cap = self.per_address_max.min(usize::try_from(policy_per_address).unwrap_or(usize::MAX));
-        if *held >= cap {
+        let held = |prefix: &AddressKey| places.by_address.get(prefix).copied().unwrap_or(0);
+        let is_full = |(prefix, factor): &(AddressKey, u32)| {
+            held(prefix) >= cap.saturating_mul(usize::try_from(*factor).unwrap_or(usize::MAX))
+        };
+        if let Some((prefix, _)) = AddressKey::tiers(address).find(is_full) {
             return Err(Denial::from(Reason::TooManyConnections)
                 .retry_after(RETRY_AFTER)
-                .because(format!("{cap} connections of this address wait for CONNECT")));
+                .because(format!("{} connections of {prefix} wait for CONNECT", held(&prefix))));
         }
-        *held += 1;
+        for (prefix, _) in AddressKey::tiers(address) {
+            *places.by_address.entry(prefix).or_default() += 1;
+        }
         places.total += 1;
         drop(places);
         Ok(Place { pool: self.clone(), address })
@@ -63,9 +67,11 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut places = self.pool.places.lock();
         places.total -= 1;
-        match places.by_address.get_mut(&self.address) {
-            Some(held) if *held > 1 => *held -= 1,
-            _ => drop(places.by_address.remove(&self.address)),
+        for (prefix, _) in AddressKey::tiers(self.address) {
+            match places.by_address.get_mut(&prefix) {
+                Some(held) if *held > 1 => *held -= 1,
+                _ => drop(places.by_address.remove(&prefix)),
+            }
         }
     }
 }
@@ -85,5 +91,15 @@ mod tests {
         assert_eq!(enter(3).err(), Some(Reason::Overload));
         drop((first, second, third));
         assert!(enter(3).is_ok());
+    }
+
+    #[test]
+    fn h23_places_of_one_subscriber_are_bounded_over_its_prefixes() {
+        let pool = Arc::new(Pending::new(1000, 2));
+        let enter = |network: u16| pool.enter(IpAddr::from([0x2001, 0xdb8, 1, network, 0, 0, 0, 1]), 100).ok();
+        let held: Vec<_> = (0..512).filter_map(enter).collect();
+        assert_eq!(held.len(), 16, "two of each /64, eight of each /56");
+        drop(held);
+        assert!(pool.places.lock().by_address.is_empty());
     }
 }

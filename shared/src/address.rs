@@ -5,13 +5,16 @@ use std::net::IpAddr;
 
 /// the IPv6 prefix that one subscriber holds at the least; counting single addresses would let one host be 2^64 clients
 pub const IPV6_SUBJECT_PREFIX: u8 = 64;
+/// wider prefixes that one subscriber may hold (RFC 6177, RIPE-690), and how many times the limit of a /64 they have together:
+/// honest neighbours fit, and whoever changes its /64 with each connection does not
+const IPV6_TIERS: [(u8, u32); 2] = [(56, 4), (48, 16)];
 
 /// folds IPv4-mapped IPv6 addresses (`::ffff:192.0.2.1`, RFC 4291 section 2.5.5.2) to IPv4
 pub fn canonical(address: IpAddr) -> IpAddr {
     address.to_canonical()
 }
 
-/// what counts as one client: an IPv4 address, or the /64 of an IPv6 address
+/// what counts as one client: an IPv4 address, or the /64 of an IPv6 address; or one of the wider tiers above that
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct AddressKey(IpNet);
 
@@ -23,6 +26,15 @@ impl AddressKey {
         })
     }
 
+    /// every prefix that `address` is counted by, the narrowest first, with the factor on the limits of one client
+    pub fn tiers(address: IpAddr) -> impl Iterator<Item = (Self, u32)> {
+        let wider = IPV6_TIERS.into_iter().filter_map(move |(length, factor)| match canonical(address) {
+            IpAddr::V4(_) => None,
+            IpAddr::V6(v6) => Some((AddressKey(IpNet::V6(Ipv6Net::new_assert(v6, length).trunc())), factor)),
+        });
+        std::iter::once((AddressKey::of(address), 1)).chain(wider)
+    }
+
     pub fn network(self) -> IpNet {
         self.0
     }
@@ -30,16 +42,21 @@ impl AddressKey {
 
 impl std::fmt::Display for AddressKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write_network(self.0, f)
+        NetworkText(self.0).fmt(f)
     }
 }
 
-/// an address as itself, a prefix with its length
-pub fn write_network(network: IpNet, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-    if network.prefix_len() == network.max_prefix_len() {
-        write!(f, "{}", network.addr())
-    } else {
-        write!(f, "{network}")
+/// writes an address as itself, a prefix with its length
+pub struct NetworkText(pub IpNet);
+
+impl std::fmt::Display for NetworkText {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let NetworkText(network) = self;
+        if network.prefix_len() == network.max_prefix_len() {
+            write!(f, "{}", network.addr())
+        } else {
+            write!(f, "{network}")
+        }
     }
 }
 
@@ -85,6 +102,16 @@ mod tests {
         assert_eq!(key("::ffff:192.0.2.7"), key("192.0.2.7"));
         assert_eq!(key("192.0.2.7").to_string(), "192.0.2.7");
         assert_eq!(key("2001:db8::1").to_string(), "2001:db8::/64");
+    }
+
+    #[test]
+    fn h23_wider_prefixes_have_four_and_sixteen_times_the_limit() {
+        let tiers = |text: &str| -> Vec<_> {
+            AddressKey::tiers(text.parse().unwrap()).map(|(key, factor)| (key.to_string(), factor)).collect()
+        };
+        let expected = [("2001:db8:1:2ab::/64", 1), ("2001:db8:1:200::/56", 4), ("2001:db8:1::/48", 16)];
+        assert_eq!(tiers("2001:db8:1:2ab::1"), expected.map(|(text, factor)| (text.to_owned(), factor)));
+        assert_eq!(tiers("::ffff:192.0.2.7"), [("192.0.2.7".to_owned(), 1)]);
     }
 
     #[test]

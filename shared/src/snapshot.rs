@@ -118,7 +118,7 @@ mod tests {
     use super::*;
     use crate::clock::Timestamp;
     use crate::policy::{Environment, Policy};
-    use crate::state::BlockOrigin;
+    use crate::state::{BlockOrigin, BlockScope};
 
     fn live() -> LivePolicy {
         LivePolicy::starting_with(Policy::default(), Environment::Production).unwrap()
@@ -142,6 +142,8 @@ mod tests {
             by: "admin".into(),
             since: now,
             until: None,
+            scope: BlockScope::Everyone,
+            users: Vec::new(),
         }]);
         let nodes = KnownNodes::default();
         nodes.remember(3);

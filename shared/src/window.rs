@@ -42,6 +42,12 @@ impl Quota {
         Quota { limit: NonZeroU32::new(limit).unwrap_or(NonZeroU32::MIN), ..self }
     }
 
+    /// the quota of several clients together
+    pub fn times(self, factor: u32) -> Self {
+        let factor = NonZeroU32::new(factor).unwrap_or(NonZeroU32::MIN);
+        Quota { limit: self.limit.saturating_mul(factor), ..self }
+    }
+
     /// the time in which the oldest admissions leave together
     pub fn slot(self) -> Duration {
         Duration::from_millis(self.slot_ms())

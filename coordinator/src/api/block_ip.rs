@@ -2,9 +2,10 @@
 
 use axum::extract::State;
 use ipnet::IpNet;
+use picket_shared::address::NetworkText;
 use picket_shared::audit::{AuditRecord, EventType, Severity, printable};
 use picket_shared::policy::Rules;
-use picket_shared::state::{Block, BlockOrigin};
+use picket_shared::state::{Block, BlockOrigin, BlockScope};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -61,6 +62,8 @@ pub(super) async fn post(
         by: caller.name.clone(),
         since: now,
         until: input.duration_ms.map(|millis| now.plus(Duration::from_millis(millis))),
+        scope: BlockScope::Everyone,
+        users: Vec::new(),
     };
     let version = api.state.blocks.put(block.clone()).await?;
     api.record(EventType::IpBlocked, Severity::High, &caller, "address blocked", |record| {
@@ -77,11 +80,10 @@ pub(super) async fn post(
 /// the record is about the address that is blocked; who did it and from where is in its metadata
 pub(super) fn details(record: AuditRecord, network: IpNet, caller: &Caller, reason: &str) -> AuditRecord {
     let record = AuditRecord { ip: network.addr(), ..record };
-    record.with("network", shown(network)).with("reason", reason).with("actorAddress", caller.address.to_string())
-}
-
-pub(super) fn shown(network: IpNet) -> String {
-    if network.prefix_len() == network.max_prefix_len() { network.addr().to_string() } else { network.to_string() }
+    record
+        .with("network", NetworkText(network).to_string())
+        .with("reason", reason)
+        .with("actorAddress", caller.address.to_string())
 }
 
 /// why a block is most likely a mistake

@@ -2,13 +2,13 @@
 
 use axum::extract::State;
 use ipnet::IpNet;
-use picket_shared::address::AddressKey;
+use picket_shared::address::{AddressKey, NetworkText};
 use picket_shared::audit::{EventType, Severity, printable};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::auth::Caller;
-use super::block_ip::{details, shown};
+use super::block_ip::details;
 use super::input::{self, Input, NoQuery};
 use super::problem::Problem;
 use super::{Answer, Api, Shared, Success};
@@ -44,7 +44,7 @@ pub(super) async fn post(
     api.record(EventType::IpUnblocked, Severity::Medium, &caller, "address unblocked", |record| {
         details(record, lifted, &caller, &reason)
     });
-    Ok(Success(Unblocked { ip: shown(lifted) }))
+    Ok(Success(Unblocked { ip: NetworkText(lifted).to_string() }))
 }
 
 /// lifts the block of the network, or the automatic one of the /64 that an IPv6 address belongs to
@@ -61,8 +61,12 @@ async fn lift(api: &Api, network: IpNet) -> Result<IpNet, Problem> {
     }
     Err(Problem::not_found(match api.blocks.find(network.addr(), now) {
         Some(wider) if wider.network.contains(&network) && wider.network != network => {
-            format!("{} is not blocked by itself but as part of {}; unblock that", shown(network), shown(wider.network))
+            format!(
+                "{} is not blocked by itself but as part of {}; unblock that",
+                NetworkText(network),
+                NetworkText(wider.network)
+            )
         }
-        _ => format!("{} is not blocked", shown(network)),
+        _ => format!("{} is not blocked", NetworkText(network)),
     }))
 }

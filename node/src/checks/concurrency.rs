@@ -22,32 +22,43 @@ pub async fn check(
     address: IpAddr,
     now: Timestamp,
 ) -> Result<Lease, Refusal> {
-    let (claims, reasons) = claims(policy, principal, AddressKey::of(address));
+    let (claims, reasons) = claims(policy, principal, address);
     match Lease::acquire(leases, &claims, now).await? {
         Ok(lease) => Ok(lease),
         Err(full) => Err(refused(&claims[full], reasons[full]).into()),
     }
 }
 
-fn claims(policy: &Rules, principal: &Principal, address: AddressKey) -> (Vec<Claim>, Vec<Reason>) {
+/// a user's own slot, wherever it comes from; or a slot of all that are anonymous and of each prefix that the address is
+/// counted by, under the smaller of its two limits
+fn claims(policy: &Rules, principal: &Principal, address: IpAddr) -> (Vec<Claim>, Vec<Reason>) {
     let (limits, security) = (&policy.limits, &policy.security);
-    let slots = match principal {
-        Principal::User(user) => vec![(LeaseKey::User(user.id.clone()), limits.per_user, Reason::TooManyConnections)],
-        Principal::Anonymous => vec![
-            (LeaseKey::Anonymous, security.anonymous_max, Reason::AnonymousLimit),
-            (LeaseKey::AnonymousOf(address), security.anonymous_per_address, Reason::AnonymousLimit),
-            (LeaseKey::Address(address), limits.per_address, Reason::TooManyConnections),
-        ],
+    if let Principal::User(user) = principal {
+        let claim = Claim { key: LeaseKey::User(user.id.clone()), cap: limits.per_user };
+        return (vec![claim], vec![Reason::TooManyConnections]);
+    }
+    let (cap, reason) = match security.anonymous_per_address < limits.per_address {
+        true => (security.anonymous_per_address, Reason::AnonymousLimit),
+        false => (limits.per_address, Reason::TooManyConnections),
     };
-    slots.into_iter().map(|(key, cap, reason)| (Claim { key, cap }, reason)).unzip()
+    let everyone = (Claim { key: LeaseKey::Anonymous, cap: security.anonymous_max }, Reason::AnonymousLimit);
+    let tiers = AddressKey::tiers(address).map(|(prefix, factor)| {
+        (Claim { key: LeaseKey::AnonymousOf(prefix), cap: cap.saturating_mul(factor) }, reason)
+    });
+    // The narrowest first: who has too many connections is told so, whatever others do.
+    tiers.chain(std::iter::once(everyone)).unzip()
 }
 
 fn refused(claim: &Claim, reason: Reason) -> Denial {
-    let limit = match claim.key {
-        LeaseKey::Anonymous => "security.maxAnonymousConnections",
-        LeaseKey::AnonymousOf(_) => "security.maxAnonymousPerAddress",
-        LeaseKey::Address(_) => "rateLimiting.concurrentConnections.perAddress",
-        LeaseKey::User(_) => "rateLimiting.concurrentConnections.perUser",
+    let detail = match (&claim.key, reason) {
+        (LeaseKey::Anonymous, _) => format!("security.maxAnonymousConnections is {}", claim.cap),
+        (LeaseKey::AnonymousOf(prefix), Reason::AnonymousLimit) => {
+            format!("security.maxAnonymousPerAddress is {} for {prefix}", claim.cap)
+        }
+        (LeaseKey::AnonymousOf(prefix), _) => {
+            format!("rateLimiting.concurrentConnections.perAddress is {} for {prefix}", claim.cap)
+        }
+        (LeaseKey::User(_), _) => format!("rateLimiting.concurrentConnections.perUser is {}", claim.cap),
     };
-    Denial::from(reason).retry_after(RETRY_AFTER).because(format!("{limit} is {}", claim.cap))
+    Denial::from(reason).retry_after(RETRY_AFTER).because(detail)
 }

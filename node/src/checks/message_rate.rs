@@ -1,16 +1,17 @@
 //! Inspection 2: how many messages does this user, else this address, send over all sockets and nodes? Shared counters.
 //!
-//! One event may count against two limits; if the second refuses, the first gets its permit back.
+//! One event may count against several limits; if one refuses, the others get their permits back.
 
 use picket_shared::address::AddressKey;
 use picket_shared::clock::Timestamp;
 use picket_shared::policy::{EventLimit, Limits, Per};
 use picket_shared::reason::Reason;
-use picket_shared::state::{Charge, CounterKey, Counters, LimitName, Permit, Subject};
+use picket_shared::state::{CounterKey, Counters, Joint, LimitName, Subject, charge_all, refund_all};
 use picket_shared::token::Principal;
 use picket_shared::window::{Quota, Verdict, Window};
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use crate::refusal::{Denial, Refusal};
 
@@ -18,19 +19,6 @@ use crate::refusal::{Denial, Refusal};
 pub struct Sender<'a> {
     pub principal: &'a Principal,
     pub address: IpAddr,
-}
-
-impl Sender<'_> {
-    fn user_else_address(&self) -> Subject {
-        match self.principal.user() {
-            Some(user) => Subject::User(user.id.clone()),
-            None => self.at_address(),
-        }
-    }
-
-    fn at_address(&self) -> Subject {
-        Subject::Address(AddressKey::of(self.address))
-    }
 }
 
 /// windows of limits `per: connection`, by the policy's event names
@@ -45,59 +33,50 @@ pub async fn check(
     now: Timestamp,
 ) -> Result<(), Refusal> {
     let factor = limits.factor(sender.principal.roles());
-    let messages = match limits.counts_as_message(event) {
-        true => Some(charge_messages(counters, limits.messages.scaled(factor), sender, now).await?),
-        false => None,
-    };
-    let Some(limit) = limits.named.get(event) else {
-        return Ok(());
-    };
-    let outcome = charge_named(counters, *limit, factor, own, sender, event, now).await;
-    if let (Err(_), Some(permit)) = (&outcome, messages) {
-        counters.refund(permit).await?;
+    let named = limits.named.get(event).map(|limit| EventLimit { quota: limit.quota.scaled(factor), ..*limit });
+    let mut shared = Vec::with_capacity(1);
+    if limits.counts_as_message(event) {
+        sender.add_user_else_address(&mut shared, &LimitName::Messages, limits.messages.scaled(factor));
     }
-    outcome
-}
-
-async fn charge_messages(
-    counters: &dyn Counters,
-    quota: Quota,
-    sender: &Sender<'_>,
-    now: Timestamp,
-) -> Result<Permit, Refusal> {
-    let key = CounterKey { subject: sender.user_else_address(), limit: LimitName::Messages };
-    match counters.charge(key, quota, now).await? {
-        Charge::Granted(permit) => Ok(permit),
-        Charge::Exhausted { retry_after } => Err(Denial::from(Reason::MessageRate).retry_after(retry_after).into()),
+    let messages = shared.len();
+    match named.map(|limit| (limit.per, limit.quota)) {
+        Some((Per::User, quota)) => sender.add_user_else_address(&mut shared, &LimitName::Event(event.into()), quota),
+        Some((Per::Address, quota)) => sender.add_address(&mut shared, &LimitName::Event(event.into()), quota),
+        Some((Per::Connection, _)) | None => {}
     }
-}
-
-async fn charge_named(
-    counters: &dyn Counters,
-    limit: EventLimit,
-    factor: f64,
-    own: &mut NamedRates,
-    sender: &Sender<'_>,
-    event: &str,
-    now: Timestamp,
-) -> Result<(), Refusal> {
-    let quota = limit.quota.scaled(factor);
-    let subject = match limit.per {
-        Per::Connection => {
-            return match own.entry(event.to_owned()).or_default().admit(quota, now) {
-                Verdict::Admitted => Ok(()),
-                Verdict::Refused { retry_after } => Err(refused(event, retry_after)),
-            };
+    let permits = match charge_all(counters, shared, now).await? {
+        Joint::Granted(permits) => permits,
+        Joint::Exhausted { place, retry_after } if place < messages => {
+            return Err(Denial::from(Reason::MessageRate).retry_after(retry_after).into());
         }
-        Per::User => sender.user_else_address(),
-        Per::Address => sender.at_address(),
+        Joint::Exhausted { retry_after, .. } => return Err(refused(event, retry_after)),
     };
-    match counters.charge(CounterKey { subject, limit: LimitName::Event(event.into()) }, quota, now).await? {
-        Charge::Granted(_) => Ok(()),
-        Charge::Exhausted { retry_after } => Err(refused(event, retry_after)),
+    if let Some(limit) = named.filter(|limit| limit.per == Per::Connection)
+        && let Verdict::Refused { retry_after } = own.entry(event.to_owned()).or_default().admit(limit.quota, now)
+    {
+        refund_all(counters, permits).await;
+        return Err(refused(event, retry_after));
+    }
+    Ok(())
+}
+
+impl Sender<'_> {
+    fn add_user_else_address(&self, shared: &mut Vec<(CounterKey, Quota)>, limit: &LimitName, quota: Quota) {
+        match self.principal.user() {
+            Some(user) => {
+                shared.push((CounterKey { subject: Subject::User(user.id.clone()), limit: limit.clone() }, quota));
+            }
+            None => self.add_address(shared, limit, quota),
+        }
+    }
+
+    fn add_address(&self, shared: &mut Vec<(CounterKey, Quota)>, limit: &LimitName, quota: Quota) {
+        shared.extend(AddressKey::tiers(self.address).map(|(prefix, factor)| {
+            (CounterKey { subject: Subject::Address(prefix), limit: limit.clone() }, quota.times(factor))
+        }));
     }
 }
 
-fn refused(event: &str, retry_after: std::time::Duration) -> Refusal {
+fn refused(event: &str, retry_after: Duration) -> Refusal {
     Denial::from(Reason::EventRate).retry_after(retry_after).because(format!("rateLimiting.events.{event}")).into()
 }

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use super::StateError;
 use crate::address;
+use crate::audit;
 use crate::clock::{Clock, Timestamp};
 
 /// an address or prefix that may not come in
@@ -26,6 +27,27 @@ pub struct Block {
     pub since: Timestamp,
     /// `None` until it is lifted
     pub until: Option<Timestamp>,
+    #[serde(default)]
+    pub scope: BlockScope,
+    /// users that it refuses although its scope would spare them, as audit records name them; at most [`BLOCK_USERS_MAX`]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub users: Vec<String>,
+}
+
+/// blocks that the list holds; beyond it the soonest-ending automatic one goes
+pub const BLOCKS_MAX: usize = 1_000_000;
+
+/// users that one block names; where more offend, it is for everyone
+pub const BLOCK_USERS_MAX: usize = 64;
+
+/// whom of its addresses a block refuses
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BlockScope {
+    /// who has not logged in, and the users that the block names: clean users share the address (NAT, campus, carrier)
+    Anonymous,
+    #[default]
+    Everyone,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,16 +61,36 @@ impl Block {
     pub fn in_force(&self, now: Timestamp) -> bool {
         self.until.is_none_or(|until| now < until)
     }
+
+    /// whether it refuses everybody, whoever they turn out to be
+    pub fn binds_everyone(&self) -> bool {
+        self.scope == BlockScope::Everyone
+    }
+
+    /// whether it refuses this user, or somebody who has not logged in
+    pub fn binds(&self, user: Option<&str>) -> bool {
+        match (self.scope, user) {
+            (BlockScope::Everyone, _) | (BlockScope::Anonymous, None) => true,
+            (BlockScope::Anonymous, Some(user)) => {
+                !self.users.is_empty() && {
+                    let user = audit::printable(user, audit::IDENTIFIER_BYTES_MAX);
+                    self.users.contains(&user)
+                }
+            }
+        }
+    }
+
+    /// whether whoever the other refuses, this one refuses, and at least as long
+    pub fn covers(&self, other: &Block) -> bool {
+        let lasts = self.until.is_none_or(|end| other.until.is_some_and(|other| end >= other));
+        let reaches = self.binds_everyone()
+            || (!other.binds_everyone() && other.users.iter().all(|user| self.users.contains(user)));
+        self.network.contains(&other.network) && lasts && reaches
+    }
 }
 
 fn network_text<S: Serializer>(network: &IpNet, serializer: S) -> Result<S::Ok, S::Error> {
-    struct Text(IpNet);
-    impl std::fmt::Display for Text {
-        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            address::write_network(self.0, f)
-        }
-    }
-    serializer.collect_str(&Text(*network))
+    serializer.collect_str(&address::NetworkText(*network))
 }
 
 fn network_of_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<IpNet, D::Error> {
@@ -139,9 +181,35 @@ impl Default for BlockView {
 }
 
 impl BlockView {
-    /// the block in force that holds `address`
+    /// the most specific block in force that holds `address`
     pub fn find(&self, address: IpAddr, now: Timestamp) -> Option<Block> {
-        self.shared.tables.read().find(address::canonical(address), now)
+        self.find_that(address, now, |_| true)
+    }
+
+    /// the most specific block in force that holds `address` and `binds`
+    pub fn find_that(&self, address: IpAddr, now: Timestamp, binds: impl Fn(&Block) -> bool) -> Option<Block> {
+        let network = IpNet::from(address::canonical(address));
+        self.shared.tables.read().find(network, |block| block.in_force(now) && binds(block))
+    }
+
+    /// whether a block in force makes this one unnecessary
+    pub fn covers(&self, block: &Block, now: Timestamp) -> bool {
+        self.shared.tables.read().find(block.network, |known| known.in_force(now) && known.covers(block)).is_some()
+    }
+
+    /// the block of exactly this network
+    pub fn block_of(&self, network: IpNet) -> Option<Block> {
+        self.shared.tables.read().find(network, |block| block.network == network)
+    }
+
+    /// how many blocks there are, ended ones too
+    pub fn len(&self) -> usize {
+        let tables = self.shared.tables.read();
+        tables.v4.len() + tables.v6.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// changes whenever the view did, so that open sessions look again
@@ -226,16 +294,12 @@ impl Tables {
         }
     }
 
-    /// the most specific block, or a wider one when that has ended
-    fn find(&self, address: IpAddr, now: Timestamp) -> Option<Block> {
-        let in_force = |block: &&Block| block.in_force(now);
-        match address {
-            IpAddr::V4(v4) => {
-                self.v4.cover(&Ipv4Net::from(v4)).map(|(_, block)| block).filter(in_force).last().cloned()
-            }
-            IpAddr::V6(v6) => {
-                self.v6.cover(&Ipv6Net::from(v6)).map(|(_, block)| block).filter(in_force).last().cloned()
-            }
+    /// the most specific block of a network that holds this one and is `wanted`
+    fn find(&self, network: IpNet, wanted: impl Fn(&Block) -> bool) -> Option<Block> {
+        let wanted = |block: &&Block| wanted(block);
+        match network {
+            IpNet::V4(v4) => self.v4.cover(&v4).map(|(_, block)| block).filter(wanted).last().cloned(),
+            IpNet::V6(v6) => self.v6.cover(&v6).map(|(_, block)| block).filter(wanted).last().cloned(),
         }
     }
 }

@@ -62,3 +62,46 @@ pub trait Counters: Send + Sync {
     /// gives back a use that came to nothing
     async fn refund(&self, permit: Permit) -> Result<(), StateError>;
 }
+
+/// what became of one use that counts against several limits
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Joint {
+    Granted(Vec<Permit>),
+    /// the limit at this place had no room; nothing stays counted
+    Exhausted {
+        place: usize,
+        retry_after: Duration,
+    },
+}
+
+/// counts one use against each of these limits, or against none
+pub async fn charge_all(
+    counters: &dyn Counters,
+    limits: impl IntoIterator<Item = (CounterKey, Quota)>,
+    now: Timestamp,
+) -> Result<Joint, StateError> {
+    let mut permits = Vec::with_capacity(1);
+    for (place, (key, quota)) in limits.into_iter().enumerate() {
+        match counters.charge(key, quota, now).await {
+            Ok(Charge::Granted(permit)) => permits.push(permit),
+            Ok(Charge::Exhausted { retry_after }) => {
+                refund_all(counters, permits).await;
+                return Ok(Joint::Exhausted { place, retry_after });
+            }
+            Err(error) => {
+                refund_all(counters, permits).await;
+                return Err(error);
+            }
+        }
+    }
+    Ok(Joint::Granted(permits))
+}
+
+/// gives back a use that came to nothing; what the state does not hear of stays counted, and leaves with its window
+pub async fn refund_all(counters: &dyn Counters, permits: Vec<Permit>) {
+    for permit in permits {
+        if let Err(error) = counters.refund(permit).await {
+            tracing::debug!(%error, "a use that came to nothing stays counted");
+        }
+    }
+}

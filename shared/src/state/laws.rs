@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::{
-    Block, BlockLog, BlockOrigin, BlockView, Charge, Claim, CounterKey, Lease, LeaseKey, LimitName, Published, State,
-    Subject,
+    Block, BlockLog, BlockOrigin, BlockScope, BlockView, Charge, Claim, CounterKey, Lease, LeaseKey, LimitName,
+    Published, State, Subject,
 };
 use crate::address::AddressKey;
 use crate::audit::{AuditRecord, EventType, Severity};
@@ -127,6 +127,8 @@ fn block(network: &str, until: Option<Timestamp>) -> Block {
         by: "law".into(),
         since: at(0),
         until,
+        scope: BlockScope::Everyone,
+        users: Vec::new(),
     }
 }
 

@@ -12,9 +12,8 @@ use crate::clock::Timestamp;
 pub enum LeaseKey {
     /// all anonymous connections of the cluster
     Anonymous,
+    /// the anonymous ones of one address
     AnonymousOf(AddressKey),
-    /// anonymous and not yet authenticated connections of one address
-    Address(AddressKey),
     User(Arc<str>),
 }
 

@@ -19,10 +19,10 @@ pub mod laws;
 
 pub use audit::{AuditLog, EntryId};
 pub use blocks::{
-    Block, BlockChange, BlockLog, BlockOrigin, BlockPosition, BlockSet, BlockView, Blocks, follow_and_seed_blocks,
-    follow_blocks,
+    BLOCK_USERS_MAX, BLOCKS_MAX, Block, BlockChange, BlockLog, BlockOrigin, BlockPosition, BlockScope, BlockSet,
+    BlockView, Blocks, follow_and_seed_blocks, follow_blocks,
 };
-pub use counters::{Charge, CounterKey, Counters, Ledger, LimitName, Permit, Subject};
+pub use counters::{Charge, CounterKey, Counters, Joint, Ledger, LimitName, Permit, Subject, charge_all, refund_all};
 pub use leases::{Acquired, Claim, Lease, LeaseKey, Leases};
 pub use memory::Memory;
 pub use nodes::{CoordinatorStatus, Mode, NodeStatus, Nodes, Traffic, TrafficSnapshot};

@@ -8,12 +8,12 @@ use tokio::sync::watch;
 
 use super::Memory;
 use crate::clock::Timestamp;
-use crate::state::{Block, BlockChange, BlockLog, BlockOrigin, BlockPosition, BlockSet, Blocks, StateError};
+use crate::state::{
+    BLOCKS_MAX, Block, BlockChange, BlockLog, BlockOrigin, BlockPosition, BlockSet, Blocks, StateError,
+};
 
 /// changes that the log keeps; whoever is further behind loads the set
 const LOG_CHANGES_MAX: usize = 4096;
-/// blocks that the list holds; beyond it the soonest-ending automatic one goes
-const BLOCKS_MAX: usize = 1_000_000;
 
 pub(super) struct List {
     blocks: Mutex<Entries>,

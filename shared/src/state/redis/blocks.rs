@@ -10,10 +10,10 @@ use super::reply::{Reply, integer};
 use super::{Redis, number, wire};
 use crate::address;
 use crate::clock::Timestamp;
-use crate::state::{Block, BlockChange, BlockLog, BlockOrigin, BlockPosition, BlockSet, Blocks, StateError};
+use crate::state::{
+    BLOCKS_MAX, Block, BlockChange, BlockLog, BlockOrigin, BlockPosition, BlockSet, Blocks, StateError,
+};
 
-/// blocks that the list holds; beyond it the soonest-ending automatic one goes
-const BLOCKS_MAX: u64 = 1_000_000;
 /// changes in one answer
 const CHANGES_MAX: u64 = 1000;
 /// blocks in one part of a load, of a seed, and that end in one step
@@ -22,7 +22,7 @@ const PART: usize = 500;
 #[async_trait]
 impl Blocks for Redis {
     async fn put(&self, block: Block) -> Result<u64, StateError> {
-        let mut arguments = self.change(vec![number(BLOCKS_MAX)]);
+        let mut arguments = self.change(vec![number(BLOCKS_MAX as u64)]);
         arguments.extend(stored(&block)?);
         let reply = self.link.call(Lane::Upkeep, &self.scripts.block_put, self.keys.blocks().into(), arguments).await?;
         Ok(integer(&reply)?.unsigned_abs())

@@ -56,7 +56,6 @@ impl Keys {
         match key {
             LeaseKey::Anonymous => format!("{prefix}:{{anonymous}}:l"),
             LeaseKey::AnonymousOf(address) => format!("{prefix}:{{{:032x}}}:l:anonymous", self.address(*address)),
-            LeaseKey::Address(address) => format!("{prefix}:{{{:032x}}}:l:address", self.address(*address)),
             LeaseKey::User(user) => format!("{prefix}:{{{:032x}}}:l:user", self.hash(b'u', user.as_bytes())),
         }
     }

@@ -33,7 +33,7 @@ mod tests {
     use crate::audit::AuditRecord;
     use crate::clock::Timestamp;
     use crate::reason::Reason;
-    use crate::state::{Block, BlockOrigin};
+    use crate::state::{Block, BlockOrigin, BlockScope};
 
     #[test]
     fn records_and_blocks_come_back_as_they_were() {
@@ -49,6 +49,8 @@ mod tests {
                 by: "admin".into(),
                 since: Timestamp::from_millis(5),
                 until: Some(Timestamp::from_millis(10)),
+                scope: BlockScope::Everyone,
+                users: Vec::new(),
             };
             assert_eq!(decode::<Block>(&encode(&block).unwrap()), Some(block));
         }

@@ -9,7 +9,7 @@ mod model;
 mod server;
 
 use crate::clock::Timestamp;
-use crate::state::{Block, BlockOrigin, CounterKey, LimitName, State, Subject};
+use crate::state::{Block, BlockOrigin, BlockScope, CounterKey, LimitName, State, Subject};
 use server::Server;
 
 /// what the laws see, with the server that it needs
@@ -50,5 +50,7 @@ fn block(network: &str) -> Block {
         by: "admin".into(),
         since: UNUSED,
         until: None,
+        scope: BlockScope::Everyone,
+        users: Vec::new(),
     }
 }

@@ -8,8 +8,8 @@ use crate::address::AddressKey;
 use crate::clock::Timestamp;
 use crate::policy::Policy;
 use crate::state::{
-    Acquired, Block, BlockLog, BlockOrigin, BlockView, Charge, Claim, CounterKey, LeaseKey, LimitName, Permit,
-    PolicyVersion, Published, State, Subject,
+    Acquired, Block, BlockLog, BlockOrigin, BlockScope, BlockView, Charge, Claim, CounterKey, LeaseKey, LimitName,
+    Permit, PolicyVersion, Published, State, Subject,
 };
 use crate::window::Quota;
 
@@ -152,7 +152,16 @@ impl Both {
 
     async fn block(&mut self, network: IpNet, lasts_ms: Option<u64>, origin: BlockOrigin) {
         let until = lasts_ms.map(|lasts| Timestamp::from_millis(self.now.as_millis() + lasts));
-        let block = Block { network, reason: "model".into(), origin, by: "proptest".into(), since: self.now, until };
+        let block = Block {
+            network,
+            reason: "model".into(),
+            origin,
+            by: "proptest".into(),
+            since: self.now,
+            until,
+            scope: BlockScope::Everyone,
+            users: Vec::new(),
+        };
         let model = self.model.blocks.put(block.clone()).await.unwrap();
         assert_eq!(self.real.blocks.put(block).await.unwrap(), model + SEED_CHANGES);
     }
@@ -217,12 +226,7 @@ fn counter(who: usize) -> CounterKey {
 
 fn lease(which: usize) -> LeaseKey {
     let address = AddressKey::of([192, 0, 2, 7].into());
-    let keys = [
-        LeaseKey::Anonymous,
-        LeaseKey::AnonymousOf(address),
-        LeaseKey::Address(address),
-        LeaseKey::User("alice".into()),
-    ];
+    let keys = [LeaseKey::Anonymous, LeaseKey::AnonymousOf(address), LeaseKey::User("alice".into())];
     keys[which].clone()
 }
 
