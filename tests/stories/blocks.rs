@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::harness::{Picket, PicketBuilder, Upstream, eventually};
+use crate::harness::{Picket, PicketBuilder, Token, Upstream, eventually, issuer};
 
 fn guarded(upstream: &Upstream) -> PicketBuilder {
     Picket::guarding(upstream).policy(json!({
@@ -35,6 +35,45 @@ async fn an_address_that_goes_on_attacking_is_blocked_and_its_open_socket_is_cut
     admin.audited("eventType=CONNECTION_BLOCKED&ip=203.0.113.66", 1).await;
     let score = admin.get("/reputation/203.0.113.66").await.data()["score"].as_f64();
     assert!(score.is_some_and(|score| score > 2.0), "a score near 3: {score:?}");
+}
+
+#[tokio::test]
+async fn h24_users_who_share_an_address_with_an_attacker_are_spared() {
+    const CAMPUS: &str = "203.0.113.66";
+    let upstream = Upstream::echo().await;
+    let picket = guarded(&upstream).issuer(issuer()).start().await;
+    let caller = |user: &str| picket.caller(CAMPUS).bearing(&Token::of(user).signed());
+    let mut users = Vec::new();
+    for user in ["alice", "bob", "carol"] {
+        users.push(caller(user).comes_in().await);
+    }
+    let mut troll = caller("troll").comes_in().await;
+    let mut mallory = picket.caller(CAMPUS).comes_in().await;
+
+    for _ in 0..3 {
+        mallory.sends(json!({ "type": "chat:say", "text": "<script>alert(1)</script>" })).await;
+        mallory.is_refused("hostile_content").await;
+    }
+    mallory.closes_with(1008, "address_blocked").await;
+    picket.caller(CAMPUS).connects().await.refused_with(403, "address_blocked");
+    for _ in 0..3 {
+        troll.sends(json!({ "type": "chat:say", "text": "<script>alert(1)</script>" })).await;
+        troll.is_refused("hostile_content").await;
+    }
+    troll.closes_with(1008, "address_blocked").await;
+    caller("troll").connects().await.refused_with(403, "address_blocked");
+
+    for user in &mut users {
+        user.is_still_served().await;
+    }
+    caller("dave").comes_in().await.is_still_served().await;
+    let block = picket.admin().get("/blocks").await.data()["blocks"][0].clone();
+    assert_eq!((&block["scope"], &block["users"]), (&json!("anonymous"), &json!(["troll"])), "{block}");
+
+    picket.admin().blocks(CAMPUS).await;
+    for user in &mut users {
+        user.closes_with(1008, "address_blocked").await;
+    }
 }
 
 #[tokio::test]

@@ -79,6 +79,36 @@ fn admitted_past(reason: &str, outcomes: Vec<Outcome>) -> usize {
 }
 
 #[tokio::test]
+async fn h23_a_subscriber_that_changes_its_prefix_stays_within_four_and_sixteen_times_the_limit() {
+    const LIMIT: usize = 5;
+    let redis = Redis::start().await;
+    let limits = json!({ "rateLimiting": { "connectionLimit": { "maxConnections": LIMIT, "windowMs": 60_000 } } });
+    let cluster = Cluster::of(3).on(&redis).policy(limits).start().await;
+
+    // One connection from each of 64 prefixes of a /56, then from each of 64 more of its /48, over all nodes.
+    let mut admitted = [0, 0];
+    for (round, admitted) in admitted.iter_mut().enumerate() {
+        for n in 0..64 {
+            let address = format!("2001:db8:23:{:x}::1", round * 0x100 + n + round * n * 0x100);
+            match cluster.node(n % 3).caller(&address).connects().await {
+                Outcome::Admitted(client) => {
+                    *admitted += 1;
+                    client.leaves().await;
+                }
+                refused => drop(refused.refused_with(429, "connection_rate")),
+            }
+        }
+    }
+
+    eprintln!(
+        "h23: {} of 64 came in from one /56, {} of 64 more from its /48; the limit is {LIMIT}",
+        admitted[0], admitted[1]
+    );
+    assert_eq!(admitted, [4 * LIMIT, 12 * LIMIT]);
+    cluster.node(0).caller("2001:db8:24::1").comes_in().await;
+}
+
+#[tokio::test]
 async fn h24_two_hundred_users_behind_one_address_work_undisturbed_on_three_nodes() {
     const STUDENTS: usize = 200;
     let redis = Redis::start().await;
