@@ -58,6 +58,7 @@ function inForce({ blocks: entries, total }, lift) {
     h("p", { class: "muted" }, `${total} in force`),
     table([
       { title: "Address", cell: (block) => block.ip },
+      { title: "Refuses", cell: refuses },
       { title: "Reason", cell: (block) => block.reason },
       { title: "By", cell: (block) => `${block.by} (${block.origin})` },
       { title: "Since", cell: (block) => time(block.since), kind: "time" },
@@ -65,6 +66,11 @@ function inForce({ blocks: entries, total }, lift) {
       { title: "", cell: (block) => h("button", { class: "quiet", onclick: () => lift(block.ip) }, "Unblock") },
     ], entries, "nobody is blocked"),
   ];
+}
+
+function refuses(block) {
+  const named = block.users ?? [];
+  return block.scope === "everyone" ? "everyone" : ["anonymous", ...named].join(", ");
 }
 
 function reputation(standing) {
