@@ -293,8 +293,13 @@ async fn catch_up(view: &BlockView, blocks: &dyn Blocks, clock: &dyn Clock, on_l
             BlockLog::Changes { at, .. } if at == view.position() => return Ok(()),
             BlockLog::Changes { changes, at } => view.apply(changes, at),
             BlockLog::Gap => {
-                view.replace(blocks.load(clock.now()).await?);
-                return Ok(());
+                let set = blocks.load(clock.now()).await?;
+                // A list that was lost while it was read came in part; the log tells.
+                match blocks.since(set.at).await? {
+                    BlockLog::Changes { .. } => view.replace(set),
+                    BlockLog::Lost => return survive_loss(view, blocks, clock, on_loss).await,
+                    BlockLog::Gap => return Err(StateError("the block list changed while it was read".to_owned())),
+                }
             }
             BlockLog::Lost => return survive_loss(view, blocks, clock, on_loss).await,
         }
@@ -318,7 +323,10 @@ async fn survive_loss(
         OnLoss::Seed => {
             let now = clock.now();
             let known: Vec<_> = view.blocks().into_iter().filter(|block| block.in_force(now)).collect();
-            tracing::warn!(blocks = known.len(), "the state has lost the block list, it is seeded again");
+            match known.is_empty() {
+                true => tracing::info!("the block list is new"),
+                false => tracing::warn!(blocks = known.len(), "the state has lost the block list, it is seeded again"),
+            }
             blocks.seed(known).await
         }
     }
