@@ -5,6 +5,7 @@ mod cluster;
 mod cost;
 mod faults;
 mod keys;
+mod loss;
 mod model;
 mod server;
 
