@@ -80,6 +80,37 @@ async fn a_record_that_is_delivered_twice_is_stored_and_scored_once() {
     assert_eq!(mill.state.audit.lag().await.unwrap(), 0);
 }
 
+/// as if later entries had been read before: what a dead coordinator left comes late
+fn reads_late(mill: &mut Mill) {
+    mill.ingest.scored = Some(EntryId { millis: u64::MAX, sequence: 0 });
+}
+
+#[tokio::test]
+async fn x18_what_a_dead_coordinator_left_is_scored_once_though_later_records_were() {
+    let mut mill = Mill::with(|_| {}).await;
+    reads_late(&mut mill);
+    let late = refusal(Reason::TokenInvalid);
+    mill.arrives(std::slice::from_ref(&late)).await;
+    mill.ingest.step().await.unwrap();
+    mill.arrives(&[late]).await;
+    mill.ingest.step().await.unwrap();
+    println!("x18: {} stored, score {} after two deliveries", mill.stored().await, mill.score());
+    assert_eq!((mill.stored().await, mill.score()), (1, 1.0));
+}
+
+#[tokio::test]
+async fn what_is_not_stored_and_is_read_again_is_not_scored_again() {
+    let mut mill = Mill::with(|policy| policy.security.enable_audit_logging = false).await;
+    mill.arrives(&[refusal(Reason::Malformed)]).await;
+    mill.ingest.step().await.unwrap();
+    let once = mill.score();
+    assert!(once > 0.0);
+    reads_late(&mut mill);
+    mill.arrives(&[refusal(Reason::Malformed)]).await;
+    mill.ingest.step().await.unwrap();
+    assert_eq!((mill.stored().await, mill.score()), (0, once));
+}
+
 #[tokio::test]
 async fn while_the_store_fails_nothing_is_acknowledged_or_lost() {
     let mut mill = Mill::with(|_| {}).await;
