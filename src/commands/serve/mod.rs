@@ -145,9 +145,9 @@ impl Common {
                 mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
             )
         })?;
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let own: Arc<dyn Clock> = Arc::new(SystemClock);
         // The state outlives the roles: what they say last still reaches it.
-        let Opened { state, outage } = state::open(process.role, config, &process.id, center, &clock).await?;
+        let Opened { state, outage, clock } = state::open(process.role, config, &process.id, center, &own).await?;
         let metrics = Metrics::start(&config.telemetry.service_name)?;
         let (blocks, outbox) = (BlockView::default(), Outbox::default());
         let file = FilePolicy { policy: config.policy.clone(), source: config.state.policy_source };

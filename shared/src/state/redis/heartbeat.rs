@@ -14,7 +14,9 @@ use tokio::time::Instant;
 
 use super::keys::HASH_KEY_BYTES;
 use super::reply::{Reply, unexpected};
+use super::time::corrected;
 use super::{Redis, millis, number};
+use crate::clock::{CLOCK_OFFSET_MAX_MS, Timestamp};
 use crate::state::StateError;
 
 const PERIOD: Duration = Duration::from_secs(1);
@@ -154,6 +156,18 @@ impl Redis {
         self.hints.suspect();
     }
 
+    fn correct_clock(&self, there: i64, sent: Timestamp, received: Timestamp) {
+        let before = self.membership.clock_offset_ms();
+        let offset_ms = corrected(before, there, sent, received);
+        self.membership.clock_offset_ms.store(offset_ms, Ordering::Relaxed);
+        let is_far = |offset_ms: i64| offset_ms.unsigned_abs() > CLOCK_OFFSET_MAX_MS;
+        match (is_far(before), is_far(offset_ms)) {
+            (false, true) => tracing::error!(offset_ms, "the clock of this machine is wrong, redis's is used"),
+            (true, false) => tracing::info!(offset_ms, "the clock of this machine agrees with redis's again"),
+            _ => {}
+        }
+    }
+
     /// says whether this generation is dead
     async fn announce(&self) -> Result<bool, StateError> {
         let generation = self.membership.generation.load_full();
@@ -167,8 +181,8 @@ impl Redis {
             millis(KEY_LIFE),
         ];
         let sent = self.clock.now();
-        let mut reply =
-            Reply::from(self.link.probe(&self.scripts.heartbeat, self.keys.heartbeat().into(), arguments).await?);
+        let reply = self.link.probe(&self.scripts.heartbeat, self.keys.heartbeat().into(), arguments).await?;
+        let (received, mut reply) = (self.clock.now(), Reply::from(reply));
         let hash_key =
             reply.bytes()?.and_then(|bytes| <[u8; HASH_KEY_BYTES]>::try_from(bytes).ok()).ok_or_else(unexpected)?;
         let was = reply.text()?;
@@ -178,8 +192,7 @@ impl Redis {
             dead.push(reply.text()?);
         }
         self.membership.dead.store(Arc::new(dead));
-        let local = i64::try_from(sent.as_millis()).unwrap_or(i64::MAX);
-        self.membership.clock_offset_ms.store(now.saturating_sub(local), Ordering::Relaxed);
+        self.correct_clock(now, sent, received);
         let other_key = self.keys.adopt(hash_key);
         let announced = generation.announced.swap(true, Ordering::Relaxed);
         if announced && (other_key || was == "new") {

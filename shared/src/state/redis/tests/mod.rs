@@ -8,6 +8,7 @@ mod keys;
 mod loss;
 mod model;
 mod server;
+mod skew;
 
 use crate::clock::Timestamp;
 use crate::state::{Block, BlockOrigin, CounterKey, LimitName, State, Subject};
