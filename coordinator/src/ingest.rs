@@ -9,6 +9,7 @@ use picket_shared::state::{AuditLog, EntryId, LivePolicy, StateError};
 use tokio::sync::watch;
 
 use crate::enforcement::{Enforcement, RELAPSE_MEMORY};
+use crate::heartbeat::{LeadsUntil, leads};
 use crate::metrics::Instruments;
 use crate::store::{AuditStore, Cursor, Filter, StoreError};
 
@@ -35,8 +36,8 @@ pub(crate) struct Ingest {
     pub(crate) instruments: Instruments,
     /// the last entry that was scored: what is not stored, and is read again, is not scored again
     pub(crate) scored: Option<EntryId>,
-    /// whether this coordinator leads; another one stands by
-    pub(crate) leads: watch::Receiver<bool>,
+    /// who does not lead stands by
+    pub(crate) leads: watch::Receiver<LeadsUntil>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +46,8 @@ enum IngestError {
     Log(#[from] StateError),
     #[error("audit records cannot be stored, they wait in the audit log")]
     Store(#[from] StoreError),
+    #[error("another coordinator may lead by now, what was read is left to it")]
+    Superseded,
 }
 
 impl Ingest {
@@ -58,14 +61,14 @@ impl Ingest {
                 () = &mut stop => break,
             }
         }
-        if *self.leads.borrow() && tokio::time::timeout(DRAIN_MAX, self.drain()).await.is_err() {
+        if leads(&self.leads.borrow()) && tokio::time::timeout(DRAIN_MAX, self.drain()).await.is_err() {
             tracing::warn!("audit records are left in the audit log");
         }
         self.store.close().await;
     }
 
     async fn step_or_wait(&mut self) {
-        if self.leads.wait_for(|leads| *leads).await.is_err() {
+        if self.leads.wait_for(leads).await.is_err() {
             return std::future::pending().await;
         }
         if let Err(error) = self.step().await {
@@ -98,6 +101,9 @@ impl Ingest {
             return Ok(0);
         };
         let last = *last;
+        if !leads(&self.leads.borrow()) {
+            return Err(IngestError::Superseded);
+        }
         for record in self.keep(&batch).await? {
             self.enforcement.observe(record).await;
         }

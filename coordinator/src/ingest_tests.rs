@@ -8,6 +8,7 @@ use picket_shared::policy::{Environment, Policy};
 use picket_shared::reason::Reason;
 use picket_shared::state::{BlockView, State};
 use picket_shared::telemetry::Metrics;
+use tokio::time::Instant;
 
 const START: Timestamp = Timestamp::from_millis(1_764_000_000_000);
 
@@ -41,7 +42,7 @@ impl Mill {
         };
         let store = AuditStore::open(&format!("sqlite:{}", folder.path().join("audit.db").display())).await.unwrap();
         let log = state.audit.clone();
-        let leads = watch::Sender::new(true).subscribe();
+        let leads = watch::Sender::new(Some(Instant::now() + Duration::from_secs(3600))).subscribe();
         let ingest =
             Ingest { log, store, enforcement: Arc::new(enforcement), policy, clock, instruments, scored: None, leads };
         Mill { ingest, state, folder }
@@ -96,6 +97,16 @@ async fn x18_what_a_dead_coordinator_left_is_scored_once_though_later_records_we
     mill.ingest.step().await.unwrap();
     println!("x18: {} stored, score {} after two deliveries", mill.stored().await, mill.score());
     assert_eq!((mill.stored().await, mill.score()), (1, 1.0));
+}
+
+#[tokio::test]
+async fn x20_who_stood_still_leaves_what_it_read_to_the_next_leader() {
+    let mut mill = Mill::with(|_| {}).await;
+    mill.arrives(&[refusal(Reason::TokenInvalid)]).await;
+    mill.ingest.leads = watch::Sender::new(Some(Instant::now())).subscribe();
+    assert!(matches!(mill.ingest.step().await, Err(IngestError::Superseded)));
+    println!("x20: a leader of yesterday stored {} and scored {}", mill.stored().await, mill.score());
+    assert_eq!((mill.stored().await, mill.score(), mill.state.audit.lag().await.unwrap()), (0, 0.0, 1));
 }
 
 #[tokio::test]

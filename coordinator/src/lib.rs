@@ -104,7 +104,7 @@ fn run(
         instruments: instruments.clone(),
         memory: parking_lot::Mutex::default(),
     });
-    let leads = watch::Sender::new(false);
+    let leads = watch::Sender::new(None);
     let ingest = Ingest {
         log: state.audit.clone(),
         store: store.clone(),

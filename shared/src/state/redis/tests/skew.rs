@@ -8,7 +8,6 @@ use super::{block, messages_of};
 use crate::clock::{CLOCK_OFFSET_MAX_MS, Clock, SystemClock, Timestamp};
 use crate::state::{
     Acquired, Block, BlockView, Charge, Claim, LeaseKey, RedisOptions, RedisState, follow_and_seed_blocks,
-    follow_blocks,
 };
 use crate::tasks::Tasks;
 use crate::window::Quota;
