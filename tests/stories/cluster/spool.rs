@@ -1,7 +1,5 @@
 //! Audit while Redis is away for longer than the queue of a node lasts: what is lost is known to the unit, and is the least.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 
 use super::outage::NOTICED_WITHIN;
@@ -29,8 +27,11 @@ async fn x22_what_was_emitted_is_stored_or_counted_as_dropped_to_the_unit() {
     let too_long = json!({ "type": "chat:say", "text": "longer than ten" });
     speaker.sends(too_long.clone()).await;
     speaker.is_refused("text_too_long").await;
-    eventually("the first record", async || (how_many(&admin, &format!("ip={SPEAKER}")).await == 1).then_some(()))
-        .await;
+    // What Redis holds when it dies, and nobody has read, is lost with it: that is another story.
+    eventually("its admission and its first offence stored", async || {
+        (how_many(&admin, &format!("ip={SPEAKER}")).await == 2).then_some(())
+    })
+    .await;
 
     redis.dies();
     for number in 0..LOW - 1 {
@@ -62,6 +63,4 @@ async fn x22_what_was_emitted_is_stored_or_counted_as_dropped_to_the_unit() {
     );
     assert_eq!((high, counted), (HIGH, told as f64), "the lowest go first, and each is counted");
     assert!(told >= LOW - QUEUE as u64 - 1, "{told}");
-    assert!(redis.keys().await.len() > 1);
-    tokio::time::timeout(Duration::from_secs(5), speaker.is_still_served()).await.unwrap();
 }
