@@ -7,11 +7,15 @@ use prefix_trie::PrefixMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::watch;
 
 use super::StateError;
 use crate::address;
 use crate::clock::{Clock, Timestamp};
+
+/// the pause after a list could not be read: hints may have come before the connection did
+const RETRY_DELAY: Duration = Duration::from_millis(250);
 
 /// an address or prefix that may not come in
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -276,14 +280,18 @@ async fn follow(
     tokio::pin!(stop);
     let mut hints = blocks.hints();
     hints.mark_changed();
+    let mut is_behind = false;
     loop {
         tokio::select! {
             changed = hints.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep(RETRY_DELAY), if is_behind => {}
             () = &mut stop => return,
         }
-        if let Err(error) = catch_up(&view, &*blocks, &*clock, on_loss).await {
+        let outcome = catch_up(&view, &*blocks, &*clock, on_loss).await;
+        if let (Err(error), false) = (&outcome, is_behind) {
             tracing::warn!(%error, "block list not refreshed, the last known one stays in force");
         }
+        is_behind = outcome.is_err();
     }
 }
 
