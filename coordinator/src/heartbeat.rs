@@ -6,12 +6,25 @@ use std::time::Duration;
 use picket_shared::clock::{Clock, Timestamp};
 use picket_shared::state::{CoordinatorStatus, State, StateError};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::enforcement::Enforcement;
 use crate::load::Load;
 use crate::metrics::Instruments;
 
 const PERIOD: Duration = Duration::from_secs(1);
+/// how long after it was said the leadership is believed: others take it for dead a second later
+const LEADS_FOR: Duration = Duration::from_secs(9);
+/// who was not heard of for so long was taken for dead
+const DEAD_AFTER: Duration = Duration::from_secs(10);
+
+/// until when this coordinator leads, unless it is said again; `None` while another one does. Who stood still does not act on
+/// what it knew before
+pub(crate) type LeadsUntil = Option<Instant>;
+
+pub(crate) fn leads(until: &LeadsUntil) -> bool {
+    until.is_some_and(|until| Instant::now() < until)
+}
 
 pub(crate) struct Heartbeat {
     pub(crate) id: String,
@@ -21,14 +34,19 @@ pub(crate) struct Heartbeat {
     pub(crate) enforcement: Arc<Enforcement>,
     pub(crate) instruments: Instruments,
     pub(crate) since: Timestamp,
-    /// whether this coordinator leads
-    pub(crate) leads: watch::Sender<bool>,
+    pub(crate) leads: watch::Sender<LeadsUntil>,
 }
 
 impl Heartbeat {
-    pub(crate) async fn run(self, stop: impl Future<Output = ()>) {
+    pub(crate) async fn run(mut self, stop: impl Future<Output = ()>) {
         tokio::pin!(stop);
+        let mut last = Instant::now();
         loop {
+            if last.elapsed() > DEAD_AFTER {
+                tracing::warn!("this coordinator stood still and was taken for dead, it begins anew");
+                self.since = self.clock.now();
+            }
+            last = Instant::now();
             if let Err(error) = self.beat().await {
                 tracing::warn!(%error, "heartbeat not delivered");
             }
@@ -40,21 +58,22 @@ impl Heartbeat {
     }
 
     /// one coordinator reads audit and scores, so that no score is split; a dead one is followed within 10 s
-    async fn look_who_leads(&self, now: Timestamp) -> Result<(), StateError> {
+    async fn look_who_leads(&self, now: Timestamp, said: Instant) -> Result<(), StateError> {
         let living = self.state.nodes.coordinators(now).await?;
-        let leads = CoordinatorStatus::leader(&living).is_some_and(|leader| leader.id == self.id);
-        if self.leads.send_replace(leads) != leads {
-            tracing::info!(leads, "leadership of the coordinators");
+        let is_leader = CoordinatorStatus::leader(&living).is_some_and(|leader| leader.id == self.id);
+        let before = self.leads.send_replace(is_leader.then(|| said + LEADS_FOR));
+        if before.is_some() != is_leader {
+            tracing::info!(leads = is_leader, "leadership of the coordinators");
         }
         Ok(())
     }
 
     pub(crate) async fn beat(&self) -> Result<(), StateError> {
-        let now = self.clock.now();
+        let (now, said) = (self.clock.now(), Instant::now());
         let version = env!("CARGO_PKG_VERSION").to_owned();
         let status = CoordinatorStatus { id: self.id.clone(), version, since: self.since, last_seen: now };
         self.state.nodes.coordinator_alive(status).await?;
-        self.look_who_leads(now).await?;
+        self.look_who_leads(now, said).await?;
         self.load.sample(&self.state.nodes.nodes(now).await?, now);
         self.instruments.audit_lag.record(self.state.audit.lag().await?, &[]);
         self.instruments.addresses_scored.record(self.enforcement.addresses_scored() as u64, &[]);

@@ -9,6 +9,7 @@ use picket_shared::state::{AuditLog, EntryId, LivePolicy, StateError};
 use tokio::sync::watch;
 
 use crate::enforcement::{Enforcement, RELAPSE_MEMORY};
+use crate::heartbeat::{LeadsUntil, leads};
 use crate::metrics::Instruments;
 use crate::store::{AuditStore, Cursor, Filter, StoreError};
 
@@ -33,10 +34,10 @@ pub(crate) struct Ingest {
     pub(crate) policy: LivePolicy,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) instruments: Instruments,
-    /// the last entry that was scored: what is read again is not scored again
+    /// the last entry that was scored: what is not stored, and is read again, is not scored again
     pub(crate) scored: Option<EntryId>,
-    /// whether this coordinator leads; another one stands by
-    pub(crate) leads: watch::Receiver<bool>,
+    /// who does not lead stands by
+    pub(crate) leads: watch::Receiver<LeadsUntil>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +46,8 @@ enum IngestError {
     Log(#[from] StateError),
     #[error("audit records cannot be stored, they wait in the audit log")]
     Store(#[from] StoreError),
+    #[error("another coordinator may lead by now, what was read is left to it")]
+    Superseded,
 }
 
 impl Ingest {
@@ -58,14 +61,14 @@ impl Ingest {
                 () = &mut stop => break,
             }
         }
-        if *self.leads.borrow() && tokio::time::timeout(DRAIN_MAX, self.drain()).await.is_err() {
+        if leads(&self.leads.borrow()) && tokio::time::timeout(DRAIN_MAX, self.drain()).await.is_err() {
             tracing::warn!("audit records are left in the audit log");
         }
         self.store.close().await;
     }
 
     async fn step_or_wait(&mut self) {
-        if self.leads.wait_for(|leads| *leads).await.is_err() {
+        if self.leads.wait_for(leads).await.is_err() {
             return std::future::pending().await;
         }
         if let Err(error) = self.step().await {
@@ -98,11 +101,11 @@ impl Ingest {
             return Ok(0);
         };
         let last = *last;
-        let new = self.keep(&batch).await?;
-        for (id, record) in new {
-            if self.scored.is_none_or(|scored| id > scored) {
-                self.enforcement.observe(record).await;
-            }
+        if !leads(&self.leads.borrow()) {
+            return Err(IngestError::Superseded);
+        }
+        for record in self.keep(&batch).await? {
+            self.enforcement.observe(record).await;
         }
         self.scored = self.scored.max(Some(last));
         let stored: Vec<_> = batch.iter().map(|(id, _)| *id).collect();
@@ -110,11 +113,9 @@ impl Ingest {
         Ok(batch.len())
     }
 
-    /// stores what is to be stored; answers what is new
-    async fn keep<'a>(
-        &self,
-        batch: &'a [(EntryId, AuditRecord)],
-    ) -> Result<Vec<(EntryId, &'a AuditRecord)>, StoreError> {
+    /// stores what is to be stored; answers what is new, in order. The store knows what is new to it, however old the entry: a
+    /// dead coordinator's come late. Of what is not stored only the order tells
+    async fn keep<'a>(&self, batch: &'a [(EntryId, AuditRecord)]) -> Result<Vec<&'a AuditRecord>, StoreError> {
         let logging = self.policy.current().document.security.enable_audit_logging;
         let (stored, passed): (Vec<_>, Vec<_>) =
             batch.iter().partition(|(_, record)| logging || is_always_stored(record));
@@ -124,10 +125,11 @@ impl Ingest {
         self.instruments.records_stored.add(records.len() as u64 - repeated, &[]);
         self.instruments.records_repeated.add(repeated, &[]);
         self.instruments.records_not_stored.add(passed.len() as u64, &[]);
-        let mut new: Vec<_> =
-            stored.into_iter().zip(is_new).filter(|(_, new)| *new).map(|(entry, _)| entry).chain(passed).collect();
+        let unseen = passed.into_iter().filter(|(id, _)| self.scored.is_none_or(|scored| *id > scored));
+        let new = stored.into_iter().zip(is_new).filter(|(_, new)| *new).map(|(entry, _)| entry);
+        let mut new: Vec<_> = new.chain(unseen).collect();
         new.sort_by_key(|(id, _)| *id);
-        Ok(new.into_iter().map(|(id, record)| (*id, record)).collect())
+        Ok(new.into_iter().map(|(_, record)| record).collect())
     }
 
     /// brings the scores back from the store after a start

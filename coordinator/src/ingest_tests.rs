@@ -8,6 +8,7 @@ use picket_shared::policy::{Environment, Policy};
 use picket_shared::reason::Reason;
 use picket_shared::state::{BlockView, State};
 use picket_shared::telemetry::Metrics;
+use tokio::time::Instant;
 
 const START: Timestamp = Timestamp::from_millis(1_764_000_000_000);
 
@@ -42,7 +43,7 @@ impl Mill {
         };
         let store = AuditStore::open(&format!("sqlite:{}", folder.path().join("audit.db").display())).await.unwrap();
         let log = state.audit.clone();
-        let leads = watch::Sender::new(true).subscribe();
+        let leads = watch::Sender::new(Some(Instant::now() + Duration::from_secs(3600))).subscribe();
         let ingest =
             Ingest { log, store, enforcement: Arc::new(enforcement), policy, clock, instruments, scored: None, leads };
         Mill { ingest, state, folder }
@@ -79,6 +80,47 @@ async fn a_record_that_is_delivered_twice_is_stored_and_scored_once() {
     mill.ingest.step().await.unwrap();
     assert_eq!((mill.stored().await, mill.score()), (1, 1.0));
     assert_eq!(mill.state.audit.lag().await.unwrap(), 0);
+}
+
+/// as if later entries had been read before: what a dead coordinator left comes late
+fn reads_late(mill: &mut Mill) {
+    mill.ingest.scored = Some(EntryId { millis: u64::MAX, sequence: 0 });
+}
+
+#[tokio::test]
+async fn x18_what_a_dead_coordinator_left_is_scored_once_though_later_records_were() {
+    let mut mill = Mill::with(|_| {}).await;
+    reads_late(&mut mill);
+    let late = refusal(Reason::TokenInvalid);
+    mill.arrives(std::slice::from_ref(&late)).await;
+    mill.ingest.step().await.unwrap();
+    mill.arrives(&[late]).await;
+    mill.ingest.step().await.unwrap();
+    println!("x18: {} stored, score {} after two deliveries", mill.stored().await, mill.score());
+    assert_eq!((mill.stored().await, mill.score()), (1, 1.0));
+}
+
+#[tokio::test]
+async fn x20_who_stood_still_leaves_what_it_read_to_the_next_leader() {
+    let mut mill = Mill::with(|_| {}).await;
+    mill.arrives(&[refusal(Reason::TokenInvalid)]).await;
+    mill.ingest.leads = watch::Sender::new(Some(Instant::now())).subscribe();
+    assert!(matches!(mill.ingest.step().await, Err(IngestError::Superseded)));
+    println!("x20: a leader of yesterday stored {} and scored {}", mill.stored().await, mill.score());
+    assert_eq!((mill.stored().await, mill.score(), mill.state.audit.lag().await.unwrap()), (0, 0.0, 1));
+}
+
+#[tokio::test]
+async fn what_is_not_stored_and_is_read_again_is_not_scored_again() {
+    let mut mill = Mill::with(|policy| policy.security.enable_audit_logging = false).await;
+    mill.arrives(&[refusal(Reason::Malformed)]).await;
+    mill.ingest.step().await.unwrap();
+    let once = mill.score();
+    assert!(once > 0.0);
+    reads_late(&mut mill);
+    mill.arrives(&[refusal(Reason::Malformed)]).await;
+    mill.ingest.step().await.unwrap();
+    assert_eq!((mill.stored().await, mill.score()), (0, once));
 }
 
 #[tokio::test]

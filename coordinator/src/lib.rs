@@ -107,7 +107,7 @@ fn run(
         memory: parking_lot::Mutex::default(),
         crowded_at: enforcement::CROWDED_AT,
     });
-    let leads = watch::Sender::new(false);
+    let leads = watch::Sender::new(None);
     let ingest = Ingest {
         log: state.audit.clone(),
         store: store.clone(),

@@ -71,6 +71,15 @@ impl Membership {
             connections: self.connections(),
             last_seen: clock.now(),
             traffic: self.traffic.snapshot(),
+            clock_offset_ms: clock.offset_ms(),
+        }
+    }
+
+    /// says that this node lives, before it takes anybody in: so that it does not think that it is alone
+    pub async fn says_it_lives(&self, nodes: &dyn Nodes, clock: &dyn Clock) {
+        match self.beat(nodes, clock).await {
+            Ok(()) => self.reached.store(true, Ordering::Relaxed),
+            Err(error) => tracing::debug!(%error, "heartbeat not delivered"),
         }
     }
 
@@ -83,14 +92,11 @@ impl Membership {
     ) {
         tokio::pin!(stop);
         loop {
-            match self.beat(&*nodes, &*clock).await {
-                Ok(()) => self.reached.store(true, Ordering::Relaxed),
-                Err(error) => tracing::debug!(%error, "heartbeat not delivered"),
-            }
             tokio::select! {
                 () = sleep(HEARTBEAT) => {}
                 () = &mut stop => return,
             }
+            self.says_it_lives(&*nodes, &*clock).await;
         }
     }
 

@@ -3,6 +3,7 @@
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Counter, Meter};
 use picket_shared::audit::Outbox;
+use picket_shared::clock::Clock;
 use picket_shared::reason::Reason;
 use picket_shared::state::{Mode, Traffic};
 use picket_shared::tasks::Tasks;
@@ -66,6 +67,17 @@ pub fn observe_mode(meter: &Meter, membership: &Arc<Membership>) {
                 observer.observe(u64::from(mode == current), &[KeyValue::new("picket.mode", mode.as_str())]);
             }
         })
+        .build();
+}
+
+/// how wrong the machine's clock is
+pub fn observe_clock(meter: &Meter, clock: &Arc<dyn Clock>) {
+    let clock = clock.clone();
+    meter
+        .i64_observable_gauge("picket.clock.offset")
+        .with_description("How far the cluster's clock is ahead of this machine's.")
+        .with_unit("ms")
+        .with_callback(move |observer| observer.observe(clock.offset_ms(), &[]))
         .build();
 }
 

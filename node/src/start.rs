@@ -22,7 +22,7 @@ use crate::gate::Gate;
 use crate::identity::{IntrospectionError, Introspector, Keys, TokenSource, TokenSources};
 use crate::listener;
 use crate::membership::Membership;
-use crate::metrics::{Instruments, observe_mode};
+use crate::metrics::{Instruments, observe_clock, observe_mode};
 use crate::ops::{self, Ops};
 use crate::pending::Pending;
 use crate::route::{Route, RouteError, Routes};
@@ -98,6 +98,8 @@ pub async fn start(parts: Parts) -> Result<Running, StartError> {
         parts.has_snapshot || parts.config.start_without_state,
     ));
     observe_mode(&parts.metrics.meter("picket"), &membership);
+    observe_clock(&parts.metrics.meter("picket"), &parts.clock);
+    membership.says_it_lives(&*parts.state.nodes, &*parts.clock).await;
     let door = Arc::new(Door {
         gate: gate.clone(),
         routes,

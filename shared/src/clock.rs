@@ -33,6 +33,11 @@ impl Timestamp {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
 
+    /// as a clock that is so far ahead shows it
+    pub fn shifted(self, offset_ms: i64) -> Self {
+        Timestamp(self.0.saturating_add_signed(offset_ms))
+    }
+
     pub fn parse_rfc3339(text: &str) -> Option<Self> {
         let parsed = OffsetDateTime::parse(text, &Rfc3339).ok()?;
         u64::try_from(parsed.unix_timestamp_nanos() / 1_000_000).ok().map(Timestamp)
@@ -70,9 +75,17 @@ impl<'de> Deserialize<'de> for Timestamp {
     }
 }
 
+/// a machine's clock that is further from the cluster's deserves a look
+pub const CLOCK_OFFSET_MAX_MS: u64 = 2000;
+
 /// where `now` comes from
 pub trait Clock: Send + Sync {
     fn now(&self) -> Timestamp;
+
+    /// how far this is ahead of the machine's own clock, in ms
+    fn offset_ms(&self) -> i64 {
+        0
+    }
 }
 
 /// the system's clock

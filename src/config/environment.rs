@@ -12,8 +12,14 @@ use super::origins::{Located, Origins, Place};
 use super::yaml::{self, below};
 
 /// variables of Picket that are no configuration
-const NOT_CONFIGURATION: [&str; 5] =
-    ["PICKET_CONFIG", "PICKET_LOG", "PICKET_TEST_PANIC_EVENT", "PICKET_CORPORA", "PICKET_BIN"];
+const NOT_CONFIGURATION: [&str; 6] = [
+    "PICKET_CONFIG",
+    "PICKET_LOG",
+    "PICKET_TEST_PANIC_EVENT",
+    "PICKET_TEST_AUDIT_QUEUE",
+    "PICKET_CORPORA",
+    "PICKET_BIN",
+];
 /// how far references in the schema are followed
 const REFERENCES_MAX: usize = 16;
 

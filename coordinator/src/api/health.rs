@@ -4,6 +4,7 @@ use axum::Json;
 use axum::extract::{Extension, State};
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
+use picket_shared::clock::CLOCK_OFFSET_MAX_MS;
 use picket_shared::state::{Mode, NodeStatus, StateError};
 use serde::Serialize;
 use std::time::Duration;
@@ -119,6 +120,15 @@ fn judge(api: &Api, findings: Findings) -> Health {
             status: Status::Degraded,
             kind: "node",
             message: format!("node {} decides without the shared state", node.id),
+        });
+    }
+    for node in nodes.iter().filter(|node| node.clock_offset_ms.unsigned_abs() > CLOCK_OFFSET_MAX_MS) {
+        let (off, side) =
+            (node.clock_offset_ms.unsigned_abs(), if node.clock_offset_ms > 0 { "behind" } else { "ahead of" });
+        issues.push(Issue {
+            status: Status::Warning,
+            kind: "clock",
+            message: format!("the clock of node {} is {off} ms {side} the cluster's", node.id),
         });
     }
     if reachable && nodes.is_empty() && now.since(api.started) > NODES_APPEAR_WITHIN {

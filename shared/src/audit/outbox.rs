@@ -38,8 +38,12 @@ struct Shared {
 struct Queues {
     /// one queue per severity, lowest first
     by_severity: [VecDeque<AuditRecord>; Severity::ALL.len()],
+    /// since the last notice
     dropped: u64,
     dropped_total: u64,
+    /// says how many were dropped, until the log has it: one at a time and beside the queues, so that it displaces nothing, is
+    /// never dropped, and tells the log the same however often it is sent
+    notice: Option<AuditRecord>,
 }
 
 impl Default for Outbox {
@@ -102,6 +106,7 @@ impl Outbox {
                 self.shared.wake.notify_one();
                 return;
             }
+            self.confirm(&batch);
             if self.shared.waiting.swap(false, Ordering::Relaxed) {
                 tracing::info!("audit log reachable again");
             }
@@ -115,16 +120,24 @@ impl Outbox {
             let take = queue.len().min(BATCH_RECORDS_MAX - batch.len());
             batch.extend(queue.drain(..take));
         }
-        let dropped = std::mem::take(&mut queues.dropped);
-        if dropped > 0 {
-            batch.push(drop_notice(dropped, clock));
+        if queues.notice.is_none() && queues.dropped > 0 {
+            let dropped = std::mem::take(&mut queues.dropped);
+            queues.notice = Some(drop_notice(dropped, clock));
         }
+        batch.extend(queues.notice.clone());
         batch
+    }
+
+    /// the log has these
+    fn confirm(&self, batch: &[AuditRecord]) {
+        let mut queues = self.shared.queues.lock();
+        queues.notice = queues.notice.take().filter(|notice| batch.iter().all(|record| record.id != notice.id));
     }
 
     fn put_back(&self, batch: Vec<AuditRecord>) {
         let mut queues = self.shared.queues.lock();
-        for record in batch {
+        let notice = queues.notice.as_ref().map(|notice| notice.id.clone());
+        for record in batch.into_iter().filter(|record| Some(&record.id) != notice.as_ref()) {
             queues.push(record, self.shared.capacity);
         }
     }
@@ -197,5 +210,34 @@ mod tests {
             ]
         );
         assert_eq!(batch[3].metadata["dropped"], 3);
+    }
+
+    #[test]
+    fn x22_notices_neither_displace_records_nor_multiply_while_the_log_is_away() {
+        let (outbox, clock) = (Outbox::with_capacity(2), ManualClock::at(Timestamp::from_millis(5)));
+        let overflows = || (0..5).for_each(|_| outbox.record(record(Severity::Critical)));
+        overflows();
+        for _ in 0..10 {
+            let batch = outbox.next_batch(&clock);
+            assert_eq!(batch.len(), 3, "the queue and one notice");
+            outbox.put_back(batch);
+        }
+        assert_eq!(outbox.dropped_total(), 3);
+
+        let (mut kept, mut told) = (0, 0);
+        overflows();
+        loop {
+            let batch = outbox.next_batch(&clock);
+            if batch.is_empty() {
+                break;
+            }
+            outbox.confirm(&batch);
+            let (notices, records): (Vec<_>, Vec<_>) =
+                batch.iter().partition(|record| record.event_type == EventType::AuditDropped);
+            kept += records.len() as u64;
+            told += notices.iter().filter_map(|notice| notice.metadata.get("dropped")?.as_u64()).sum::<u64>();
+        }
+        println!("x22: 10 recorded, {kept} kept, {told} told as dropped");
+        assert_eq!((kept + told, outbox.dropped_total()), (10, told));
     }
 }

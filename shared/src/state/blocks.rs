@@ -7,12 +7,16 @@ use prefix_trie::PrefixMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::watch;
 
 use super::StateError;
 use crate::address;
 use crate::audit;
 use crate::clock::{Clock, Timestamp};
+
+/// the pause after a list could not be read: hints may have come before the connection did
+const RETRY_DELAY: Duration = Duration::from_millis(250);
 
 /// an address or prefix that may not come in
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -340,14 +344,18 @@ async fn follow(
     tokio::pin!(stop);
     let mut hints = blocks.hints();
     hints.mark_changed();
+    let mut is_behind = false;
     loop {
         tokio::select! {
             changed = hints.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep(RETRY_DELAY), if is_behind => {}
             () = &mut stop => return,
         }
-        if let Err(error) = catch_up(&view, &*blocks, &*clock, on_loss).await {
+        let outcome = catch_up(&view, &*blocks, &*clock, on_loss).await;
+        if let (Err(error), false) = (&outcome, is_behind) {
             tracing::warn!(%error, "block list not refreshed, the last known one stays in force");
         }
+        is_behind = outcome.is_err();
     }
 }
 
@@ -357,8 +365,13 @@ async fn catch_up(view: &BlockView, blocks: &dyn Blocks, clock: &dyn Clock, on_l
             BlockLog::Changes { at, .. } if at == view.position() => return Ok(()),
             BlockLog::Changes { changes, at } => view.apply(changes, at),
             BlockLog::Gap => {
-                view.replace(blocks.load(clock.now()).await?);
-                return Ok(());
+                let set = blocks.load(clock.now()).await?;
+                // A list that was lost while it was read came in part; the log tells.
+                match blocks.since(set.at).await? {
+                    BlockLog::Changes { .. } => view.replace(set),
+                    BlockLog::Lost => return survive_loss(view, blocks, clock, on_loss).await,
+                    BlockLog::Gap => return Err(StateError("the block list changed while it was read".to_owned())),
+                }
             }
             BlockLog::Lost => return survive_loss(view, blocks, clock, on_loss).await,
         }
@@ -382,7 +395,10 @@ async fn survive_loss(
         OnLoss::Seed => {
             let now = clock.now();
             let known: Vec<_> = view.blocks().into_iter().filter(|block| block.in_force(now)).collect();
-            tracing::warn!(blocks = known.len(), "the state has lost the block list, it is seeded again");
+            match known.is_empty() {
+                true => tracing::info!("the block list is new"),
+                false => tracing::warn!(blocks = known.len(), "the state has lost the block list, it is seeded again"),
+            }
             blocks.seed(known).await
         }
     }

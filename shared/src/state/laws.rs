@@ -227,6 +227,7 @@ pub async fn a_silent_node_is_forgotten(state: &State) {
         connections: 0,
         last_seen,
         traffic: super::TrafficSnapshot::default(),
+        clock_offset_ms: 0,
     };
     state.nodes.node_alive(status("a", at(0))).await.unwrap();
     state.nodes.node_alive(status("b", at(9000))).await.unwrap();

@@ -44,6 +44,11 @@ pub trait Leases: Send + Sync {
     /// gives slots back; never waits, the backend delivers in its own time
     fn release(&self, keys: &[LeaseKey]);
 
+    /// whether the state may know of fewer slots than are held: it lost its counts, or was away, and they are told again
+    fn is_recounting(&self) -> bool {
+        false
+    }
+
     /// how many this process holds
     fn held_here(&self, key: &LeaseKey) -> u32;
 

@@ -41,6 +41,9 @@ pub struct NodeStatus {
     pub connections: u64,
     pub last_seen: Timestamp,
     pub traffic: TrafficSnapshot,
+    /// how far the cluster's clock is ahead of the node's machine
+    #[serde(default)]
+    pub clock_offset_ms: i64,
 }
 
 /// a coordinator's heartbeat

@@ -96,11 +96,21 @@ pub struct WithStance {
     nodes: KnownNodes,
     /// one at a time looks at what this node holds and adds to it
     taking: Mutex<()>,
+    /// the same, for those who ask the state while it recounts
+    taking_in_recount: tokio::sync::Mutex<()>,
 }
 
 impl WithStance {
     pub fn new(counters: Arc<dyn Counters>, leases: Arc<dyn Leases>, stances: Stances, nodes: KnownNodes) -> Self {
-        WithStance { counters, leases, local: Memory::default(), stances, nodes, taking: Mutex::new(()) }
+        WithStance {
+            counters,
+            leases,
+            local: Memory::default(),
+            stances,
+            nodes,
+            taking: Mutex::default(),
+            taking_in_recount: Default::default(),
+        }
     }
 
     fn stance_of(&self, limit: &LimitName) -> Stance {
@@ -112,11 +122,36 @@ impl WithStance {
 
     fn take_share(&self, claims: &[Claim]) -> Acquired {
         let _alone = self.taking.lock();
-        let full = |claim: &Claim| self.leases.held_here(&claim.key) >= self.nodes.share(claim.cap);
-        if let Some(claim) = claims.iter().position(full) {
-            return Acquired::Full { claim };
+        match self.beyond_share(claims) {
+            Some(claim) => Acquired::Full { claim },
+            None => self.adopt(claims),
         }
-        self.adopt(claims)
+    }
+
+    /// the first claim of which this node holds its share already
+    fn beyond_share(&self, claims: &[Claim]) -> Option<usize> {
+        claims.iter().position(|claim| self.leases.held_here(&claim.key) >= self.nodes.share(claim.cap))
+    }
+
+    async fn acquire_by_stance(&self, claims: &[Claim], now: Timestamp) -> Result<Acquired, StateError> {
+        let error = match self.leases.acquire(claims, now).await {
+            Ok(acquired) => return Ok(acquired),
+            Err(error) => error,
+        };
+        match self.stances.concurrency {
+            Stance::Closed => Err(error),
+            Stance::Open => Ok(self.adopt(claims)),
+            Stance::Share => Ok(self.take_share(claims)),
+        }
+    }
+
+    /// the state may not know yet what others hold: beside its cap, each node's share holds
+    async fn acquire_in_recount(&self, claims: &[Claim], now: Timestamp) -> Result<Acquired, StateError> {
+        let _alone = self.taking_in_recount.lock().await;
+        match self.beyond_share(claims) {
+            Some(claim) => Ok(Acquired::Full { claim }),
+            None => self.acquire_by_stance(claims, now).await,
+        }
     }
 
     fn adopt(&self, claims: &[Claim]) -> Acquired {
@@ -159,19 +194,18 @@ impl Counters for WithStance {
 #[async_trait]
 impl Leases for WithStance {
     async fn acquire(&self, claims: &[Claim], now: Timestamp) -> Result<Acquired, StateError> {
-        let error = match self.leases.acquire(claims, now).await {
-            Ok(acquired) => return Ok(acquired),
-            Err(error) => error,
-        };
-        match self.stances.concurrency {
-            Stance::Closed => Err(error),
-            Stance::Open => Ok(self.adopt(claims)),
-            Stance::Share => Ok(self.take_share(claims)),
+        match self.leases.is_recounting() && self.stances.concurrency != Stance::Open {
+            true => self.acquire_in_recount(claims, now).await,
+            false => self.acquire_by_stance(claims, now).await,
         }
     }
 
     fn adopt(&self, keys: &[LeaseKey]) {
         self.leases.adopt(keys);
+    }
+
+    fn is_recounting(&self) -> bool {
+        self.leases.is_recounting()
     }
 
     fn release(&self, keys: &[LeaseKey]) {

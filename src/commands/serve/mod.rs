@@ -11,7 +11,7 @@ mod state;
 use access::Access;
 use banner::Banner;
 use data_dir::{DataDir, Planned};
-use picket_shared::audit::Outbox;
+use picket_shared::audit::{OUTBOX_RECORDS_MAX, Outbox};
 use picket_shared::clock::{Clock, SystemClock};
 use picket_shared::snapshot::{self, Snapshot};
 use picket_shared::state::{
@@ -37,6 +37,8 @@ const STOP_PATIENCE: Duration = Duration::from_secs(5);
 const NO_PATIENCE: Duration = Duration::from_millis(200);
 /// names an event that panics, for tests of debug builds
 const PANIC_EVENT: &str = "PICKET_TEST_PANIC_EVENT";
+/// how many audit records may wait, for tests of debug builds
+const AUDIT_QUEUE: &str = "PICKET_TEST_AUDIT_QUEUE";
 /// in the data directory of a node
 const SNAPSHOT_FILE: &str = "snapshot.json";
 const STORE_POLL: Duration = Duration::from_millis(20);
@@ -55,7 +57,9 @@ pub fn run(role: Role, args: ServeArgs, variables: &[(String, String)]) -> anyho
     let id = identity::of(&loaded.config, variables);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let panic_event = variables.iter().find(|(name, _)| name == PANIC_EVENT).map(|(_, event)| event.clone());
-    let process = Process { role, id, access, data_dir: data_dir.as_ref(), panic_event };
+    let queue = variables.iter().find(|(name, _)| name == AUDIT_QUEUE).and_then(|(_, records)| records.parse().ok());
+    let audit_queue = queue.filter(|_| cfg!(debug_assertions)).unwrap_or(OUTBOX_RECORDS_MAX);
+    let process = Process { role, id, access, data_dir: data_dir.as_ref(), panic_event, audit_queue };
     runtime.block_on(serve(loaded.config, process))
 }
 
@@ -78,6 +82,7 @@ struct Process<'a> {
     access: Option<Access>,
     data_dir: Option<&'a DataDir>,
     panic_event: Option<String>,
+    audit_queue: usize,
 }
 
 async fn serve(mut config: Config, process: Process<'_>) -> anyhow::Result<()> {
@@ -145,11 +150,11 @@ impl Common {
                 mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
             )
         })?;
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let own: Arc<dyn Clock> = Arc::new(SystemClock);
         // The state outlives the roles: what they say last still reaches it.
-        let Opened { state, outage } = state::open(process.role, config, &process.id, center, &clock).await?;
+        let Opened { state, outage, clock } = state::open(process.role, config, &process.id, center, &own).await?;
         let metrics = Metrics::start(&config.telemetry.service_name)?;
-        let (blocks, outbox) = (BlockView::default(), Outbox::default());
+        let (blocks, outbox) = (BlockView::default(), Outbox::with_capacity(process.audit_queue));
         let file = FilePolicy { policy: config.policy.clone(), source: config.state.policy_source };
         let policies = state.policies.clone();
         edge.spawn("policy", follow_policy(policy.clone(), policies, file, clock.now(), edge.stopped()));

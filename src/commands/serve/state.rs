@@ -14,6 +14,8 @@ use crate::role::Role;
 pub struct Opened {
     pub state: State,
     pub outage: Option<watch::Receiver<bool>>,
+    /// the one that all processes over this state share
+    pub clock: Arc<dyn Clock>,
 }
 
 /// opens the state; a Redis that is away is waited for while the process serves without it
@@ -25,7 +27,7 @@ pub async fn open(
     clock: &Arc<dyn Clock>,
 ) -> anyhow::Result<Opened> {
     if role == Role::Standalone {
-        return Ok(Opened { state: State::memory(), outage: None });
+        return Ok(Opened { state: State::memory(), outage: None, clock: clock.clone() });
     }
     let options = RedisOptions {
         key_prefix: config.state.key_prefix.clone(),
@@ -41,5 +43,5 @@ pub async fn open(
     if redis.is_open() {
         tracing::warn!("redis is not reachable at the start, it is tried again until it is");
     }
-    Ok(Opened { state: redis.state(), outage: Some(redis.circuit()) })
+    Ok(Opened { state: redis.state(), outage: Some(redis.circuit()), clock: redis.clock() })
 }

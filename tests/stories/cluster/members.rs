@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use serde_json::json;
 
 use crate::harness::{Cluster, Redis, Token};
@@ -50,6 +51,37 @@ async fn x24_the_places_of_a_killed_node_are_free_within_ten_seconds_and_nobody_
     cluster.node(0).caller("198.51.100.33").connects().await.refused_with(503, "anonymous_limit");
     let metrics = cluster.admin().counts("the living's connections", |metrics| metrics["activeConnections"] == 5).await;
     assert_eq!((&metrics["anonymousConnections"], &metrics["authenticatedConnections"]), (&json!(3), &json!(2)));
+}
+
+#[tokio::test]
+async fn x24_the_places_of_a_thousand_sockets_on_a_killed_node_are_counted_right_within_ten_seconds() {
+    const SOCKETS: usize = 1000;
+    const AT_ONCE: usize = 50;
+    let redis = Redis::start().await;
+    let cap = json!({ "security": { "maxAnonymousConnections": SOCKETS } });
+    let mut cluster = Cluster::of(2).on(&redis).policy(cap).start().await;
+    let mut doomed = cluster.takes_out_node(1);
+    let mut lost = Vec::new();
+    for first in (0..SOCKETS).step_by(AT_ONCE) {
+        let arrivals =
+            (first..first + AT_ONCE).map(|n| doomed.caller(&format!("10.24.{}.{}", n / 250, n % 250)).comes_in());
+        lost.extend(join_all(arrivals).await);
+    }
+    let node = cluster.node(0);
+    node.caller("198.51.100.30").connects().await.refused_with(503, "anonymous_limit");
+
+    doomed.dies();
+
+    let (_first, took) = node.caller("198.51.100.30").comes_in_within(FREE_WITHIN).await;
+    eprintln!("x24: a place among {} of the dead was free after {took:?}", lost.len());
+    cluster.admin().counts("the living's connections", |metrics| metrics["activeConnections"] == 1).await;
+    for key in redis.keys().await.into_iter().filter(|key| key.ends_with(b"{anonymous}:l")) {
+        let counts = redis.answers(&[b"HVALS", &key]).await.list();
+        let sum: i64 =
+            counts.into_iter().map(|one| one.text().split(':').next().unwrap().parse::<i64>().unwrap()).sum();
+        eprintln!("x24: Redis counts {sum}");
+        assert_eq!(sum, 1, "neither the dead nor less than none");
+    }
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ const LIMIT: usize = 30;
 const NODES: usize = 3;
 const MINUTE: Duration = Duration::from_secs(60);
 /// Until a node notices: five failures or 250 ms of them, and somebody who asks.
-const NOTICED_WITHIN: Duration = Duration::from_secs(2);
+pub const NOTICED_WITHIN: Duration = Duration::from_secs(2);
 const NORMAL_WITHIN: Duration = Duration::from_secs(2);
 
 /// Anonymous sockets on every node, each from an address of its own.

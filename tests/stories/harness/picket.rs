@@ -275,6 +275,15 @@ impl Picket {
         signals("TERM", &self.child);
     }
 
+    /// SIGSTOP: it does nothing, and does not know it.
+    pub fn stands_still(&self) {
+        signals("STOP", &self.child);
+    }
+
+    pub fn goes_on(&self) {
+        signals("CONT", &self.child);
+    }
+
     /// SIGKILL: no goodbye, nothing given back.
     pub fn dies(&mut self) {
         self.child.kill().unwrap();

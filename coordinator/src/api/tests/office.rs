@@ -143,6 +143,11 @@ impl Office {
     }
 
     pub async fn has_node(&self, id: &str, traffic: TrafficSnapshot) {
+        self.has_node_with_clock(id, traffic, 0).await;
+    }
+
+    /// one whose machine is so far behind
+    pub async fn has_node_with_clock(&self, id: &str, traffic: TrafficSnapshot, clock_offset_ms: i64) {
         let status = NodeStatus {
             id: id.into(),
             version: "0.1.0".into(),
@@ -151,6 +156,7 @@ impl Office {
             connections: traffic.active_connections,
             last_seen: self.clock.now(),
             traffic,
+            clock_offset_ms,
         };
         self.state.nodes.node_alive(status).await.unwrap();
     }

@@ -58,7 +58,11 @@ pub(super) async fn follow(redis: Arc<Redis>, stop: impl Future<Output = ()>) {
                 Err(RecvError::Lagged(_)) => redis.hints.suspect(),
                 Err(RecvError::Closed) => messages = subscriber.message_rx(),
             },
-            _ = reconnections.recv() => redis.subscribe().await,
+            _ = reconnections.recv() => {
+                // It may be another server, or an empty one.
+                redis.membership.look();
+                redis.subscribe().await;
+            }
             () = &mut stop => return,
         }
     }
@@ -99,6 +103,10 @@ impl Redis {
             hint(&self.hints.policy);
         } else {
             *self.hints.heard.lock() = Instant::now();
+            // Who says no name found an empty Redis.
+            if message.value.as_bytes().is_some_and(<[u8]>::is_empty) {
+                self.membership.look();
+            }
         }
     }
 }

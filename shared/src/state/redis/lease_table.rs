@@ -27,6 +27,8 @@ struct Held {
     sequence: u64,
     /// the round of regular tellings it was in
     round: u64,
+    /// Redis has acknowledged that some are held, and was told nothing else since
+    is_known: bool,
 }
 
 /// a key's whole count, to be told
@@ -35,6 +37,8 @@ pub(super) struct Telling {
     pub(super) key: LeaseKey,
     pub(super) count: u32,
     pub(super) sequence: u64,
+    /// Redis has acknowledged before that some are held: if it does not know, it lost them
+    pub(super) is_known: bool,
 }
 
 /// a key that is always asked for is told about after so many turns
@@ -45,11 +49,14 @@ impl Table {
     pub(super) fn ask(&mut self, key: &LeaseKey) -> Telling {
         let held = self.count_one(key);
         held.asked += 1;
-        Telling { key: key.clone(), count: held.count, sequence: held.sequence }
+        Telling { key: key.clone(), count: held.count, sequence: held.sequence, is_known: held.is_known }
     }
 
     pub(super) fn granted(&mut self, asked: &Telling) {
         self.answered(asked);
+        if let Some(held) = self.held.get_mut(&asked.key) {
+            held.is_known = true;
+        }
     }
 
     /// it was full: Redis has not counted it, but may have counted it in a later command
@@ -79,7 +86,8 @@ impl Table {
     fn count_one(&mut self, key: &LeaseKey) -> &mut Held {
         self.sequence += 1;
         let (sequence, round) = (self.sequence, self.round);
-        let held = self.held.entry(key.clone()).or_insert(Held { count: 0, asked: 0, sequence, round });
+        let none = Held { count: 0, asked: 0, sequence, round, is_known: false };
+        let held = self.held.entry(key.clone()).or_insert(none);
         held.count += 1;
         held.sequence = sequence;
         held
@@ -104,9 +112,12 @@ impl Table {
         self.held.get(key).map_or(0, |held| held.count)
     }
 
+    /// Redis may have lost everything
     pub(super) fn tell_all(&mut self) {
-        let keys: Vec<_> = self.held.keys().cloned().collect();
-        keys.into_iter().for_each(|key| self.must_tell(key));
+        for (key, held) in &mut self.held {
+            held.is_known = false;
+            self.untold.entry(key.clone()).or_insert(self.turn);
+        }
     }
 
     /// puts the next part of what is held among the untold; every key has its turn within so many calls
@@ -133,12 +144,8 @@ impl Table {
     }
 
     /// what is to be told of these keys; they stay untold until they were
-    pub(super) fn tellings_of(&self, keys: &[LeaseKey]) -> Vec<Telling> {
-        let telling = |key: &LeaseKey| {
-            let held = self.held.get(key)?;
-            Some(Telling { key: key.clone(), count: held.count, sequence: held.sequence })
-        };
-        keys.iter().filter_map(telling).collect()
+    pub(super) fn tellings_of(&mut self, keys: &[LeaseKey]) -> Vec<Telling> {
+        keys.iter().filter_map(|key| Some(self.held.get_mut(key)?.telling(key))).collect()
     }
 
     fn must_tell(&mut self, key: LeaseKey) {
@@ -150,11 +157,12 @@ impl Table {
         self.sequence += 1;
         let held = self.held.get_mut(&key)?;
         held.sequence = self.sequence;
-        Some(Telling { key, count: held.count, sequence: held.sequence })
+        Some(held.telling(&key))
     }
 
     pub(super) fn told(&mut self, telling: &Telling) {
-        if self.held.get(&telling.key).is_some_and(|held| held.sequence == telling.sequence) {
+        if let Some(held) = self.held.get_mut(&telling.key).filter(|held| held.sequence == telling.sequence) {
+            held.is_known = telling.count > 0;
             self.untold.remove(&telling.key);
             self.forget_if_none(&telling.key);
         }
@@ -176,6 +184,14 @@ impl Table {
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.held.len() + self.untold.len()
+    }
+}
+
+impl Held {
+    /// who is told that none are held forgets the key before it answers
+    fn telling(&mut self, key: &LeaseKey) -> Telling {
+        self.is_known &= self.count > 0;
+        Telling { key: key.clone(), count: self.count, sequence: self.sequence, is_known: self.is_known }
     }
 }
 
@@ -266,6 +282,31 @@ mod tests {
         let telling = table.next_tellings(10).remove(0);
         table.not_told(&telling);
         assert_eq!(table.next_tellings(10).len(), 1);
+    }
+
+    #[test]
+    fn what_redis_acknowledged_is_known_until_it_is_told_of_none_or_may_have_lost_it() {
+        let mut table = Table::default();
+        let first = table.ask(&alice());
+        assert!(!first.is_known);
+        table.granted(&first);
+        let second = table.ask(&alice());
+        assert!(second.is_known);
+        table.refused(&second);
+
+        table.tell_all();
+        let third = table.ask(&alice());
+        assert!(!third.is_known, "it may be lost");
+        table.refused(&third);
+        let telling = table.next_tellings(10).remove(0);
+        table.told(&telling);
+        let fourth = table.ask(&alice());
+        assert!(fourth.is_known, "it was told again");
+        table.refused(&fourth);
+
+        table.give_back(&alice());
+        table.next_tellings(10);
+        assert!(!table.ask(&alice()).is_known, "it is on its way to be told of none");
     }
 
     #[test]

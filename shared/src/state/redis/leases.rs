@@ -23,6 +23,8 @@ const PARTS_MAX: usize = 20;
 /// counts that are told at once
 const TELLINGS_MAX: usize = 256;
 const RETRY_DELAY: Duration = Duration::from_millis(250);
+/// the answer of `lease_take.lua` when what was told is lost
+const FORGOTTEN: i64 = -1;
 
 #[async_trait]
 impl Leases for Redis {
@@ -57,6 +59,10 @@ impl Leases for Redis {
         keys.iter().for_each(|key| table.give_back(key));
         drop(table);
         self.leases_changed.notify_one();
+    }
+
+    fn is_recounting(&self) -> bool {
+        self.membership.is_recounting()
     }
 
     async fn held(&self, key: &LeaseKey) -> Result<u32, StateError> {
@@ -129,7 +135,21 @@ impl Redis {
         let question = Question { redis: self, asked: Some(asked) };
         let keys = vec![self.keys.lease(&claim.key)];
         let reply = self.link.call(Lane::Checks, &self.scripts.lease_take, keys, arguments).await?;
-        Ok(question.answered(integer(&reply)? == 1))
+        match integer(&reply)? {
+            FORGOTTEN => {
+                drop(question);
+                self.counts_are_lost();
+                Err(StateError("redis has lost its counts, they are told again".to_owned()))
+            }
+            answer => Ok(question.answered(answer == 1)),
+        }
+    }
+
+    /// others lost theirs too: everything is told again, and whoever has not noticed yet is made to look
+    fn counts_are_lost(&self) {
+        self.membership.recount();
+        self.publish_all_leases();
+        self.membership.look();
     }
 
     pub(super) fn publish_all_leases(&self) {
@@ -141,6 +161,7 @@ impl Redis {
         let mut arguments = vec![self.membership.generation(), number(telling.count.into()), number(telling.sequence)];
         arguments.extend(cap.map(|cap| number(cap.into())));
         arguments.push(millis(KEY_LIFE));
+        arguments.extend(cap.map(|_| number(telling.is_known.into())));
         arguments.extend(self.membership.dead());
         arguments
     }

@@ -17,6 +17,7 @@ mod nodes;
 mod policies;
 mod reply;
 mod scripts;
+mod time;
 mod warnings;
 mod watchdog;
 mod wire;
@@ -180,6 +181,11 @@ impl RedisState {
     /// how many values were found that could not be read, and were skipped
     pub fn corrupt_values(&self) -> u64 {
         self.redis.corrupt_values.load(Ordering::Relaxed)
+    }
+
+    /// the cluster's clock; before the first answer of Redis it is this process's own
+    pub fn clock(&self) -> Arc<dyn Clock> {
+        Arc::new(time::ClusterClock { redis: self.redis.clone() })
     }
 
     /// Redis's clock minus this process's, in ms, as of the last heartbeat

@@ -5,8 +5,10 @@ mod cluster;
 mod cost;
 mod faults;
 mod keys;
+mod loss;
 mod model;
 mod server;
+mod skew;
 
 use crate::clock::Timestamp;
 use crate::state::{Block, BlockOrigin, BlockScope, CounterKey, LimitName, State, Subject};
