@@ -5,19 +5,20 @@
 
 use fred::clients::{Client, SubscriberClient};
 use fred::error::{Error, ErrorKind};
-use fred::interfaces::{ClientLike, LuaInterface};
-use fred::types::Value;
-use fred::types::config::{Config, ReconnectPolicy, UnresponsiveConfig};
-use fred::types::scripts::Script;
-use fred::types::{Builder, InfoKind};
+use fred::interfaces::ClientLike;
+use fred::types::config::{Config, ReconnectPolicy, TlsConnector, UnresponsiveConfig};
+use fred::types::{Builder, ClusterHash, CustomCommand, InfoKind, Value};
 use parking_lot::Mutex;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
-use super::ConnectError;
 use super::circuit::Circuit;
+use super::scripts::{Effect, Script};
+use super::trust;
+use super::{ConnectError, number};
 use crate::state::StateError;
 use crate::tasks::Tasks;
 
@@ -60,9 +61,13 @@ pub(super) enum Lane {
 }
 
 impl Link {
-    pub(super) fn new(url: &str, timeouts: Timeouts) -> Result<Self, ConnectError> {
+    pub(super) fn new(url: &str, ca_file: Option<&Path>, timeouts: Timeouts) -> Result<Self, ConnectError> {
         let address = |error: Error| ConnectError::Address(error.details().to_owned());
         let mut config = Config::from_url(url).map_err(address)?;
+        if let Some(path) = ca_file {
+            let Some(tls) = &mut config.tls else { return Err(ConnectError::NoTls) };
+            tls.connector = TlsConnector::from(trust::only(path)?);
+        }
         config.fail_fast = false;
         let (checks, upkeep) = (builder(config.clone(), timeouts.check), builder(config, UPKEEP_TIMEOUT));
         Ok(Link {
@@ -278,13 +283,32 @@ async fn evaluate(client: &Client, script: &Script, keys: Vec<String>, arguments
     if !client.is_connected() {
         return Err(Error::new(ErrorKind::IO, "not connected"));
     }
-    let outcome = client.evalsha(script.sha1().clone(), keys.clone(), arguments.clone()).await;
-    match (outcome, script.lua()) {
+    let (by_digest, by_text) = match script.effect {
+        Effect::Reads => ("EVALSHA_RO", "EVAL_RO"),
+        Effect::Writes => ("EVALSHA", "EVAL"),
+    };
+    let outcome = send(client, by_digest, script.text.sha1().clone(), keys.clone(), arguments.clone()).await;
+    match (outcome, script.text.lua()) {
         (Err(error), Some(text)) if error.details().starts_with("NOSCRIPT") => {
-            client.eval(text.clone(), keys, arguments).await
+            send(client, by_text, text.clone(), keys, arguments).await
         }
         (outcome, _) => outcome,
     }
+}
+
+async fn send(
+    client: &Client,
+    command: &'static str,
+    script: impl Into<Value>,
+    keys: Vec<String>,
+    arguments: Vec<Value>,
+) -> Result<Value, Error> {
+    /// after the script and the number of keys
+    const FIRST_KEY: usize = 2;
+    let mut words = vec![script.into(), number(keys.len() as u64)];
+    words.extend(keys.into_iter().map(Value::from));
+    words.extend(arguments);
+    client.custom(CustomCommand::new_static(command, ClusterHash::Offset(FIRST_KEY), false), words).await
 }
 
 /// whether an error says that Redis cannot be used now, rather than that it refused this call
