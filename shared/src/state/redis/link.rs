@@ -34,6 +34,9 @@ const RECONNECT_MS: (u32, u32) = (50, 500);
 /// the pause after a connection ended for good (a refused login), before it is set up anew
 const REVIVE_DELAY: Duration = Duration::from_millis(500);
 
+/// in a Cluster, when a call that found its slot moving is made again: it was not carried out, and all tries fit into a deadline
+const MOVING_PAUSES_MS: [u64; 5] = [0, 2, 5, 10, 20];
+
 pub(super) struct Link {
     checks: Client,
     upkeep: Client,
@@ -242,6 +245,10 @@ fn builder(config: Config, timeout: Duration) -> Builder {
         connection.internal_command_timeout = CONNECT_TIMEOUT;
         connection.max_command_attempts = 1;
         connection.max_command_buffer_len = IN_FLIGHT_MAX;
+        // The driver follows ASK to the wrong master, and mixes up the answers of others meanwhile. After MOVED it looks for
+        // the slots anew in any case, and this process asks again.
+        connection.max_redirections = 0;
+        connection.cluster_cache_update_delay = Duration::ZERO;
         connection.reconnect_on_auth_error = true;
         connection.unresponsive =
             UnresponsiveConfig { max_timeout: Some(Duration::from_secs(2)), interval: Duration::from_millis(500) };
@@ -303,12 +310,24 @@ async fn send(
     keys: Vec<String>,
     arguments: Vec<Value>,
 ) -> Result<Value, Error> {
-    /// after the script and the number of keys
-    const FIRST_KEY: usize = 2;
+    // All keys share a slot, and the driver finds it no other way.
+    let slot = keys.first().map_or(ClusterHash::Random, |key| ClusterHash::from(key.as_str()));
     let mut words = vec![script.into(), number(keys.len() as u64)];
     words.extend(keys.into_iter().map(Value::from));
     words.extend(arguments);
-    client.custom(CustomCommand::new_static(command, ClusterHash::Offset(FIRST_KEY), false), words).await
+    let command = CustomCommand::new_static(command, slot, false);
+    for pause in MOVING_PAUSES_MS {
+        match client.custom(command.clone(), words.clone()).await {
+            Err(error) if is_moving(&error) => tokio::time::sleep(Duration::from_millis(pause)).await,
+            outcome => return outcome,
+        }
+    }
+    client.custom(command, words).await
+}
+
+/// whether the slot of a call is on its way to another master
+fn is_moving(error: &Error) -> bool {
+    *error.kind() == ErrorKind::Routing && error.details() == "Too many redirections."
 }
 
 /// whether an error says that Redis cannot be used now, rather than that it refused this call
@@ -316,6 +335,9 @@ fn is_outage(error: &Error) -> bool {
     const STATES: [&str; 6] = ["LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "NOREPLICAS", "NOPERM"];
     if refuses_writes(error) {
         return true;
+    }
+    if is_moving(error) {
+        return false;
     }
     match error.kind() {
         ErrorKind::Unknown

@@ -5,7 +5,9 @@ mod cluster;
 mod cost;
 mod faults;
 mod keys;
+mod masters;
 mod model;
+mod permissions;
 mod server;
 
 use crate::clock::Timestamp;
@@ -19,8 +21,7 @@ struct Lawful {
 }
 
 impl Lawful {
-    async fn new() -> Self {
-        let server = Server::start().await;
+    async fn on(server: Server) -> Self {
         Lawful { state: server.state_by_caller().await, _server: server }
     }
 }
@@ -33,7 +34,13 @@ impl std::ops::Deref for Lawful {
     }
 }
 
-crate::state::laws::suite!(*Lawful::new().await);
+crate::state::laws::suite!(*Lawful::on(Server::start().await).await);
+
+mod on_valkey {
+    use super::{Lawful, Server};
+
+    crate::state::laws::suite!(*Lawful::on(Server::start_valkey().await).await);
+}
 
 /// a time that Redis does not look at
 const UNUSED: Timestamp = Timestamp::from_millis(0);
