@@ -21,6 +21,7 @@ use picket_shared::state::PolicySource;
 use picket_shared::telemetry::LogFormat;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
+use std::path::PathBuf;
 
 /// Picket's configuration file
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -46,9 +47,11 @@ pub struct Config {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct StateConfig {
-    /// `memory://` for standalone; `redis://`, `rediss://`, `redis-cluster://` or `redis-sentinel://` for nodes and coordinators
+    /// `memory://` for standalone; `redis://`, `rediss://`, `redis-cluster://`, `redis-sentinel://` (and with TLS `rediss-…`) for nodes and coordinators
     #[serde(serialize_with = "without_password")]
     pub url: String,
+    /// certificates in PEM of the only authorities that vouch for Redis; without it, the system's do
+    pub ca_file: Option<PathBuf>,
     /// what every key in the shared state starts with
     #[schemars(length(min = 1, max = 64))]
     pub key_prefix: String,
@@ -63,6 +66,7 @@ impl Default for StateConfig {
     fn default() -> Self {
         StateConfig {
             url: "redis://127.0.0.1:6379".into(),
+            ca_file: None,
             key_prefix: "picket".into(),
             timeout_ms: 50,
             policy_source: PolicySource::State,

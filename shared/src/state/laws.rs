@@ -1,4 +1,5 @@
-//! The laws of the state's contracts. Every backend runs them all: `suite!(expression that makes an empty State)`.
+//! The laws of the state's contracts. Every backend runs them all: `suite!(expression that makes an empty State)`; or, where
+//! a start is slow, `suite!(together name, expression whose `empty_state().await` is one)`, one after the other.
 
 use ipnet::IpNet;
 use std::net::IpAddr;
@@ -14,11 +15,21 @@ use crate::clock::Timestamp;
 use crate::policy::Policy;
 use crate::window::Quota;
 
-/// makes one test per law, each on a state of its own
+/// makes one test per law, each on a state of its own; or one test of all
 #[macro_export]
 macro_rules! state_laws {
     ($state:expr) => {
-        $crate::state_laws!(@tests $state,
+        $crate::state_laws!(@each tests, $state);
+    };
+    (together $name:ident, $server:expr) => {
+        #[tokio::test]
+        async fn $name() {
+            let server = $server;
+            $crate::state_laws!(@each together, server);
+        }
+    };
+    (@each $how:ident, $state:expr) => {
+        $crate::state_laws!(@$how $state,
             no_trailing_window_holds_more_than_the_limit,
             subjects_and_limits_are_counted_apart,
             a_refund_makes_room_for_one,
@@ -30,6 +41,9 @@ macro_rules! state_laws {
             audit_records_are_held_until_acknowledged,
             a_silent_node_is_forgotten,
         );
+    };
+    (@together $server:expr, $($law:ident),+ $(,)?) => {
+        $($crate::state::laws::$law(&$server.empty_state().await).await;)+
     };
     (@tests $state:expr, $($law:ident),+ $(,)?) => {
         $(

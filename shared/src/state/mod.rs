@@ -28,7 +28,7 @@ pub use memory::Memory;
 pub use nodes::{CoordinatorStatus, Mode, NodeStatus, Nodes, Traffic, TrafficSnapshot};
 pub use outage::{KnownNodes, Stance, Stances, WithStance};
 pub use policies::{FilePolicy, LivePolicy, Policies, PolicySource, PolicyVersion, Published, follow_policy};
-pub use redis::{ClockSource, ConnectError, RedisOptions, RedisState};
+pub use redis::{ClockSource, ConnectError, RedisOptions, RedisState, check_authorities};
 
 use std::sync::Arc;
 

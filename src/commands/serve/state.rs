@@ -35,6 +35,9 @@ pub async fn open(
         id: id.to_owned(),
         clock_source: ClockSource::Redis,
         required: false,
+        // Nodes need no permission to write the block list: see docs/cluster.md.
+        expires_blocks: role.is_coordinator(),
+        ca_file: config.state.ca_file.clone(),
     };
     let redis = RedisState::connect(&config.state.url, options, tasks, clock.clone()).await?;
     for warning in redis.warnings().await {

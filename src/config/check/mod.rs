@@ -5,6 +5,7 @@ mod routes;
 
 use ipnet::IpNet;
 use picket_shared::policy::{Environment, Mistake, Rules};
+use picket_shared::state::check_authorities;
 use serde_json::Value;
 
 use super::{Config, shape};
@@ -45,7 +46,8 @@ fn is_production(config: &Config) -> bool {
 }
 
 fn state(config: &Config, role: Role, mistakes: &mut Vec<Mistake>) {
-    const REDIS: [&str; 4] = ["redis://", "rediss://", "redis-cluster://", "redis-sentinel://"];
+    const REDIS: [&str; 6] =
+        ["redis://", "rediss://", "redis-cluster://", "rediss-cluster://", "redis-sentinel://", "rediss-sentinel://"];
     let url = config.state.url.as_str();
     let on_redis = REDIS.iter().any(|scheme| url.starts_with(scheme));
     let message = match (role, on_redis, url) {
@@ -64,6 +66,11 @@ fn state(config: &Config, role: Role, mistakes: &mut Vec<Mistake>) {
         }
     };
     mistakes.extend(message.map(|message| Mistake::new("state.url", message)));
+    if let Some(path) = &config.state.ca_file
+        && let Err(error) = check_authorities(url, path)
+    {
+        mistakes.push(Mistake::new("state.caFile", error.to_string()));
+    }
 }
 
 fn trusted_proxies(config: &Config, mistakes: &mut Vec<Mistake>) {
@@ -140,6 +147,7 @@ mod tests {
         each_is_refused(vec![
             (json!({ "state": { "url": "rediss://127.0.0.1" } }), "state.url", "picket node"),
             (json!({ "state": { "url": "postgres://x" } }), "state.url", "memory://"),
+            (json!({ "state": { "caFile": "/nowhere/ca.pem" } }), "state.caFile", "rediss://"),
             (json!({ "node": { "trustedProxies": ["0.0.0.0/0"] } }), "node.trustedProxies", "every proxy"),
             (json!({ "node": { "trustedProxies": ["::/0"] } }), "node.trustedProxies", "every proxy"),
             (
@@ -161,6 +169,21 @@ mod tests {
                 "in this version",
             ),
         ]);
+    }
+
+    #[test]
+    fn a_file_of_authorities_must_hold_some() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        for (path, words) in
+            [(std::path::Path::new("/nowhere/ca.pem"), "No such file"), (file.path(), "no certificate")]
+        {
+            let state = json!({ "url": "rediss://127.0.0.1", "caFile": path });
+            let mistakes = check(json!({ "state": state }), Role::Node).unwrap_err();
+            assert!(
+                mistakes.iter().any(|mistake| mistake.path == "state.caFile" && mistake.message.contains(words)),
+                "{mistakes:?}"
+            );
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::link::Lane;
 use super::reply::{Reply, integer, unexpected};
+use super::scripts::Script;
 use super::{Redis, millis, number, wire};
 use crate::audit::AuditRecord;
 use crate::state::{AuditLog, EntryId, StateError};
@@ -32,7 +33,10 @@ impl AuditLog for Redis {
         for record in records {
             arguments.push(Value::Bytes(wire::encode(record)?.into()));
         }
-        let held = integer(&self.call_audit(&self.scripts.audit_append, arguments).await?)?;
+        // Who appends needs no permission on the dead letters.
+        let [stream, _] = self.keys.audit();
+        let append = &self.scripts.audit_append;
+        let held = integer(&self.link.call(Lane::Upkeep, append, vec![stream], arguments).await?)?;
         if held < 0 {
             return Err(StateError(format!("the audit stream holds {} records and is full", held.unsigned_abs())));
         }
@@ -70,11 +74,7 @@ impl AuditLog for Redis {
 }
 
 impl Redis {
-    async fn call_audit(
-        &self,
-        script: &fred::types::scripts::Script,
-        arguments: Vec<Value>,
-    ) -> Result<Value, StateError> {
+    async fn call_audit(&self, script: &Script, arguments: Vec<Value>) -> Result<Value, StateError> {
         self.link.call(Lane::Upkeep, script, self.keys.audit().into(), arguments).await
     }
 

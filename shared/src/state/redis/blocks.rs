@@ -37,7 +37,10 @@ impl Blocks for Redis {
 
     /// reads in parts after the position is known: what changes meanwhile is in the log after that position
     async fn load(&self, now: Timestamp) -> Result<BlockSet, StateError> {
-        let at = self.expire_blocks(now).await?;
+        let at = match self.expires_blocks {
+            true => self.expire_blocks(now).await?,
+            false => self.block_position().await?,
+        };
         let mut blocks = Vec::new();
         let mut cursor = "0".to_owned();
         loop {
@@ -100,6 +103,12 @@ impl Redis {
                 return Ok(at);
             }
         }
+    }
+
+    async fn block_position(&self) -> Result<BlockPosition, StateError> {
+        let script = &self.scripts.block_position;
+        let mut reply = Reply::from(self.link.call(Lane::Upkeep, script, self.keys.blocks().into(), vec![]).await?);
+        Ok(BlockPosition { version: reply.number()?, mark: reply.number()? })
     }
 
     /// the arguments of a change: the seed of a history that may begin, the channel, and what the change needs

@@ -68,7 +68,7 @@ pub(super) async fn follow(redis: Arc<Redis>, stop: impl Future<Output = ()>) {
     }
 }
 
-/// lets every follower look, and removes ended blocks
+/// lets every follower look, and removes ended blocks where that is this process's business
 pub(super) async fn poll(redis: Arc<Redis>, stop: impl Future<Output = ()>) {
     tokio::pin!(stop);
     loop {
@@ -76,7 +76,8 @@ pub(super) async fn poll(redis: Arc<Redis>, stop: impl Future<Output = ()>) {
             () = tokio::time::sleep(PERIOD) => {}
             () = &mut stop => return,
         }
-        if redis.clock_source == ClockSource::Redis
+        if redis.expires_blocks
+            && redis.clock_source == ClockSource::Redis
             && let Err(error) = redis.expire_blocks(redis.clock.now()).await
         {
             tracing::debug!(%error, "ended blocks not removed yet");

@@ -5,19 +5,20 @@
 
 use fred::clients::{Client, SubscriberClient};
 use fred::error::{Error, ErrorKind};
-use fred::interfaces::{ClientLike, LuaInterface};
-use fred::types::Value;
-use fred::types::config::{Config, ReconnectPolicy, UnresponsiveConfig};
-use fred::types::scripts::Script;
-use fred::types::{Builder, InfoKind};
+use fred::interfaces::ClientLike;
+use fred::types::config::{Config, ReconnectPolicy, TlsConnector, UnresponsiveConfig};
+use fred::types::{Builder, ClusterHash, CustomCommand, InfoKind, Value};
 use parking_lot::Mutex;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
-use super::ConnectError;
 use super::circuit::Circuit;
+use super::scripts::{Effect, Script};
+use super::trust;
+use super::{ConnectError, number};
 use crate::state::StateError;
 use crate::tasks::Tasks;
 
@@ -32,6 +33,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const RECONNECT_MS: (u32, u32) = (50, 500);
 /// the pause after a connection ended for good (a refused login), before it is set up anew
 const REVIVE_DELAY: Duration = Duration::from_millis(500);
+
+/// in a Cluster, when a call that found its slot moving is made again: it was not carried out, and all tries fit into a deadline
+const MOVING_PAUSES_MS: [u64; 5] = [0, 2, 5, 10, 20];
 
 pub(super) struct Link {
     checks: Client,
@@ -60,9 +64,13 @@ pub(super) enum Lane {
 }
 
 impl Link {
-    pub(super) fn new(url: &str, timeouts: Timeouts) -> Result<Self, ConnectError> {
+    pub(super) fn new(url: &str, ca_file: Option<&Path>, timeouts: Timeouts) -> Result<Self, ConnectError> {
         let address = |error: Error| ConnectError::Address(error.details().to_owned());
         let mut config = Config::from_url(url).map_err(address)?;
+        if let Some(path) = ca_file {
+            let Some(tls) = &mut config.tls else { return Err(ConnectError::NoTls) };
+            tls.connector = TlsConnector::from(trust::only(path)?);
+        }
         config.fail_fast = false;
         let (checks, upkeep) = (builder(config.clone(), timeouts.check), builder(config, UPKEEP_TIMEOUT));
         Ok(Link {
@@ -237,6 +245,10 @@ fn builder(config: Config, timeout: Duration) -> Builder {
         connection.internal_command_timeout = CONNECT_TIMEOUT;
         connection.max_command_attempts = 1;
         connection.max_command_buffer_len = IN_FLIGHT_MAX;
+        // The driver follows ASK to the wrong master, and mixes up the answers of others meanwhile. After MOVED it looks for
+        // the slots anew in any case, and this process asks again.
+        connection.max_redirections = 0;
+        connection.cluster_cache_update_delay = Duration::ZERO;
         connection.reconnect_on_auth_error = true;
         connection.unresponsive =
             UnresponsiveConfig { max_timeout: Some(Duration::from_secs(2)), interval: Duration::from_millis(500) };
@@ -278,13 +290,44 @@ async fn evaluate(client: &Client, script: &Script, keys: Vec<String>, arguments
     if !client.is_connected() {
         return Err(Error::new(ErrorKind::IO, "not connected"));
     }
-    let outcome = client.evalsha(script.sha1().clone(), keys.clone(), arguments.clone()).await;
-    match (outcome, script.lua()) {
+    let (by_digest, by_text) = match script.effect {
+        Effect::Reads => ("EVALSHA_RO", "EVAL_RO"),
+        Effect::Writes => ("EVALSHA", "EVAL"),
+    };
+    let outcome = send(client, by_digest, script.text.sha1().clone(), keys.clone(), arguments.clone()).await;
+    match (outcome, script.text.lua()) {
         (Err(error), Some(text)) if error.details().starts_with("NOSCRIPT") => {
-            client.eval(text.clone(), keys, arguments).await
+            send(client, by_text, text.clone(), keys, arguments).await
         }
         (outcome, _) => outcome,
     }
+}
+
+async fn send(
+    client: &Client,
+    command: &'static str,
+    script: impl Into<Value>,
+    keys: Vec<String>,
+    arguments: Vec<Value>,
+) -> Result<Value, Error> {
+    // All keys share a slot, and the driver finds it no other way.
+    let slot = keys.first().map_or(ClusterHash::Random, |key| ClusterHash::from(key.as_str()));
+    let mut words = vec![script.into(), number(keys.len() as u64)];
+    words.extend(keys.into_iter().map(Value::from));
+    words.extend(arguments);
+    let command = CustomCommand::new_static(command, slot, false);
+    for pause in MOVING_PAUSES_MS {
+        match client.custom(command.clone(), words.clone()).await {
+            Err(error) if is_moving(&error) => tokio::time::sleep(Duration::from_millis(pause)).await,
+            outcome => return outcome,
+        }
+    }
+    client.custom(command, words).await
+}
+
+/// whether the slot of a call is on its way to another master
+fn is_moving(error: &Error) -> bool {
+    *error.kind() == ErrorKind::Routing && error.details() == "Too many redirections."
 }
 
 /// whether an error says that Redis cannot be used now, rather than that it refused this call
@@ -292,6 +335,9 @@ fn is_outage(error: &Error) -> bool {
     const STATES: [&str; 6] = ["LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "NOREPLICAS", "NOPERM"];
     if refuses_writes(error) {
         return true;
+    }
+    if is_moving(error) {
+        return false;
     }
     match error.kind() {
         ErrorKind::Unknown

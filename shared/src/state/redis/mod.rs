@@ -18,6 +18,7 @@ mod policies;
 mod reply;
 mod scripts;
 mod time;
+mod trust;
 mod warnings;
 mod watchdog;
 mod wire;
@@ -27,6 +28,7 @@ mod tests;
 
 use fred::types::Value;
 use parking_lot::Mutex;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -57,6 +59,10 @@ pub struct RedisOptions {
     pub clock_source: ClockSource,
     /// whether the start fails when Redis is away; otherwise it begins degraded
     pub required: bool,
+    /// whether this process removes ended blocks from the list; one that does not needs no permission to write it
+    pub expires_blocks: bool,
+    /// certificates in PEM of the only authorities that vouch for Redis; without it, the system's do
+    pub ca_file: Option<PathBuf>,
 }
 
 impl Default for RedisOptions {
@@ -67,6 +73,8 @@ impl Default for RedisOptions {
             id: crate::random::hex(8),
             clock_source: ClockSource::Redis,
             required: true,
+            expires_blocks: true,
+            ca_file: None,
         }
     }
 }
@@ -86,8 +94,20 @@ pub enum ConnectError {
     Prefix,
     #[error("not a usable address of redis: {0}")]
     Address(String),
+    #[error("a file of authorities needs an address with TLS, such as rediss://")]
+    NoTls,
+    #[error("the authorities in {} cannot be used: {why}", path.display())]
+    Authorities { path: PathBuf, why: String },
     #[error("redis is not reachable: {0}")]
     Unreachable(String),
+}
+
+/// what is wrong with a file of authorities and an address, if anything is, without asking anybody
+pub fn check_authorities(url: &str, ca_file: &Path) -> Result<(), ConnectError> {
+    if !url.starts_with("rediss") {
+        return Err(ConnectError::NoTls);
+    }
+    trust::only(ca_file).map(drop)
 }
 
 /// a connection to Redis and the contracts on it
@@ -103,6 +123,7 @@ struct Redis {
     scripts: Scripts,
     id: String,
     clock_source: ClockSource,
+    expires_blocks: bool,
     clock: Arc<dyn Clock>,
     membership: Membership,
     leases: Mutex<Table>,
@@ -121,13 +142,14 @@ impl RedisState {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, ConnectError> {
         let keys = Keys::new(&options.key_prefix).ok_or(ConnectError::Prefix)?;
-        let link = Link::new(url, Timeouts { check: options.timeout })?;
+        let link = Link::new(url, options.ca_file.as_deref(), Timeouts { check: options.timeout })?;
         let redis = Arc::new(Redis {
             link,
             keys,
             scripts: Scripts::default(),
             id: options.id,
             clock_source: options.clock_source,
+            expires_blocks: options.expires_blocks,
             clock,
             membership: Membership::default(),
             leases: Mutex::default(),

@@ -6,7 +6,9 @@ mod cost;
 mod faults;
 mod keys;
 mod loss;
+mod masters;
 mod model;
+mod permissions;
 mod server;
 mod skew;
 
@@ -21,8 +23,7 @@ struct Lawful {
 }
 
 impl Lawful {
-    async fn new() -> Self {
-        let server = Server::start().await;
+    async fn on(server: Server) -> Self {
         Lawful { state: server.state_by_caller().await, _server: server }
     }
 }
@@ -35,7 +36,13 @@ impl std::ops::Deref for Lawful {
     }
 }
 
-crate::state::laws::suite!(*Lawful::new().await);
+crate::state::laws::suite!(*Lawful::on(Server::start().await).await);
+
+mod on_valkey {
+    use super::{Lawful, Server};
+
+    crate::state::laws::suite!(*Lawful::on(Server::start_valkey().await).await);
+}
 
 /// a time that Redis does not look at
 const UNUSED: Timestamp = Timestamp::from_millis(0);

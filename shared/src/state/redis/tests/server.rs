@@ -1,13 +1,15 @@
 //! A redis-server of the test's own: on a free port, in a temporary folder, ended with the test.
 
-use fred::clients::Client;
+use fred::error::Error;
 use fred::interfaces::ClientLike;
 use fred::types::config::Config;
 use fred::types::{Builder, ClusterHash, CustomCommand, Value};
+use std::ffi::OsString;
 use std::net::TcpListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use crate::clock::SystemClock;
@@ -20,6 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(super) struct Server {
     process: Child,
+    program: OsString,
     port: u16,
     folder: tempfile::TempDir,
     /// of all processes that the test plays
@@ -36,25 +39,36 @@ impl Server {
     }
 
     async fn start_in(folder: tempfile::TempDir, more: &[&str]) -> Self {
+        Server::start_program("redis-server".into(), folder, more).await
+    }
+
+    pub(super) async fn start_valkey() -> Self {
+        Server::start_program(valkey(), tempfile::tempdir().unwrap(), &[]).await
+    }
+
+    /// with the users and permissions of `deploy/redis-acl.conf`, and a default user for the test
+    pub(super) async fn start_with_permissions() -> Self {
+        Server::start_with(&[concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/redis-acl.conf")]).await
+    }
+
+    async fn start_program(program: OsString, folder: tempfile::TempDir, more: &[&str]) -> Self {
         let port = free_port();
-        let process = run(port, folder.path(), more);
-        let server = Server { process, port, folder, tasks: Tasks::default() };
+        let process = run(&program, port, folder.path(), more);
+        let server = Server { process, program, port, folder, tasks: Tasks::default() };
         server.answers().await;
         server
     }
 
+    /// a member of a cluster, with the port of its bus
+    pub(super) async fn start_member() -> (Self, String) {
+        let bus = free_port().to_string();
+        let cluster = ["--cluster-enabled", "yes", "--cluster-port", &bus, "--cluster-announce-ip", "127.0.0.1"];
+        (Server::start_with(&cluster).await, bus)
+    }
+
     /// a cluster of one, which still refuses scripts over two slots
     pub(super) async fn start_cluster() -> Self {
-        let bus = free_port().to_string();
-        let server = Server::start_with(&[
-            "--cluster-enabled",
-            "yes",
-            "--cluster-port",
-            &bus,
-            "--cluster-announce-ip",
-            "127.0.0.1",
-        ])
-        .await;
+        let (server, _) = Server::start_member().await;
         server.command(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]).await;
         let is_ok =
             async || server.command(&["CLUSTER", "INFO"]).await.as_string().unwrap().contains("cluster_state:ok");
@@ -120,9 +134,21 @@ impl Server {
     /// a state whose clock is the caller's, with a block list that is whole
     pub(super) async fn state_by_caller(&self) -> State {
         let options = RedisOptions { clock_source: ClockSource::Caller, timeout: PATIENCE, ..RedisOptions::default() };
-        let state = self.process_with(options).await.state();
+        Server::with_whole_list(self.process_with(options).await).await
+    }
+
+    pub(super) async fn with_whole_list(process: RedisState) -> State {
+        let state = process.state();
         state.blocks.seed(Vec::new()).await.unwrap();
         state
+    }
+
+    pub(super) fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub(super) fn url_of(&self, user: &str, password: &str) -> String {
+        format!("redis://{user}:{password}@{}", self.address())
     }
 
     pub(super) fn url(&self) -> String {
@@ -135,10 +161,16 @@ impl Server {
 
     /// a command beside Picket
     pub(super) async fn command(&self, words: &[&str]) -> Value {
-        let client = self.client().await;
+        self.command_at(&self.url(), words).await.unwrap()
+    }
+
+    /// a command that may be refused, as another user perhaps
+    pub(super) async fn command_at(&self, url: &str, words: &[&str]) -> Result<Value, Error> {
+        let client = Builder::from_config(Config::from_url(url).unwrap()).build().unwrap();
+        client.init().await.unwrap();
         let command = CustomCommand::new(words[0].to_owned(), ClusterHash::Random, false);
         let arguments: Vec<Value> = words[1..].iter().map(|word| (*word).into()).collect();
-        let answer = client.custom(command, arguments).await.unwrap();
+        let answer = client.custom(command, arguments).await;
         client.quit().await.unwrap();
         answer
     }
@@ -164,7 +196,7 @@ impl Server {
 
     /// starts it again after [`Server::kill`], empty
     pub(super) async fn start_again(&mut self) {
-        self.process = run(self.port, self.folder.path(), &[]);
+        self.process = run(&self.program, self.port, self.folder.path(), &[]);
         self.answers().await;
     }
 
@@ -179,12 +211,6 @@ impl Server {
         })
         .await;
     }
-
-    async fn client(&self) -> Client {
-        let client = Builder::from_config(Config::from_url(&self.url()).unwrap()).build().unwrap();
-        client.init().await.unwrap();
-        client
-    }
 }
 
 impl Drop for Server {
@@ -194,12 +220,30 @@ impl Drop for Server {
     }
 }
 
+/// below the range from which the system takes ports for clients, so that nobody takes it while redis is away
 fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    const FIRST: u16 = 15_000;
+    const PORTS: u16 = 16_000;
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let start = (std::process::id() % u32::from(PORTS)) as u16;
+    loop {
+        let port = FIRST + (start + NEXT.fetch_add(1, Ordering::Relaxed) % PORTS) % PORTS;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
-fn run(port: u16, folder: &Path, more: &[&str]) -> Child {
-    Command::new("redis-server")
+/// where `tests/run` says that it is, or where it puts it
+fn valkey() -> OsString {
+    let known = || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../.venv-valkey/bin/valkey-server"));
+    let program = std::env::var_os("PICKET_VALKEY_SERVER").map_or_else(known, PathBuf::from);
+    assert!(program.is_file(), "no valkey-server at {}: `tests/run valkey` installs it", program.display());
+    program.into()
+}
+
+fn run(program: &OsString, port: u16, folder: &Path, more: &[&str]) -> Child {
+    Command::new(program)
         .args(more)
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
         .arg("--dir")
