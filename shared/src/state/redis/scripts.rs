@@ -41,4 +41,5 @@ scripts! {
     policy_read: "policy_read";
     policy_restore: "clock", "policy_restore";
     refund: "refund";
+    share: "clock", "window", "share";
 }

@@ -7,6 +7,7 @@ mod faults;
 mod keys;
 mod model;
 mod server;
+mod shares;
 
 use crate::clock::Timestamp;
 use crate::state::{Block, BlockOrigin, BlockScope, CounterKey, LimitName, State, Subject};
