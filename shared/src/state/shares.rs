@@ -2,7 +2,8 @@
 //!
 //! A share is charged at once, dated at the latest moment it could be used, and stored under its id. With its next take, or when
 //! the share lapses, the node reports the real uses; the same step moves only what that id still holds. A lost reply or report
-//! leaves the late date standing, so sharing only ever admits less: no trailing window holds more than the limit.
+//! leaves the late date standing, so sharing only ever admits less: no trailing window holds more than the limit. When nothing is
+//! to be had, the state says when enough will be free, and until then the node refuses from memory.
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -51,7 +52,7 @@ pub enum Taken {
 #[async_trait]
 pub trait Shares: Send + Sync {
     /// reports `spent` and takes the next share, in one step; no more than a tenth of what remains, or of the limit by the number
-    /// of holders, whichever is more; and rather nothing than less than half of that
+    /// of holders, whichever is more; and rather nothing than less than seven tenths of the latter
     async fn take(
         &self,
         key: &CounterKey,

@@ -46,7 +46,7 @@ impl Subject {
         let holders = u32::try_from(others.len()).unwrap() + 1;
         let free = i64::from(limit) - i64::from(self.used());
         let least = i64::from((limit / 10 / holders).max(1));
-        let enough = (least / 2).max(1);
+        let enough = (least * 7 / 10).max(1);
         let units = free.min(least.max(free.div_euclid(10)));
         if units >= enough {
             let units = u32::try_from(units).unwrap();

@@ -49,7 +49,7 @@ end
 
 local free = limit - total - out
 local least = math.max(1, math.floor(limit / 10 / (others + 1)))
-local enough = math.max(1, math.floor(least / 2))
+local enough = math.max(1, math.floor(least * 7 / 10))
 local units = math.min(free, math.max(least, math.floor(free / 10)))
 if units >= enough and #kept < SHARES_MAX then
   local date = now + tonumber(ARGV[6])
