@@ -3,7 +3,7 @@
 use picket_shared::address::canonical_networks;
 use picket_shared::audit::Outbox;
 use picket_shared::clock::Clock;
-use picket_shared::state::{BlockView, KnownNodes, LivePolicy, State, Traffic, WithStance};
+use picket_shared::state::{BlockView, Counters, Holdings, KnownNodes, LivePolicy, State, Traffic, WithStance};
 use picket_shared::tasks::Tasks;
 use picket_shared::telemetry::Metrics;
 use picket_shared::token::{ClaimNames, KeyError, TokenVerifier};
@@ -195,11 +195,21 @@ fn keys(parts: &Parts) -> Result<Keys, StartError> {
     })
 }
 
+/// the state's counters, by shares of their quotas where each use would cost a trip
+fn counters(parts: &Parts) -> Arc<dyn Counters> {
+    let Some(shares) = parts.state.shares.clone() else {
+        return parts.state.counters.clone();
+    };
+    let holdings = Arc::new(Holdings::new(parts.state.counters.clone(), shares, parts.clock.clone()));
+    parts.tasks.spawn("shares of quotas", holdings.clone().settle_lapsed(parts.tasks.stopped()));
+    holdings
+}
+
 fn gate(parts: &Parts, keys: Keys, known: &KnownNodes) -> Gate {
     let traffic = Arc::new(Traffic::default());
     let limits = parts.config.limits;
     let stances = parts.config.on_outage.stances();
-    let (counters, leases) = (parts.state.counters.clone(), parts.state.leases.clone());
+    let (counters, leases) = (counters(parts), parts.state.leases.clone());
     let limits_of_state = Arc::new(WithStance::new(counters, leases, stances, known.clone()));
     Gate {
         node: parts.id.as_str().into(),

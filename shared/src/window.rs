@@ -18,6 +18,8 @@ pub const SLOTS: u64 = 60;
 pub struct Quota {
     pub limit: NonZeroU32,
     pub window: Duration,
+    /// every use is counted in the shared state by itself, not from a share that a node holds
+    pub exact: bool,
 }
 
 impl Quota {
@@ -26,7 +28,12 @@ impl Quota {
         Quota {
             limit: NonZeroU32::new(limit).unwrap_or(NonZeroU32::MIN),
             window: Duration::from_millis(window_ms.max(1)),
+            exact: false,
         }
+    }
+
+    pub fn exactly(self, exact: bool) -> Self {
+        Quota { exact, ..self }
     }
 
     /// the quota of a role: multiplied, rounded down, at least 1

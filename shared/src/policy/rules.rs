@@ -169,12 +169,16 @@ fn limits(document: &Policy, mistakes: &mut Vec<Mistake>) -> Limits {
             ));
         }
     }
-    let named =
-        |limit: &NamedEventLimit| EventLimit { quota: Quota::new(limit.max_events, limit.window_ms), per: limit.per };
+    let named = |limit: &NamedEventLimit| EventLimit {
+        quota: Quota::new(limit.max_events, limit.window_ms).exactly(limit.exact),
+        per: limit.per,
+    };
     Limits {
         handshakes: Quota::new(rates.handshake_limit.max_handshakes, rates.handshake_limit.window_ms),
-        connections: Quota::new(rates.connection_limit.max_connections, rates.connection_limit.window_ms),
-        messages: Quota::new(rates.message_limit.max_messages, rates.message_limit.window_ms),
+        connections: Quota::new(rates.connection_limit.max_connections, rates.connection_limit.window_ms)
+            .exactly(rates.connection_limit.exact),
+        messages: Quota::new(rates.message_limit.max_messages, rates.message_limit.window_ms)
+            .exactly(rates.message_limit.exact),
         message_events: globs(&rates.message_limit.events),
         events: Quota::new(rates.event_limit.max_events, rates.event_limit.window_ms),
         burst: Quota::new(rates.burst_limit.max_events, rates.burst_limit.window_ms),

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::StateError;
+use super::{ShareId, StateError};
 use crate::address::AddressKey;
 use crate::clock::Timestamp;
 use crate::window::Quota;
@@ -43,6 +43,8 @@ pub struct Permit {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ledger {
     Shared,
+    /// a share of the quota that this node holds
+    Share(ShareId),
     /// this node's own memory, while the state was not reachable
     Local,
     None,

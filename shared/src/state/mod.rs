@@ -12,6 +12,9 @@ mod nodes;
 mod outage;
 mod policies;
 mod redis;
+mod shares;
+#[cfg(test)]
+mod shares_model;
 
 #[cfg(any(test, feature = "laws"))]
 #[expect(clippy::unwrap_used, clippy::panic, reason = "laws are the bodies of tests")]
@@ -30,6 +33,8 @@ pub use outage::{KnownNodes, Stance, Stances, WithStance};
 pub use policies::{FilePolicy, LivePolicy, Policies, PolicySource, PolicyVersion, Published, follow_policy};
 pub use redis::{ClockSource, ConnectError, RedisOptions, RedisState, check_authorities};
 
+pub use shares::{Holdings, ShareId, Shares, Spent, Taken};
+
 use std::sync::Arc;
 
 /// the state could not be asked; what follows is the caller's outage stance
@@ -41,6 +46,8 @@ pub struct StateError(pub String);
 #[derive(Clone)]
 pub struct State {
     pub counters: Arc<dyn Counters>,
+    /// shares of the counters' quotas; none where asking costs no trip
+    pub shares: Option<Arc<dyn Shares>>,
     pub leases: Arc<dyn Leases>,
     pub blocks: Arc<dyn Blocks>,
     pub policies: Arc<dyn Policies>,
@@ -54,6 +61,7 @@ impl State {
         let memory = Arc::new(Memory::default());
         State {
             counters: memory.clone(),
+            shares: None,
             leases: memory.clone(),
             blocks: memory.clone(),
             policies: memory.clone(),

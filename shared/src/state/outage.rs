@@ -184,7 +184,7 @@ impl Counters for WithStance {
 
     async fn refund(&self, permit: Permit) -> Result<(), StateError> {
         match permit.ledger {
-            Ledger::Shared => self.counters.refund(permit).await,
+            Ledger::Shared | Ledger::Share(_) => self.counters.refund(permit).await,
             Ledger::Local => self.local.refund(permit).await,
             Ledger::None => Ok(()),
         }

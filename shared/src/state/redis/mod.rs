@@ -177,6 +177,7 @@ impl RedisState {
     pub fn state(&self) -> State {
         State {
             counters: self.redis.clone(),
+            shares: Some(self.redis.clone()),
             leases: self.redis.clone(),
             blocks: self.redis.clone(),
             policies: self.redis.clone(),

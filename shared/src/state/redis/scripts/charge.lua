@@ -1,6 +1,7 @@
 -- Counts one use in a strict sliding window: the arithmetic of window.rs, on one packed value.
 -- KEYS[1]  the counter: '<I6I6I4' slot length in ms, newest slot, total; then for each slot, oldest first, '<I4I4' the low
 --          32 bits of the slot, its count
+-- KEYS[2]  the shares that are out, as in window.lua; they count while they may be used
 -- ARGV     now in ms, or '' for Redis's clock; limit; window in ms; slot length in ms
 -- reply    counted: the time it is dated at, in ms; refused: minus the ms until one more fits
 local SPAN = 4294967296
@@ -59,8 +60,16 @@ local function store(slots)
   redis.call('SET', KEYS[1], struct.pack('<I6I6I4', slot_ms, newest, total) .. slots, 'PX', life)
 end
 
-if total >= limit then
+local SHARE, DATE = 22, 13
+local shares, out, latest = redis.call('GET', KEYS[2]), 0, 0
+for at = 1, shares and #shares or 0, SHARE do
+  local date, units = struct.unpack('<I6I4', shares, at + DATE - 1)
+  if math.floor(date / slot_ms) >= first then out, latest = out + units, math.max(latest, date) end
+end
+
+if total + out >= limit then
   if changed then store(string.sub(packed, oldest)) end
+  if out > 0 then return now - ((math.floor(latest / slot_ms) + 1) * slot_ms + window) end
   local left = total
   for at = oldest, #packed, ENTRY do
     local low, count = struct.unpack('<I4I4', packed, at)

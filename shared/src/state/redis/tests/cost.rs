@@ -2,7 +2,8 @@
 
 use super::server::Server;
 use super::{UNUSED, messages_of};
-use crate::state::{Claim, Lease, LeaseKey, State};
+use crate::clock::{Clock, SystemClock};
+use crate::state::{Claim, Lease, LeaseKey, ShareId, Spent, State};
 use crate::window::Quota;
 
 const CALLS: u32 = 20_000;
@@ -23,6 +24,21 @@ async fn charges(server: &Server, state: &State, quota: Quota, users: u32) -> f6
     microseconds_per_call(server).await
 }
 
+/// a take with its report, on windows that are well filled
+async fn shares(server: &Server, state: &State, quota: Quota) -> f64 {
+    server.command(&["CONFIG", "RESETSTAT"]).await;
+    let book = state.shares.clone().unwrap();
+    let mut spent: Option<Spent> = None;
+    for number in 0..4000 {
+        let key = messages_of(&format!("{}-{}", quota.limit, number % 20));
+        let share = ShareId { holder: 1, number };
+        let now = SystemClock.now();
+        book.take(&key, quota, share, quota.window / 2, spent.as_ref(), UNUSED).await.unwrap();
+        spent = Some(Spent { share, uses: vec![(now, 1)] });
+    }
+    microseconds_per_call(server).await
+}
+
 #[tokio::test]
 async fn a_check_costs_redis_little() {
     let server = Server::start().await;
@@ -36,6 +52,9 @@ async fn a_check_costs_redis_little() {
         drop(Lease::acquire(&state.leases, &claims, UNUSED).await.unwrap());
     }
     let lease = microseconds_per_call(&server).await;
+    let share = [100, 1000].map(|limit| shares(&server, &state, Quota::new(limit, 60_000)));
+    let [hundred, thousand] = share;
+    println!("µs of redis: share of 100 {:.1}, of 1,000 {:.1}", hundred.await, thousand.await);
     println!(
         "µs of redis: charge {few:.1}, charge of a full window {full:.1}, refusal {refused:.1}, lease command {lease:.1}"
     );

@@ -10,6 +10,7 @@ mod masters;
 mod model;
 mod permissions;
 mod server;
+mod shares;
 mod skew;
 
 use crate::clock::Timestamp;
