@@ -13,3 +13,4 @@ mod places;
 mod policy;
 mod snapshot;
 mod start;
+mod topologies;
