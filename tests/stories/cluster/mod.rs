@@ -16,3 +16,4 @@ mod snapshot;
 mod spool;
 mod start;
 mod succession;
+mod topologies;

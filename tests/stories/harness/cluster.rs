@@ -12,12 +12,14 @@ use super::patience::{eventually, soon};
 use super::picket::{Picket, PicketBuilder};
 use super::redis::Redis;
 use super::tokens::issuer;
+use super::topology::Topology;
 use super::upstream::Upstream;
 
 static CLUSTERS: Semaphore = Semaphore::const_new(2);
 
 pub struct ClusterBuilder {
-    url: Option<String>,
+    /// what nodes and coordinators know of their redis
+    states: Option<(Value, Value)>,
     nodes: usize,
     coordinators: usize,
     changes: Vec<Value>,
@@ -35,7 +37,7 @@ pub struct Cluster {
 impl Cluster {
     /// Nodes that refuse events without end, and one coordinator.
     pub fn of(nodes: usize) -> ClusterBuilder {
-        ClusterBuilder { url: None, nodes, coordinators: 1, changes: Vec::new(), detour: None }
+        ClusterBuilder { states: None, nodes, coordinators: 1, changes: Vec::new(), detour: None }
     }
 
     pub fn node(&self, index: usize) -> &Picket {
@@ -140,7 +142,13 @@ impl ClusterBuilder {
     }
 
     pub fn on(mut self, redis: &Redis) -> Self {
-        self.url = Some(redis.url());
+        let state = json!({ "state": { "url": redis.url() } });
+        self.states = Some((state.clone(), state));
+        self
+    }
+
+    pub fn on_topology(mut self, topology: &Topology) -> Self {
+        self.states = Some((topology.for_nodes(), topology.for_coordinators()));
         self
     }
 
@@ -151,10 +159,10 @@ impl ClusterBuilder {
     }
 
     pub async fn start(self) -> Cluster {
-        let url = self.url.expect("a cluster is on a redis");
+        let (of_nodes, of_coordinators) = self.states.expect("a cluster is on a redis");
         let turn = CLUSTERS.acquire().await.unwrap();
         let upstream = Upstream::echo().await;
-        let mut plan = Picket::guarding(&upstream).patient().issuer(issuer()).with(json!({ "state": { "url": url } }));
+        let mut plan = Picket::guarding(&upstream).patient().issuer(issuer()).with(of_nodes);
         for change in self.changes {
             plan = plan.with(change);
         }
@@ -165,8 +173,9 @@ impl ClusterBuilder {
                 _ => node.start(),
             }
         });
-        let coordinators = (1..=self.coordinators)
-            .map(|number| plan.clone().lone_coordinator(&format!("coordinator-{number}")).start());
+        let coordinators = (1..=self.coordinators).map(|number| {
+            plan.clone().with(of_coordinators.clone()).lone_coordinator(&format!("coordinator-{number}")).start()
+        });
         let (nodes, coordinators) = tokio::join!(join_all(nodes), join_all(coordinators));
         let cluster = Cluster { nodes, coordinators, plan, upstream, _turn: turn };
         cluster.settles().await;

@@ -16,6 +16,7 @@ mod redis;
 mod resp;
 mod sessions;
 mod tokens;
+mod topology;
 mod upstream;
 mod wire;
 
@@ -33,6 +34,7 @@ pub use redis::Redis;
 pub use resp::Answer;
 pub use sessions::SessionServer;
 pub use tokens::{PUBLIC_KEY, SECRET, Token, issuer, rsa_issuer, seconds_from_now};
+pub use topology::{DOWN_AFTER, Topology};
 pub use upstream::{Seen, Upstream};
 pub use wire::{Frame, Wire, legal_close_codes};
 

@@ -2,6 +2,7 @@
 //! empty, and look into.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 
@@ -13,6 +14,9 @@ use super::picket::signals;
 use super::resp::{self, Answer};
 
 pub struct Redis {
+    program: PathBuf,
+    /// before the usual arguments: a configuration file comes first
+    arguments: Vec<String>,
     address: SocketAddr,
     directory: TempDir,
     server: Option<Child>,
@@ -27,7 +31,21 @@ impl Redis {
 
     /// An address where nobody listens yet.
     pub fn away() -> Self {
-        Self { address: free_address(), directory: TempDir::new().unwrap(), server: None }
+        Self::away_as("redis-server".into(), Vec::new())
+    }
+
+    fn away_as(program: PathBuf, arguments: Vec<String>) -> Self {
+        Self { program, arguments, address: free_address(), directory: TempDir::new().unwrap(), server: None }
+    }
+
+    /// With a configuration file, a copy of its own: a server that is promoted rewrites it.
+    pub async fn start_with(program: PathBuf, settings: &str, more: Vec<String>) -> Self {
+        let mut redis = Self::away_as(program, Vec::new());
+        let file = redis.directory.path().join("redis.conf");
+        std::fs::write(&file, settings).unwrap();
+        redis.arguments = [file.display().to_string()].into_iter().chain(more).collect();
+        redis.returns().await;
+        redis
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -57,7 +75,8 @@ impl Redis {
     /// Starts, empty, at the same address.
     pub async fn returns(&mut self) {
         assert!(self.server.is_none(), "redis runs already");
-        let server = Command::new("redis-server")
+        let server = Command::new(&self.program)
+            .args(&self.arguments)
             .args(["--bind", "127.0.0.1", "--port", &self.address.port().to_string()])
             .args(["--save", "", "--appendonly", "no", "--loglevel", "warning"])
             .arg("--dir")
@@ -118,7 +137,7 @@ impl Drop for Redis {
 }
 
 /// Below the range from which the system takes ports for clients, so that nobody takes it while redis is away.
-fn free_address() -> SocketAddr {
+pub fn free_address() -> SocketAddr {
     const FIRST: u16 = 15_000;
     const PORTS: u16 = 16_000;
     static NEXT: AtomicU16 = AtomicU16::new(0);

@@ -5,13 +5,14 @@
 
 use fred::clients::{Client, SubscriberClient};
 use fred::error::{Error, ErrorKind};
-use fred::interfaces::ClientLike;
+use fred::interfaces::{ClientLike, EventInterface};
 use fred::types::config::{Config, ReconnectPolicy, TlsConnector, UnresponsiveConfig};
 use fred::types::{Builder, ClusterHash, CustomCommand, InfoKind, Value};
 use parking_lot::Mutex;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
+use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
@@ -29,10 +30,11 @@ const UPKEEP_TIMEOUT: Duration = Duration::from_secs(1);
 /// hints that may wait for their reader
 const HINTS_MAX: usize = 4096;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-/// the pauses between tries to connect grow from the first to the second, with up to 100 ms of jitter
-const RECONNECT_MS: (u32, u32) = (50, 500);
-/// the pause after a connection ended for good (a refused login), before it is set up anew
-const REVIVE_DELAY: Duration = Duration::from_millis(500);
+/// how long logging in may take: a master that hangs still accepts connections, and its successor is waited for meanwhile
+const GREETING_TIMEOUT: Duration = Duration::from_millis(500);
+/// the pause before a try to connect, and what chance adds at most: no more than four tries a second
+/// over the three
+const RECONNECT_MS: (u32, u32) = (1000, 200);
 
 /// in a Cluster, when a call that found its slot moving is made again: it was not carried out, and all tries fit into a deadline
 const MOVING_PAUSES_MS: [u64; 5] = [0, 2, 5, 10, 20];
@@ -90,6 +92,7 @@ impl Link {
     pub(super) fn keep_connected(&self, tasks: &Tasks) {
         tasks.spawn("redis checks", keep_connected(self.checks.clone(), tasks.stopped()));
         tasks.spawn("redis upkeep connection", keep_connected(self.upkeep.clone(), tasks.stopped()));
+        tasks.spawn("redis errors", tell_why(self.upkeep.clone(), tasks.stopped()));
         tasks.spawn("redis subscriber", keep_connected(self.subscriber.clone(), tasks.stopped()));
     }
 
@@ -242,7 +245,7 @@ fn builder(config: Config, timeout: Duration) -> Builder {
     let mut builder = Builder::from_config(config);
     builder.with_connection_config(|connection| {
         connection.connection_timeout = CONNECT_TIMEOUT;
-        connection.internal_command_timeout = CONNECT_TIMEOUT;
+        connection.internal_command_timeout = GREETING_TIMEOUT;
         connection.max_command_attempts = 1;
         connection.max_command_buffer_len = IN_FLIGHT_MAX;
         // The driver follows ASK to the wrong master, and mixes up the answers of others meanwhile. After MOVED it looks for
@@ -258,9 +261,9 @@ fn builder(config: Config, timeout: Duration) -> Builder {
         performance.default_command_timeout = timeout;
         performance.broadcast_channel_capacity = HINTS_MAX;
     });
-    let (first, longest) = RECONNECT_MS;
+    let (delay, jitter) = RECONNECT_MS;
     const FOR_EVER: u32 = 0;
-    builder.set_policy(ReconnectPolicy::new_exponential(FOR_EVER, first, longest, 2));
+    builder.set_policy(ReconnectPolicy::Constant { attempts: 0, max_attempts: FOR_EVER, delay, jitter });
     builder
 }
 
@@ -272,9 +275,36 @@ async fn keep_connected<C: ClientLike>(client: C, stop: impl Future<Output = ()>
             ended = connection => tracing::warn!(outcome = ?ended.map_err(|error| error.to_string()), "connection to redis ended, it is set up anew"),
             () = &mut stop => return,
         }
+        // It ended for good: a refused login, say.
         tokio::select! {
-            () = tokio::time::sleep(REVIVE_DELAY) => {}
+            () = tokio::time::sleep(revive_delay()) => {}
             () = &mut stop => return,
+        }
+    }
+}
+
+fn revive_delay() -> Duration {
+    let (delay, jitter) = RECONNECT_MS;
+    let [chance] = crate::random::bytes();
+    Duration::from_millis(u64::from(delay + jitter * u32::from(chance) / u32::from(u8::MAX)))
+}
+
+/// says why there is no connection, each reason once until another comes
+async fn tell_why<C: EventInterface>(client: C, stop: impl Future<Output = ()>) {
+    tokio::pin!(stop);
+    let (mut errors, mut told) = (client.error_rx(), String::new());
+    loop {
+        let error = tokio::select! {
+            error = errors.recv() => error,
+            () = &mut stop => return,
+        };
+        match error {
+            Ok((error, _)) if error.to_string() != told => {
+                told = error.to_string();
+                tracing::warn!(error = told, "no connection to redis");
+            }
+            Ok(_) | Err(RecvError::Lagged(_)) => {}
+            Err(RecvError::Closed) => errors = client.error_rx(),
         }
     }
 }

@@ -225,8 +225,8 @@ fn counter(who: usize) -> CounterKey {
 }
 
 fn lease(which: usize) -> LeaseKey {
-    let address = AddressKey::of([192, 0, 2, 7].into());
-    let keys = [LeaseKey::Anonymous, LeaseKey::AnonymousOf(address), LeaseKey::User("alice".into())];
+    let [one, other] = [7, 8].map(|host| LeaseKey::AnonymousOf(AddressKey::of([192, 0, 2, host].into())));
+    let keys = [LeaseKey::Anonymous, one, other, LeaseKey::User("alice".into())];
     keys[which].clone()
 }
 
