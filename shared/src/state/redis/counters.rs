@@ -17,10 +17,8 @@ impl Counters for Redis {
     async fn charge(&self, key: CounterKey, quota: Quota, now: Timestamp) -> Result<Charge, StateError> {
         let arguments =
             vec![self.now(now), number(quota.limit.get().into()), number(quota.window_ms()), number(quota.slot_ms())];
-        let reply = self
-            .link
-            .call(Lane::Checks, &self.scripts.charge, self.keys.counter_and_shares(&key).into(), arguments)
-            .await?;
+        let reply =
+            self.link.call(Lane::Checks, &self.scripts.charge, vec![self.keys.counter(&key)], arguments).await?;
         let answer = integer(&reply)?;
         Ok(match u64::try_from(answer) {
             Ok(at) => Charge::Granted(Permit { key, at: Timestamp::from_millis(at), ledger: Ledger::Shared }),
@@ -82,7 +80,7 @@ impl Redis {
         for (at, uses) in spent.into_iter().flat_map(|spent| &spent.uses) {
             arguments.extend([number(at.as_millis()), number((*uses).into())]);
         }
-        let keys = self.keys.counter_and_shares(key).into();
+        let keys = vec![self.keys.counter(key)];
         self.link.call(Lane::Checks, &self.scripts.share, keys, arguments).await.map(Reply::from)
     }
 }

@@ -51,13 +51,6 @@ impl Keys {
         }
     }
 
-    /// the counter, and the shares of it that are out
-    pub(super) fn counter_and_shares(&self, key: &CounterKey) -> [String; 2] {
-        let counter = self.counter(key);
-        let shares = format!("{counter}:s");
-        [counter, shares]
-    }
-
     pub(super) fn lease(&self, key: &LeaseKey) -> String {
         let prefix = &self.prefix;
         match key {

@@ -23,7 +23,7 @@ const PARTS_MAX: usize = 20;
 /// counts that are told at once
 const TELLINGS_MAX: usize = 256;
 const RETRY_DELAY: Duration = Duration::from_millis(250);
-/// the answer of `lease_take.lua` when what was told is lost
+/// the answer of `lease_take.lua` and `lease_publish.lua` when what was told is lost
 const FORGOTTEN: i64 = -1;
 
 #[async_trait]
@@ -161,7 +161,7 @@ impl Redis {
         let mut arguments = vec![self.membership.generation(), number(telling.count.into()), number(telling.sequence)];
         arguments.extend(cap.map(|cap| number(cap.into())));
         arguments.push(millis(KEY_LIFE));
-        arguments.extend(cap.map(|_| number(telling.is_known.into())));
+        arguments.push(number(telling.is_known.into()));
         arguments.extend(self.membership.dead());
         arguments
     }
@@ -183,12 +183,17 @@ impl Redis {
             .link
             .call(Lane::Checks, &self.scripts.lease_publish, vec![self.keys.lease(&telling.key)], arguments)
             .await;
-        let mut table = self.leases.lock();
-        match &outcome {
-            Ok(_) => table.told(telling),
-            Err(_) => table.not_told(telling),
+        {
+            let mut table = self.leases.lock();
+            match &outcome {
+                Ok(_) => table.told(telling),
+                Err(_) => table.not_told(telling),
+            }
         }
-        outcome.map(drop)
+        if integer(&outcome?)? == FORGOTTEN {
+            self.counts_are_lost();
+        }
+        Ok(())
     }
 }
 

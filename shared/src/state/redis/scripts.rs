@@ -62,5 +62,5 @@ scripts! {
     policy_read: reads "policy_read";
     policy_restore: "clock", "policy_restore";
     refund: "refund";
-    share: "clock", "window", "share";
+    share: "clock", "share";
 }

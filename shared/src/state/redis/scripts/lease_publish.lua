@@ -1,8 +1,10 @@
 -- Says how many slots a generation holds, and forgets the dead ones.
 -- KEYS[1]  hash: generation -> 'count:sequence'
--- ARGV     generation; its count; its sequence number; life of the key in ms; then the dead generations
--- reply    1 said, 0 something newer was said already
-for i = 5, #ARGV do redis.call('HDEL', KEYS[1], ARGV[i]) end
+-- ARGV     generation; its count; its sequence number; life of the key in ms; 1 if the generation has said before that it holds
+--          some; then the dead generations
+-- reply    1 said, 0 something newer was said already, -1 said, but what was said before is lost, and so is what others said
+local lost = ARGV[5] == '1' and redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0
+for i = 6, #ARGV do redis.call('HDEL', KEYS[1], ARGV[i]) end
 local said = redis.call('HGET', KEYS[1], ARGV[1])
 if said and tonumber(string.match(said, ':(%d+)$') or 0) > tonumber(ARGV[3]) then return 0 end
 if ARGV[2] == '0' then
@@ -11,4 +13,4 @@ else
   redis.call('HSET', KEYS[1], ARGV[1], ARGV[2] .. ':' .. ARGV[3])
   redis.call('PEXPIRE', KEYS[1], ARGV[4])
 end
-return 1
+return lost and -1 or 1

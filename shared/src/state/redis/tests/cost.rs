@@ -3,6 +3,7 @@
 use super::server::Server;
 use super::{UNUSED, messages_of};
 use crate::clock::{Clock, SystemClock};
+use crate::state::redis::RedisOptions;
 use crate::state::{Claim, Lease, LeaseKey, ShareId, Spent, State};
 use crate::window::Quota;
 
@@ -28,13 +29,14 @@ async fn charges(server: &Server, state: &State, quota: Quota, users: u32) -> f6
 async fn shares(server: &Server, state: &State, quota: Quota) -> f64 {
     server.command(&["CONFIG", "RESETSTAT"]).await;
     let book = state.shares.clone().unwrap();
-    let mut spent: Option<Spent> = None;
+    let mut spent: [Option<Spent>; 20] = Default::default();
     for number in 0..4000 {
-        let key = messages_of(&format!("{}-{}", quota.limit, number % 20));
+        let place = usize::try_from(number).unwrap() % spent.len();
+        let key = messages_of(&format!("{}-{place}", quota.limit));
         let share = ShareId { holder: 1, number };
         let now = SystemClock.now();
-        book.take(&key, quota, share, quota.window / 2, spent.as_ref(), UNUSED).await.unwrap();
-        spent = Some(Spent { share, uses: vec![(now, 1)] });
+        book.take(&key, quota, share, quota.window / 2, spent[place].as_ref(), UNUSED).await.unwrap();
+        spent[place] = Some(Spent { share, uses: vec![(now, 1)] });
     }
     microseconds_per_call(server).await
 }
@@ -42,7 +44,8 @@ async fn shares(server: &Server, state: &State, quota: Quota) -> f64 {
 #[tokio::test]
 async fn a_check_costs_redis_little() {
     let server = Server::start().await;
-    let state = server.process().await.state();
+    let patient = RedisOptions { timeout: std::time::Duration::from_secs(5), ..RedisOptions::default() };
+    let state = server.process_with(patient).await.state();
     let few = charges(&server, &state, Quota::new(1_000_000, 60_000), 50).await;
     let full = charges(&server, &state, Quota::new(1_000_000, 2000), 51).await;
     let refused = charges(&server, &state, Quota::new(1, 60_000), 52).await;
