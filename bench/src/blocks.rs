@@ -14,6 +14,7 @@ use tokio_tungstenite::tungstenite::Message;
 
 use crate::cli::picket_executable;
 use crate::client::{Door, Socket};
+use crate::dialect::Dialect;
 use crate::echo;
 use crate::machine::{self, Machine};
 use crate::picket::{Admin, Picket, Plan, json_route, policy};
@@ -52,7 +53,7 @@ pub async fn run(args: &BlocksArgs) -> Result<()> {
     let blocks = usize::from(args.blocks);
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let upstream = listener.local_addr()?;
-    tokio::spawn(echo::serve(listener));
+    tokio::spawn(echo::serve(listener, Dialect::Json));
     let redis = Redis::start(None).await?;
     let plan = Plan {
         executable: &executable,

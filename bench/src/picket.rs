@@ -30,7 +30,14 @@ pub struct Picket {
     pub process: Running,
     /// the gateway of a node, the management API of a coordinator
     pub address: SocketAddr,
-    _directory: TempDir,
+    directory: TempDir,
+}
+
+impl Picket {
+    /// for who keeps both in other places; the directory has to outlive the process
+    pub fn into_parts(self) -> (Running, TempDir) {
+        (self.process, self.directory)
+    }
 }
 
 impl Plan<'_> {
@@ -89,7 +96,7 @@ impl Plan<'_> {
             .arg("--data-dir")
             .arg(&data);
         let process = Running::start(&format!("picket {role} {id}"), command)?;
-        Ok(Picket { process, address, _directory: directory })
+        Ok(Picket { process, address, directory })
     }
 }
 
