@@ -120,7 +120,7 @@ async fn sockets(nodes: &[Picket], count: usize, network: &str) -> Result<Vec<(u
 }
 
 async fn open(node: &Picket, address: &str) -> Result<Socket> {
-    let door = Door::new(node.address, "/ws").from_address(address);
+    let door = Door::new(node.address, "/ws").forwarded_for(address);
     door.open().await.with_context(|| format!("a socket from {address}"))
 }
 

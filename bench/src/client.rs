@@ -68,7 +68,7 @@ impl Door {
     }
 
     /// as a load balancer on loopback would forward it
-    pub fn from_address(self, address: &str) -> Self {
+    pub fn forwarded_for(self, address: &str) -> Self {
         self.header("x-forwarded-for", address)
     }
 

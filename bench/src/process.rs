@@ -20,35 +20,35 @@ pub struct Running {
     said: Said,
 }
 
-/// a command bound to these cores, or to none in particular
+/// a command bound to these cores, or to none in particular; it is killed too when this program is
 pub fn command(cores: Option<&str>, program: impl AsRef<OsStr>) -> Command {
-    let Some(cores) = cores else {
-        return Command::new(program);
-    };
-    let mut command = Command::new("taskset");
-    command.args(["--cpu-list", cores]).arg(program);
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL"]);
+    if let Some(cores) = cores {
+        command.args(["taskset", "--cpu-list", cores]);
+    }
+    command.arg(program);
     command
 }
 
 impl Running {
     /// both outputs are read by threads, so that the process never waits for this one
     pub fn start(name: &str, command: Command) -> Result<Self> {
-        Self::launch(name, command, Stdio::null(), false).map(|(running, _)| running)
+        Self::launch(name, command, Stdio::null(), false)
     }
 
     /// standard input and output are the caller's; only standard error is kept
     pub fn start_talking(name: &str, command: Command) -> Result<Self> {
-        Self::launch(name, command, Stdio::piped(), true).map(|(running, _)| running)
+        Self::launch(name, command, Stdio::piped(), true)
     }
 
-    fn launch(name: &str, mut command: Command, stdin: Stdio, talks: bool) -> Result<(Self, ())> {
-        let program = command.get_program().to_os_string();
+    fn launch(name: &str, mut command: Command, stdin: Stdio, talks: bool) -> Result<Self> {
         let mut child = command
             .stdin(stdin)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .with_context(|| format!("{name}: {} cannot be started", program.display()))?;
+            .with_context(|| format!("{name} cannot be started: setpriv and taskset are in util-linux"))?;
         let said = Said::default();
         if let Some(output) = child.stderr.take() {
             said.follow(output);
@@ -56,7 +56,7 @@ impl Running {
         if !talks && let Some(output) = child.stdout.take() {
             said.follow(output);
         }
-        Ok((Running { name: name.to_owned(), child, said }, ()))
+        Ok(Running { name: name.to_owned(), child, said })
     }
 
     pub fn id(&self) -> u32 {

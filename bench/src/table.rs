@@ -157,7 +157,7 @@ fn conditions(about: &About) -> String {
     }
     let Effort { millis, idle, connections } = about.effort;
     text.push_str(&format!(
-        "- {}\n\nMedians of {} rounds; in each, every peer in turn, started anew. {millis} ms of each load, {idle} idle connections, \
+        "- {}\n\nMedians over {} round(s); in each, every peer in turn, started anew. {millis} ms of each load, {idle} idle connections, \
          {connections} connections that come and go. Loopback; the proxy alone on one core, load, echo, Redis and coordinator on \
          the other cores. 122-byte JSON in one masked text frame; every connection a user of its own with a JWT. Picket in \
          production: a node and a coordinator over Redis, audit and metrics on, the policy as shipped but for the limits, which \

@@ -25,7 +25,7 @@ impl User {
         let token = token::signed(&format!("user-{number}"))?;
         let address = format!("198.18.{}.{}", number / 250 % 250, number % 250 + 1);
         let door = Door::new(plan.address, plan.dialect.path())
-            .from_address(&address)
+            .forwarded_for(&address)
             .header("authorization", &format!("Bearer {token}"));
         Ok(User { door, token })
     }

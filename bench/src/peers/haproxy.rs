@@ -17,7 +17,7 @@ pub fn missing() -> Option<String> {
 
 pub fn version() -> String {
     let said = machine::version(program(), "-v");
-    said.split(" - ").next().unwrap_or_default().replace("version ", "")
+    said.replace("version ", "").split(' ').take(2).collect::<Vec<_>>().join(" ")
 }
 
 /// Debian keeps it out of a user's path
