@@ -1,0 +1,81 @@
+//! The honest limit: a proxy that does nothing but move messages, written as well as tokio-tungstenite allows. One task per
+//! connection, 4 KiB of read buffer, and a flush only when neither side has more to say.
+
+use anyhow::Result;
+use clap::Args;
+use futures_util::{FutureExt, SinkExt, StreamExt};
+use std::net::SocketAddr;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_tungstenite::accept_async_with_config;
+use tokio_tungstenite::tungstenite::{Error, Message};
+
+use crate::client::{self, Door, Socket};
+
+#[derive(Debug, Args)]
+pub struct BareArgs {
+    #[arg(long)]
+    listen: SocketAddr,
+    #[arg(long)]
+    upstream: SocketAddr,
+}
+
+enum Side {
+    Client(Option<Result<Message, Error>>),
+    Upstream(Option<Result<Message, Error>>),
+}
+
+pub async fn run(args: &BareArgs) -> Result<()> {
+    let listener = TcpListener::bind(args.listen).await?;
+    let door = Door::new(args.upstream, "/ws");
+    loop {
+        let Ok((stream, _)) = listener.accept().await else {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            continue;
+        };
+        let door = door.clone();
+        tokio::spawn(async move {
+            // Both ends are other processes of the measurement, which say what they miss.
+            drop(relay(stream, door).await);
+        });
+    }
+}
+
+async fn relay(stream: TcpStream, door: Door) -> Result<()> {
+    stream.set_nodelay(true)?;
+    let mut client = accept_async_with_config(stream, Some(client::config())).await?;
+    let mut upstream = door.open().await?;
+    loop {
+        let message = match next(&mut client, &mut upstream).now_or_never() {
+            Some(message) => message,
+            None => {
+                upstream.flush().await?;
+                client.flush().await?;
+                next(&mut client, &mut upstream).await
+            }
+        };
+        match message {
+            Side::Client(Some(Ok(Message::Close(_)))) => return goodbye(client, upstream).await,
+            Side::Upstream(Some(Ok(Message::Close(_)))) => return goodbye(upstream, client).await,
+            Side::Client(Some(Ok(message @ (Message::Text(_) | Message::Binary(_))))) => upstream.feed(message).await?,
+            Side::Upstream(Some(Ok(message @ (Message::Text(_) | Message::Binary(_))))) => client.feed(message).await?,
+            Side::Client(Some(Ok(_))) | Side::Upstream(Some(Ok(_))) => {}
+            Side::Client(Some(Err(error))) | Side::Upstream(Some(Err(error))) => return Err(error.into()),
+            Side::Client(None) | Side::Upstream(None) => return Ok(()),
+        }
+    }
+}
+
+async fn next(client: &mut Socket, upstream: &mut Socket) -> Side {
+    tokio::select! {
+        message = client.next() => Side::Client(message),
+        message = upstream.next() => Side::Upstream(message),
+    }
+}
+
+/// answers the side that closed, and closes the other
+async fn goodbye(mut closed: Socket, other: Socket) -> Result<()> {
+    closed.flush().await.or_else(|error| if matches!(error, Error::ConnectionClosed) { Ok(()) } else { Err(error) })?;
+    client::close(other).await?;
+    Ok(())
+}

@@ -1,0 +1,63 @@
+//! The command line.
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+
+use crate::bare::{self, BareArgs};
+use crate::blocks::{self, BlocksArgs};
+use crate::compare::{self, CompareArgs};
+use crate::echo::{self, EchoArgs};
+use crate::load::{self, LoadArgs};
+
+/// Measure Picket beside its peers, on loopback
+#[derive(Debug, Parser)]
+#[command(name = "picket-bench", version, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Time from a block at the API until the last open socket of the address, on three nodes, is closed
+    Blocks(BlocksArgs),
+    /// Processor time, memory and latency beside bare proxies, a Node proxy and a Socket.IO server
+    Compare(CompareArgs),
+    #[command(hide = true)]
+    Load(LoadArgs),
+    #[command(hide = true)]
+    Echo(EchoArgs),
+    #[command(hide = true)]
+    Bare(BareArgs),
+}
+
+pub fn run(cli: Cli) -> Result<()> {
+    match cli.command {
+        Command::Blocks(args) => many_threads()?.block_on(blocks::run(&args)),
+        Command::Compare(args) => many_threads()?.block_on(compare::run(&args)),
+        Command::Load(args) => one_thread()?.block_on(load::run(&args)),
+        Command::Echo(args) => one_thread()?.block_on(echo::run(&args)),
+        // As a proxy that has to use every core would be built; bound to one core it has one worker.
+        Command::Bare(args) => many_threads()?.block_on(bare::run(&args)),
+    }
+}
+
+fn many_threads() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no runtime")
+}
+
+fn one_thread() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")
+}
+
+/// the executable that is measured: the one that was named, or the sibling of this one
+pub fn picket_executable(named: Option<&PathBuf>) -> Result<PathBuf> {
+    let path = match named {
+        Some(path) => path.clone(),
+        None => std::env::current_exe()?.with_file_name("picket"),
+    };
+    path.canonicalize().with_context(|| {
+        format!("no picket at {}: build it with `cargo build --release`, or name it with --picket", path.display())
+    })
+}

@@ -1,0 +1,39 @@
+//! Measures Picket beside its peers on loopback. It starts every process that it needs, and ends only those.
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line speaks to the terminal")]
+#![expect(clippy::disallowed_methods, reason = "a stopwatch reads the clock; tasks end with their runtime")]
+
+mod bare;
+mod blocks;
+mod chart;
+mod cli;
+mod client;
+mod compare;
+mod cpu;
+mod dialect;
+mod echo;
+mod figures;
+mod load;
+mod machine;
+mod measure;
+mod peers;
+mod picket;
+mod ports;
+mod process;
+mod redis;
+mod stats;
+mod table;
+mod token;
+
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match cli::run(cli::Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("picket-bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

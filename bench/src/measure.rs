@@ -1,0 +1,156 @@
+//! One peer, one round: every load in turn, with what the proxy and Redis used meanwhile.
+
+use anyhow::{Context, Result};
+
+use crate::cpu;
+use crate::figures::{Figure, Results};
+use crate::load::{Load, Outcome, Plan, Work};
+use crate::peers::{LIMIT_BEYOND, Peer, Stage, Standing};
+
+/// how long and how much
+#[derive(Clone, Copy, Debug)]
+pub struct Effort {
+    pub millis: u64,
+    pub idle: usize,
+    pub connections: usize,
+}
+
+/// parallel clients that connect and leave
+const WORKERS: usize = 8;
+const PACED_PER_SECOND: usize = 4000;
+/// users of the measurement of trips; each stays below the limit by a tenth
+const QUOTA_USERS: usize = 50;
+
+/// what was used from the start of a load to its end
+struct Used {
+    proxy_nanos: u64,
+    redis_nanos: u64,
+    scripts: u64,
+    resident_bytes: i64,
+}
+
+struct Reading {
+    proxy_nanos: u64,
+    redis_nanos: u64,
+    scripts: u64,
+    resident_bytes: u64,
+}
+
+pub async fn round(peer: Peer, stage: &Stage, effort: Effort, results: &mut Results) -> Result<()> {
+    let standing = peer.start(stage, LIMIT_BEYOND).await?;
+    let mut bench = Bench { peer, stage, standing: &standing, results };
+    bench.idle(effort.idle).await?;
+    bench.connections(effort.connections).await?;
+    let messages = [
+        (50, 1, [Figure::Fifty, Figure::FiftyRedis, Figure::FiftyRate]),
+        (500, 1, [Figure::FiveHundred, Figure::FiveHundredRedis, Figure::FiveHundredRate]),
+        (50, 8, [Figure::Burst, Figure::BurstRedis, Figure::BurstRate]),
+    ];
+    for (connections, pipeline, figures) in messages {
+        bench.closed(Work::Closed { connections, pipeline, millis: effort.millis }, figures).await?;
+    }
+    bench.paced(effort.millis).await?;
+    drop(standing);
+    if peer == Peer::Picket || peer == Peer::NodeProxy {
+        quota(peer, stage, 1000, [Figure::TripsThousand, Figure::RedisThousand], results).await?;
+        quota(peer, stage, 100, [Figure::TripsHundred, Figure::RedisHundred], results).await?;
+    }
+    Ok(())
+}
+
+/// trips to Redis with a limit that users of flesh and blood have
+async fn quota(peer: Peer, stage: &Stage, limit: u32, figures: [Figure; 2], results: &mut Results) -> Result<()> {
+    let standing = peer.start(stage, limit).await?;
+    let mut bench = Bench { peer, stage, standing: &standing, results };
+    let each = usize::try_from(limit)? * 9 / 10;
+    let (outcome, used) = bench.load(Work::Quota { connections: QUOTA_USERS, each }).await?;
+    bench.tell(figures[0], used.scripts as f64 * 1000.0 / outcome.count as f64);
+    bench.tell(figures[1], per_count_micros(used.redis_nanos, &outcome));
+    Ok(())
+}
+
+struct Bench<'a> {
+    peer: Peer,
+    stage: &'a Stage,
+    standing: &'a Standing,
+    results: &'a mut Results,
+}
+
+impl Bench<'_> {
+    async fn idle(&mut self, connections: usize) -> Result<()> {
+        let (outcome, used) = self.load(Work::Idle { connections }).await?;
+        self.tell(Figure::IdleKib, used.resident_bytes as f64 / 1024.0 / outcome.count as f64);
+        Ok(())
+    }
+
+    async fn connections(&mut self, count: usize) -> Result<()> {
+        let (outcome, used) = self.load(Work::Connections { count, workers: WORKERS, refused: false }).await?;
+        self.tell(Figure::Accepted, per_count_micros(used.proxy_nanos, &outcome));
+        if self.peer.checks() {
+            let (outcome, used) = self.load(Work::Connections { count, workers: WORKERS, refused: true }).await?;
+            self.tell(Figure::Refused, per_count_micros(used.proxy_nanos, &outcome));
+        }
+        Ok(())
+    }
+
+    async fn closed(&mut self, work: Work, [proxy, redis, rate]: [Figure; 3]) -> Result<()> {
+        let (outcome, used) = self.load(work).await?;
+        self.tell(proxy, per_count_micros(used.proxy_nanos, &outcome));
+        self.tell(rate, outcome.count as f64 / outcome.seconds);
+        if self.standing.redis.is_some() {
+            self.tell(redis, per_count_micros(used.redis_nanos, &outcome));
+            if proxy == Figure::Fifty {
+                self.tell(Figure::TripsBeyond, used.scripts as f64 * 1000.0 / outcome.count as f64);
+            }
+        }
+        Ok(())
+    }
+
+    async fn paced(&mut self, millis: u64) -> Result<()> {
+        let (outcome, used) = self.load(Work::Paced { connections: 50, per_second: PACED_PER_SECOND, millis }).await?;
+        self.tell(Figure::Paced, per_count_micros(used.proxy_nanos, &outcome));
+        let waits = [(Figure::PacedP50, outcome.p50_micros), (Figure::PacedP99, outcome.p99_micros)];
+        for (figure, wait) in waits {
+            self.tell(figure, wait.context("no message came back")?);
+        }
+        Ok(())
+    }
+
+    async fn load(&self, work: Work) -> Result<(Outcome, Used)> {
+        let plan = Plan { address: self.standing.address, dialect: self.peer.dialect(), work };
+        let failed = || format!("{}: {work:?}\n{}", self.peer.title(), self.standing.process.output());
+        let mut load = Load::start(&self.stage.cores.rest, &plan).with_context(failed)?;
+        let before = self.read().await?;
+        let outcome = load.go().with_context(failed)?;
+        let after = self.read().await?;
+        let used = Used {
+            proxy_nanos: after.proxy_nanos.saturating_sub(before.proxy_nanos),
+            redis_nanos: after.redis_nanos.saturating_sub(before.redis_nanos),
+            scripts: after.scripts.saturating_sub(before.scripts),
+            resident_bytes: after.resident_bytes.cast_signed() - before.resident_bytes.cast_signed(),
+        };
+        Ok((outcome, used))
+    }
+
+    async fn read(&self) -> Result<Reading> {
+        let process = self.standing.process.id();
+        let (redis_nanos, scripts) = match &self.standing.redis {
+            Some(redis) => {
+                let calls = redis.calls().await?;
+                let scripts = ["eval", "evalsha"].iter().filter_map(|name| calls.get(*name)).sum();
+                (cpu::used_nanos(redis.id())?, scripts)
+            }
+            None => (0, 0),
+        };
+        let resident_bytes = cpu::resident_bytes(process)?;
+        Ok(Reading { proxy_nanos: cpu::used_nanos(process)?, redis_nanos, scripts, resident_bytes })
+    }
+
+    fn tell(&mut self, figure: Figure, value: f64) {
+        self.results.add(self.peer, figure, value);
+    }
+}
+
+fn per_count_micros(nanos: u64, outcome: &Outcome) -> f64 {
+    nanos as f64 / 1000.0 / outcome.count as f64
+}

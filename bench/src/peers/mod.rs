@@ -1,0 +1,148 @@
+//! The peers: what each is, whether it is installed, and how it starts, as a proxy before the echo or as a server of its own.
+
+mod bare;
+mod haproxy;
+mod nginx;
+mod node;
+mod picket;
+
+use anyhow::Result;
+use clap::ValueEnum;
+use serde::Serialize;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use tempfile::TempDir;
+
+use crate::dialect::Dialect;
+use crate::ports;
+use crate::process::{Running, command};
+use crate::redis::Redis;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Peer {
+    Bare,
+    Nginx,
+    Haproxy,
+    Picket,
+    NodeProxy,
+    PicketSocketio,
+    SocketioChecked,
+    SocketioUnchecked,
+}
+
+/// which processor cores are whose
+#[derive(Clone, Debug, Serialize)]
+pub struct Cores {
+    pub proxy: String,
+    /// load, echo, Redis, coordinator
+    pub rest: String,
+}
+
+/// what peers are started with
+pub struct Stage {
+    pub cores: Cores,
+    pub picket: PathBuf,
+    /// `bench/peers`
+    pub peers: PathBuf,
+}
+
+/// a peer that runs, and everything around it; all of it ends when this is dropped
+pub struct Standing {
+    /// the process that is measured
+    pub process: Running,
+    pub address: SocketAddr,
+    pub redis: Option<Redis>,
+    /// processes beside it, and their files
+    _others: Vec<Running>,
+    _directories: Vec<TempDir>,
+}
+
+/// messages per minute that a user may send: beyond every load, or what a trip to Redis is measured with
+pub const LIMIT_BEYOND: u32 = 1_000_000;
+
+impl Peer {
+    pub fn title(self) -> &'static str {
+        match self {
+            Peer::Bare => "bare tokio-tungstenite proxy (no checks)",
+            Peer::Nginx => "nginx (no checks)",
+            Peer::Haproxy => "HAProxy (no checks)",
+            Peer::Picket => "Picket, JSON route, all checks",
+            Peer::NodeProxy => "Node ws proxy, same checks",
+            Peer::PicketSocketio => "Picket, Socket.IO route, all checks",
+            Peer::SocketioChecked => "Socket.IO server, same checks in-process",
+            Peer::SocketioUnchecked => "Socket.IO server, no checks",
+        }
+    }
+
+    pub fn dialect(self) -> Dialect {
+        match self {
+            Peer::Bare | Peer::Nginx | Peer::Haproxy | Peer::Picket | Peer::NodeProxy => Dialect::Json,
+            Peer::PicketSocketio | Peer::SocketioChecked | Peer::SocketioUnchecked => Dialect::Socketio,
+        }
+    }
+
+    /// whether it decides anything, and so can refuse a connection
+    pub fn checks(self) -> bool {
+        match self {
+            Peer::Picket | Peer::NodeProxy | Peer::PicketSocketio | Peer::SocketioChecked => true,
+            Peer::Bare | Peer::Nginx | Peer::Haproxy | Peer::SocketioUnchecked => false,
+        }
+    }
+
+    /// what has to be installed first, and how
+    pub fn missing(self, stage: &Stage) -> Option<String> {
+        match self {
+            Peer::Bare => None,
+            Peer::Nginx => nginx::missing(),
+            Peer::Haproxy => haproxy::missing(),
+            Peer::Picket | Peer::PicketSocketio => picket::missing(),
+            Peer::NodeProxy | Peer::SocketioChecked | Peer::SocketioUnchecked => node::missing(stage),
+        }
+    }
+
+    pub fn version(self, stage: &Stage) -> String {
+        match self {
+            Peer::Bare => "tokio-tungstenite 0.30".to_owned(),
+            Peer::Nginx => nginx::version(),
+            Peer::Haproxy => haproxy::version(),
+            Peer::Picket | Peer::PicketSocketio => crate::machine::version(&stage.picket, "--version"),
+            Peer::NodeProxy | Peer::SocketioChecked | Peer::SocketioUnchecked => node::version(self),
+        }
+    }
+
+    pub async fn start(self, stage: &Stage, limit: u32) -> Result<Standing> {
+        match self {
+            Peer::Bare => bare::start(stage).await,
+            Peer::Nginx => nginx::start(stage).await,
+            Peer::Haproxy => haproxy::start(stage).await,
+            Peer::Picket | Peer::PicketSocketio => picket::start(stage, self.dialect(), limit).await,
+            Peer::NodeProxy | Peer::SocketioChecked | Peer::SocketioUnchecked => node::start(self, stage, limit).await,
+        }
+    }
+}
+
+/// the echo server, in a process of its own
+async fn echo(stage: &Stage, dialect: Dialect) -> Result<(Running, SocketAddr)> {
+    let address = ports::free();
+    let name = match dialect {
+        Dialect::Json => "json",
+        Dialect::Socketio => "socketio",
+    };
+    let mut command = command(Some(&stage.cores.rest), std::env::current_exe()?);
+    command.args(["echo", "--dialect", name, "--listen", &address.to_string()]);
+    let mut echo = Running::start("the echo server", command)?;
+    echo.listens(address).await?;
+    Ok((echo, address))
+}
+
+fn is_installed(program: &str) -> bool {
+    std::env::var_os("PATH").is_some_and(|path| {
+        let system = ["/usr/sbin", "/sbin"].map(PathBuf::from);
+        std::env::split_paths(&path).chain(system).any(|folder| folder.join(program).is_file())
+    })
+}
+
+fn debian(program: &str, package: &str) -> Option<String> {
+    (!is_installed(program)).then(|| format!("{program} is missing: apt-get install {package}"))
+}

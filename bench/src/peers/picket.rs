@@ -1,0 +1,49 @@
+//! Picket as in production: a node and a coordinator over Redis, the policy as shipped, its limits beyond the load.
+
+use anyhow::Result;
+use serde_json::{Value, json};
+
+use super::{LIMIT_BEYOND, Stage, Standing, debian, echo};
+use crate::dialect::Dialect;
+use crate::picket::{Plan, json_route, policy};
+use crate::redis::Redis;
+
+pub fn missing() -> Option<String> {
+    debian("redis-server", "redis-server")
+}
+
+pub async fn start(stage: &Stage, dialect: Dialect, limit: u32) -> Result<Standing> {
+    let (echo, upstream) = echo(stage, dialect).await?;
+    let rest = Some(stage.cores.rest.as_str());
+    let redis = Redis::start(rest).await?;
+    let routes = match dialect {
+        Dialect::Json => json_route(upstream),
+        Dialect::Socketio => {
+            json!([{ "path": "/socket.io/", "upstream": format!("http://{upstream}"), "protocol": "socketio" }])
+        }
+    };
+    let plan = Plan { executable: &stage.picket, redis: redis.url(), routes, policy: policy(limits(limit)) };
+    let coordinator = plan.coordinator("coordinator-1", rest).await?;
+    let node = plan.node("edge-1", Some(&stage.cores.proxy)).await?;
+    let (coordinator, its_directory) = coordinator.into_parts();
+    let address = node.address;
+    let (process, directory) = node.into_parts();
+    Ok(Standing {
+        process,
+        address,
+        redis: Some(redis),
+        _others: vec![echo, coordinator],
+        _directories: vec![its_directory, directory],
+    })
+}
+
+/// only what would refuse the load is other than as shipped
+fn limits(messages: u32) -> Value {
+    json!({ "rateLimiting": {
+        "handshakeLimit": { "maxHandshakes": LIMIT_BEYOND },
+        "connectionLimit": { "maxConnections": LIMIT_BEYOND },
+        "messageLimit": { "maxMessages": messages },
+        "eventLimit": { "maxEvents": LIMIT_BEYOND },
+        "burstLimit": { "maxEvents": LIMIT_BEYOND },
+    } })
+}

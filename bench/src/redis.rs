@@ -1,0 +1,86 @@
+//! A `redis-server` of this program's own: in memory, on a port of its own, with nothing kept.
+
+use anyhow::{Context, Result, bail};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::ports;
+use crate::process::{Running, command};
+
+const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
+
+pub struct Redis {
+    address: SocketAddr,
+    server: Running,
+    _directory: TempDir,
+}
+
+impl Redis {
+    pub async fn start(cores: Option<&str>) -> Result<Self> {
+        let address = ports::free();
+        let directory = TempDir::new()?;
+        let mut command = command(cores, "redis-server");
+        command
+            .args(["--bind", "127.0.0.1", "--port", &address.port().to_string()])
+            .args(["--save", "", "--appendonly", "no", "--loglevel", "warning"])
+            .arg("--dir")
+            .arg(directory.path());
+        let mut server = Running::start("redis-server", command)?;
+        server.listens(address).await?;
+        Ok(Redis { address, server, _directory: directory })
+    }
+
+    pub fn url(&self) -> String {
+        format!("redis://{}", self.address)
+    }
+
+    pub fn id(&self) -> u32 {
+        self.server.id()
+    }
+
+    /// how often each command was called, since the start
+    pub async fn calls(&self) -> Result<BTreeMap<String, u64>> {
+        let info = timeout(ANSWERS_WITHIN, self.info("commandstats")).await.context("redis does not answer")??;
+        Ok(calls(&info))
+    }
+
+    async fn info(&self, section: &str) -> Result<String> {
+        let mut stream = BufReader::new(TcpStream::connect(self.address).await?);
+        stream.write_all(format!("INFO {section}\r\n").as_bytes()).await?;
+        let mut length = String::new();
+        stream.read_line(&mut length).await?;
+        let Some(length) = length.trim_end().strip_prefix('$').and_then(|length| length.parse().ok()) else {
+            bail!("redis answered INFO with {length:?}");
+        };
+        let mut text = vec![0; length];
+        stream.read_exact(&mut text).await?;
+        Ok(String::from_utf8(text)?)
+    }
+}
+
+/// `cmdstat_evalsha:calls=12,usec=…`
+fn calls(info: &str) -> BTreeMap<String, u64> {
+    let of_line = |line: &str| {
+        let (name, rest) = line.strip_prefix("cmdstat_")?.split_once(":calls=")?;
+        Some((name.to_owned(), rest.split(',').next()?.parse().ok()?))
+    };
+    info.lines().filter_map(of_line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::calls;
+
+    #[test]
+    fn calls_are_read_by_command() {
+        let info = "# Commandstats\r\ncmdstat_evalsha:calls=12,usec=90,usec_per_call=7.5\r\n\
+                    cmdstat_config|get:calls=1,usec=9\r\nother:1\r\n";
+        let calls = calls(info);
+        assert_eq!((calls["evalsha"], calls["config|get"], calls.len()), (12, 1, 2));
+    }
+}
