@@ -5,7 +5,7 @@
 --          said before that it holds some; then the dead generations
 -- reply    1 taken, 0 full, -1 nothing was done: what the generation said is lost, and so is what others said
 local generation, wanted, sequence, cap = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-if ARGV[6] == '1' and redis.call('HEXISTS', KEYS[1], generation) == 0 then return -1 end
+if ARGV[6] == '1' and not redis.call('HGET', KEYS[1], generation) then return -1 end
 local dead = {}
 for i = 7, #ARGV do dead[ARGV[i]] = true end
 
