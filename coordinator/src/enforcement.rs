@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use picket_shared::address::{self, AddressKey, NetworkText};
@@ -44,6 +45,8 @@ pub(crate) struct Enforcement {
     pub(crate) memory: Mutex<Memory>,
     /// the number of blocks from which neighbours are merged
     pub(crate) crowded_at: usize,
+    /// the term in which this coordinator leads: what it blocks after another one has begun to lead is refused
+    pub(crate) term: AtomicU64,
 }
 
 /// the list is crowded when nine tenths of it are taken
@@ -61,6 +64,17 @@ pub(crate) struct Memory {
 }
 
 impl Enforcement {
+    /// this coordinator is about to lead
+    pub(crate) async fn begin_term(&self) -> Result<(), StateError> {
+        self.term.store(self.blocks.begin_term().await?, Ordering::Relaxed);
+        Ok(())
+    }
+
+    async fn put(&self, block: Block) -> Result<(), StateError> {
+        let put = self.blocks.put_in_term(block, self.term.load(Ordering::Relaxed)).await?;
+        put.map(drop).ok_or_else(|| StateError("another coordinator leads".to_owned()))
+    }
+
     /// scores a record that was not seen before, and blocks its address when the score calls for it
     pub(crate) async fn observe(&self, record: &AuditRecord) {
         let now = self.clock.now();
@@ -171,7 +185,7 @@ impl Enforcement {
         if self.view.covers(&block, now) {
             return;
         }
-        if let Err(error) = self.blocks.put(block.clone()).await {
+        if let Err(error) = self.put(block.clone()).await {
             tracing::warn!(%error, address = %worse.address, "address not blocked, its next offence tries again");
             return;
         }
@@ -190,7 +204,7 @@ impl Enforcement {
             return;
         }
         let (scope, users) = named([block.users.clone(), more.clone()].concat());
-        match self.blocks.put(Block { scope, users, ..block }).await {
+        match self.put(Block { scope, users, ..block }).await {
             Ok(_) => tracing::info!(%network, ?more, "a block of a shared address binds more users"),
             Err(error) => tracing::warn!(%error, %network, "users not blocked, their next offence tries again"),
         }
@@ -248,7 +262,7 @@ impl Enforcement {
     }
 
     async fn replace(&self, merged: &Merged, now: Timestamp) -> Result<(), StateError> {
-        self.blocks.put(merged.block.clone()).await?;
+        self.put(merged.block.clone()).await?;
         for network in &merged.replaces {
             self.blocks.lift(*network, now).await?;
         }

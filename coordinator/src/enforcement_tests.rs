@@ -34,6 +34,7 @@ impl Watch {
             instruments: Instruments::new(&Metrics::start("test").unwrap()),
             memory: Mutex::default(),
             crowded_at: 10,
+            term: Default::default(),
         };
         Watch { enforcement, state, clock, tasks }
     }
@@ -157,6 +158,18 @@ async fn h23_a_crowded_list_gets_common_prefixes_in_the_place_of_neighbours() {
     watch.knows_block("2001:db8:1::/56", |_| true).await;
     let v6: Vec<_> = watch.blocks().await.into_iter().filter(|(network, _)| network.contains(':')).collect();
     assert_eq!(v6.len(), 1, "{v6:?}");
+}
+
+#[tokio::test]
+async fn x20_what_a_stale_leader_blocks_is_refused() {
+    let watch = Watch::with(|_| {});
+    watch.enforcement.begin_term().await.unwrap();
+    watch.state.blocks.begin_term().await.unwrap();
+    watch.offends("192.0.2.66", Reason::HostileContent, 5).await;
+    assert_eq!(watch.blocks().await, []);
+    watch.enforcement.begin_term().await.unwrap();
+    watch.offends("192.0.2.66", Reason::HostileContent, 1).await;
+    assert_eq!(watch.blocks().await.len(), 1);
 }
 
 #[tokio::test]

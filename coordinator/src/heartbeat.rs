@@ -61,6 +61,9 @@ impl Heartbeat {
     async fn look_who_leads(&self, now: Timestamp, said: Instant) -> Result<(), StateError> {
         let living = self.state.nodes.coordinators(now).await?;
         let is_leader = CoordinatorStatus::leader(&living).is_some_and(|leader| leader.id == self.id);
+        if is_leader && self.leads.borrow().is_none() {
+            self.enforcement.begin_term().await?;
+        }
         let before = self.leads.send_replace(is_leader.then(|| said + LEADS_FOR));
         if before.is_some() != is_leader {
             tracing::info!(leads = is_leader, "leadership of the coordinators");

@@ -40,6 +40,7 @@ impl Mill {
             instruments: instruments.clone(),
             memory: Mutex::default(),
             crowded_at: usize::MAX,
+            term: Default::default(),
         };
         let store = AuditStore::open(&format!("sqlite:{}", folder.path().join("audit.db").display())).await.unwrap();
         let log = state.audit.clone();

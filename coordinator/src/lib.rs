@@ -106,6 +106,7 @@ fn run(
         instruments: instruments.clone(),
         memory: parking_lot::Mutex::default(),
         crowded_at: enforcement::CROWDED_AT,
+        term: Default::default(),
     });
     let leads = watch::Sender::new(None);
     let ingest = Ingest {

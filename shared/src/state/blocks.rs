@@ -140,6 +140,12 @@ pub trait Blocks: Send + Sync {
     /// blocks, or replaces the block of the same network; answers the new version
     async fn put(&self, block: Block) -> Result<u64, StateError>;
 
+    /// begins the term of a new leader (a fencing token): what a leader of an earlier term still sends is refused from here on
+    async fn begin_term(&self) -> Result<u64, StateError>;
+
+    /// like [`Blocks::put`], for a leader; `None` and nothing done if a later term has begun
+    async fn put_in_term(&self, block: Block, term: u64) -> Result<Option<u64>, StateError>;
+
     /// lifts the block of exactly this network; false if there is none in force
     async fn lift(&self, network: IpNet, now: Timestamp) -> Result<bool, StateError>;
 

@@ -37,6 +37,7 @@ macro_rules! state_laws {
             a_cap_holds_under_a_race,
             a_block_is_found_by_every_address_in_it_until_it_ends,
             the_block_log_leads_to_the_same_list_as_the_set,
+            x20_a_leader_of_an_earlier_term_blocks_nothing,
             a_policy_is_replaced_only_by_who_saw_it,
             audit_records_are_held_until_acknowledged,
             a_silent_node_is_forgotten,
@@ -191,6 +192,17 @@ pub async fn the_block_log_leads_to_the_same_list_as_the_set(state: &State) {
         let address = format!("203.0.113.{n}").parse().unwrap();
         assert_eq!(follower.find(address, at(1)), late.find(address, at(1)), "{address}");
     }
+}
+
+pub async fn x20_a_leader_of_an_earlier_term_blocks_nothing(state: &State) {
+    let old = state.blocks.begin_term().await.unwrap();
+    let put = |term| state.blocks.put_in_term(block("192.0.2.1", None), term);
+    assert!(put(old).await.unwrap().is_some());
+    let new = state.blocks.begin_term().await.unwrap();
+    assert!(new > old);
+    assert_eq!(put(old).await.unwrap(), None);
+    assert!(put(new).await.unwrap().is_some());
+    assert!(state.blocks.put(block("192.0.2.2", None)).await.is_ok(), "an administrator has no term");
 }
 
 pub async fn a_policy_is_replaced_only_by_who_saw_it(state: &State) {

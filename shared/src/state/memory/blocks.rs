@@ -23,6 +23,7 @@ pub(super) struct List {
 #[derive(Default)]
 struct Entries {
     version: u64,
+    term: u64,
     blocks: BTreeMap<IpNet, Block>,
     /// (version, change), oldest first
     log: VecDeque<(u64, BlockChange)>,
@@ -70,6 +71,19 @@ impl Blocks for Memory {
         let version = entries.log(BlockChange::Put(block));
         self.blocks.hint.send_replace(version);
         Ok(version)
+    }
+
+    async fn begin_term(&self) -> Result<u64, StateError> {
+        let mut entries = self.blocks.blocks.lock();
+        entries.term += 1;
+        Ok(entries.term)
+    }
+
+    async fn put_in_term(&self, block: Block, term: u64) -> Result<Option<u64>, StateError> {
+        if self.blocks.blocks.lock().term > term {
+            return Ok(None);
+        }
+        self.put(block).await.map(Some)
     }
 
     async fn lift(&self, network: IpNet, now: Timestamp) -> Result<bool, StateError> {

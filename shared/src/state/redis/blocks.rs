@@ -22,10 +22,18 @@ const PART: usize = 500;
 #[async_trait]
 impl Blocks for Redis {
     async fn put(&self, block: Block) -> Result<u64, StateError> {
-        let mut arguments = self.change(vec![number(BLOCKS_MAX as u64)]);
-        arguments.extend(stored(&block)?);
-        let reply = self.link.call(Lane::Upkeep, &self.scripts.block_put, self.keys.blocks().into(), arguments).await?;
+        let put = self.put_block(&block, Value::from_static_str("")).await?;
+        put.ok_or_else(|| StateError("a block was refused as a leader's".to_owned()))
+    }
+
+    async fn begin_term(&self) -> Result<u64, StateError> {
+        let keys = self.keys.blocks().into();
+        let reply = self.link.call(Lane::Upkeep, &self.scripts.block_term, keys, Vec::new()).await?;
         Ok(integer(&reply)?.unsigned_abs())
+    }
+
+    async fn put_in_term(&self, block: Block, term: u64) -> Result<Option<u64>, StateError> {
+        self.put_block(&block, number(term)).await
     }
 
     async fn lift(&self, network: IpNet, now: Timestamp) -> Result<bool, StateError> {
@@ -109,6 +117,15 @@ impl Redis {
         let script = &self.scripts.block_position;
         let mut reply = Reply::from(self.link.call(Lane::Upkeep, script, self.keys.blocks().into(), vec![]).await?);
         Ok(BlockPosition { version: reply.number()?, mark: reply.number()? })
+    }
+
+    async fn put_block(&self, block: &Block, term: Value) -> Result<Option<u64>, StateError> {
+        let mut arguments = self.change(vec![number(BLOCKS_MAX as u64)]);
+        arguments.extend(stored(block)?);
+        arguments.push(term);
+        let reply = self.link.call(Lane::Upkeep, &self.scripts.block_put, self.keys.blocks().into(), arguments).await?;
+        let version = integer(&reply)?.unsigned_abs();
+        Ok((version > 0).then_some(version))
     }
 
     /// the arguments of a change: the seed of a history that may begin, the channel, and what the change needs

@@ -19,8 +19,8 @@ pub(super) struct Keys {
     hash_key: RwLock<[u8; HASH_KEY_BYTES]>,
 }
 
-/// the five keys of the block list, in the order of `block_log.lua`
-pub(super) type BlockKeys = [String; 5];
+/// the six keys of the block list, in the order of `block_log.lua`
+pub(super) type BlockKeys = [String; 6];
 
 impl Keys {
     /// `None` if the prefix could change what the keys mean
@@ -77,7 +77,7 @@ impl Keys {
     }
 
     pub(super) fn blocks(&self) -> BlockKeys {
-        ["list", "ends", "automatic", "log", "whole"].map(|part| format!("{}:{{blocks}}:{part}", self.prefix))
+        ["list", "ends", "automatic", "log", "whole", "term"].map(|part| format!("{}:{{blocks}}:{part}", self.prefix))
     }
 
     pub(super) fn policy(&self) -> String {

@@ -51,6 +51,7 @@ scripts! {
     block_put: "block_log", "block_put";
     block_seed: "block_log", "block_seed";
     block_since: reads "block_log", "block_since";
+    block_term: "block_term";
     charge: "clock", "charge";
     heartbeat: "clock", "heartbeat";
     lease_count: reads "lease_count";

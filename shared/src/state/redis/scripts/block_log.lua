@@ -5,6 +5,7 @@
 -- KEYS[4]  stream, the log: id 'version-mark'; fields 'network', and 'block' where one was put. The mark is a hash of the
 --          whole history, so that lists with different histories never look alike
 -- KEYS[5]  string: exists when the list is whole
+-- KEYS[6]  string: the term of the leading coordinator
 local LOG_CHANGES_MAX = 10000
 
 -- version and mark of the newest change, as texts
