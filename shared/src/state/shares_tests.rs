@@ -22,7 +22,7 @@ struct Losses {
 /// the way of one fleet to the state
 struct Network {
     book: Book,
-    losses: Losses,
+    losses: Mutex<Losses>,
     random: AtomicU64,
     trips: AtomicU64,
 }
@@ -31,7 +31,7 @@ impl Network {
     fn new(losses: Losses, seed: u64) -> Self {
         Network {
             book: Book::default(),
-            losses,
+            losses: Mutex::new(losses),
             random: AtomicU64::new(seed.wrapping_mul(2) + 1),
             trips: AtomicU64::new(0),
         }
@@ -45,6 +45,10 @@ impl Network {
         x ^= x << 17;
         self.random.store(x, Ordering::Relaxed);
         (x >> 11) % 1000 < of_a_thousand
+    }
+
+    fn losses(&self) -> Losses {
+        *self.losses.lock()
     }
 
     fn lose(&self, of_a_thousand: u64) -> Result<(), StateError> {
@@ -64,17 +68,17 @@ impl Shares for Network {
         now: Timestamp,
     ) -> Result<Taken, StateError> {
         self.trips.fetch_add(1, Ordering::Relaxed);
-        self.lose(self.losses.requests)?;
+        self.lose(self.losses().requests)?;
         let taken = self.book.take(key, quota, share, life, spent, now).await;
-        self.lose(self.losses.replies)?;
+        self.lose(self.losses().replies)?;
         taken
     }
 
     async fn settle(&self, key: &CounterKey, quota: Quota, spent: &Spent, now: Timestamp) -> Result<(), StateError> {
         self.trips.fetch_add(1, Ordering::Relaxed);
-        self.lose(self.losses.requests)?;
+        self.lose(self.losses().requests)?;
         self.book.settle(key, quota, spent, now).await?;
-        if self.happens(self.losses.repeats) {
+        if self.happens(self.losses().repeats) {
             self.book.settle(key, quota, spent, now).await?;
         }
         Ok(())
@@ -234,34 +238,9 @@ async fn a_lost_share_costs_at_most_a_window_and_a_half() {
     for _ in 0..50 {
         assert!(!fleet.uses(0, quota).await);
     }
-    let healthy = Arc::new(Holdings::new(
-        Arc::new(Memory::default()),
-        Arc::new(Heals(fleet.network.clone())),
-        fleet.clock.clone(),
-    ));
+    *fleet.network.losses.lock() = NO_LOSSES;
+    let healthy = node(&fleet.network, &fleet.clock);
     assert!(matches!(healthy.charge(key(), quota, fleet.clock.now()).await.unwrap(), Charge::Exhausted { .. }));
     fleet.clock.advance(Duration::from_secs(92));
     assert!(matches!(healthy.charge(key(), quota, fleet.clock.now()).await.unwrap(), Charge::Granted(_)));
-}
-
-/// the same state over a way that loses nothing
-struct Heals(Arc<Network>);
-
-#[async_trait]
-impl Shares for Heals {
-    async fn take(
-        &self,
-        key: &CounterKey,
-        quota: Quota,
-        share: ShareId,
-        life: Duration,
-        spent: Option<&Spent>,
-        now: Timestamp,
-    ) -> Result<Taken, StateError> {
-        self.0.book.take(key, quota, share, life, spent, now).await
-    }
-
-    async fn settle(&self, key: &CounterKey, quota: Quota, spent: &Spent, now: Timestamp) -> Result<(), StateError> {
-        self.0.book.settle(key, quota, spent, now).await
-    }
 }
