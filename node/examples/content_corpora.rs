@@ -92,7 +92,7 @@ impl Corpora {
         for expect in ["accept", "reject", "either"] {
             let rows: Vec<_> = rows.iter().filter(|row| field(row, "expect") == expect).collect();
             self.rate(&format!("json_parsing {expect}: as expected"), &rows, |row| {
-                let accepted = std::str::from_utf8(&bytes(row)).is_ok_and(|json| scan(json, &BOUNDS).is_ok());
+                let accepted = std::str::from_utf8(&bytes(row)).is_ok_and(|json| scan(json, &BOUNDS, None).is_ok());
                 expect == "either" || accepted == (expect == "accept")
             });
         }
@@ -100,7 +100,7 @@ impl Corpora {
             let rows = self.rows(&format!("{name}.jsonl"));
             let payloads: Vec<_> = rows.iter().filter(|row| field(row, "form") == "json").collect();
             self.rate(&format!("{name} json: hostile"), &payloads, |row| {
-                matches!(scan(&text(row), &BOUNDS), Err(Flaw::Hostile(_)))
+                matches!(scan(&text(row), &BOUNDS, None), Err(Flaw::Hostile(_)))
             });
             let texts: Vec<_> = rows.iter().filter(|row| field(row, "form") == "string").collect();
             self.rate(&format!("{name} string: any signal"), &texts, |row| !text_signals(&text(row)).is_empty());
@@ -153,7 +153,7 @@ fn bytes(row: &Value) -> Vec<u8> {
 fn timings() {
     let chat = r#"{"event":"chat.message","data":{"room":"general","text":"hello there, how are you doing today? I am fine","seq":12345}}"#;
     println!("\n{:<44} {:>12}", "cost", "per call");
-    time("scan, 120 bytes of chat", || scan(chat, &BOUNDS).is_ok_and(|learnt| learnt.suspect));
+    time("scan, 120 bytes of chat", || scan(chat, &BOUNDS, None).is_ok_and(|learnt| learnt.may_act));
     time("sanitize_json, the same", || matches!(sanitize_json(chat, None), Cow::Owned(_)));
     time("signals, the same", || !signals(chat, None).is_empty());
     time("sanitize_text, 45 plain bytes", || is_active("hello there, how are you doing today? I am fine"));
@@ -166,7 +166,7 @@ fn timings() {
         let texts: Vec<_> = (0..105).map(|_| unit.repeat(10_000 / unit.len())).collect();
         let json = serde_json::to_string(&texts).unwrap_or_default();
         time("    as 105 texts, sanitised", || !sanitize_json(&json, None).is_empty());
-        time("    scan and signals", || scan(&json, &BOUNDS).is_ok() && signals(&json, None).is_empty());
+        time("    scan and signals", || scan(&json, &BOUNDS, None).is_ok() && signals(&json, None).is_empty());
     }
 }
 

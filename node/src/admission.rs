@@ -5,7 +5,7 @@
 
 use picket_shared::clock::Timestamp;
 use picket_shared::secret::Secret;
-use picket_shared::state::{Lease, Permit};
+use picket_shared::state::{Lease, Permits};
 use picket_shared::token::Principal;
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ pub struct Admitted {
 #[derive(Debug)]
 pub struct Screened {
     /// given back if the upstream fails: that is not the client's connection rate
-    pub rate: Vec<Permit>,
+    pub rate: Permits,
 }
 
 /// all checks of a connection that brings its token with the upgrade

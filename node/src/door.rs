@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use picket_shared::clock::Timestamp;
 use picket_shared::random;
 use picket_shared::reason::Reason;
-use picket_shared::state::{Permit, refund_all};
+use picket_shared::state::{Permits, refund_all};
 use picket_shared::tasks::Tasks;
 use picket_shared::token::Principal;
 use std::net::{IpAddr, SocketAddr};
@@ -124,7 +124,7 @@ impl Door {
         attempt: &Attempt,
         route: &Arc<Route>,
         now: Timestamp,
-    ) -> Result<(Conversation, Vec<Permit>), Answer> {
+    ) -> Result<(Conversation, Permits), Answer> {
         let gate = &self.gate;
         let refused = |refusal: Refusal| self.refuse(attempt, Stage::Admission, refusal);
         if route.protocol != Protocol::SocketIo {

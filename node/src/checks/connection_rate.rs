@@ -4,18 +4,13 @@
 use picket_shared::address::AddressKey;
 use picket_shared::clock::Timestamp;
 use picket_shared::reason::Reason;
-use picket_shared::state::{CounterKey, Counters, Joint, LimitName, Permit, Subject, charge_all};
+use picket_shared::state::{CounterKey, Counters, Joint, LimitName, Permits, Subject, charge_all};
 use picket_shared::window::Quota;
 use std::net::IpAddr;
 
 use crate::refusal::{Denial, Refusal};
 
-pub async fn check(
-    counters: &dyn Counters,
-    quota: Quota,
-    address: IpAddr,
-    now: Timestamp,
-) -> Result<Vec<Permit>, Refusal> {
+pub async fn check(counters: &dyn Counters, quota: Quota, address: IpAddr, now: Timestamp) -> Result<Permits, Refusal> {
     let limits = AddressKey::tiers(address).map(|(prefix, factor)| {
         (CounterKey { subject: Subject::Address(prefix), limit: LimitName::Connections }, quota.times(factor))
     });

@@ -32,10 +32,10 @@ pub fn check(rules: &ValidationRules, event: &Event<'_>, checked: Checked) -> Re
     if rules.content == ContentMode::Off {
         return Ok(Finding::default());
     }
-    let finding = if checked.suspect { active(rules.content, event)? } else { Finding::default() };
+    let finding = if checked.may_act { active(rules.content, event)? } else { Finding::default() };
     Ok(match finding.observed {
-        Some(_) => finding,
-        None => Finding { observed: signals(event), ..finding },
+        None if checked.may_signal => Finding { observed: signals(event), ..finding },
+        _ => finding,
     })
 }
 

@@ -9,6 +9,7 @@ use picket_shared::reason::Reason;
 use picket_shared::state::{CounterKey, Counters, Joint, LimitName, Subject, charge_all, refund_all};
 use picket_shared::token::Principal;
 use picket_shared::window::{Quota, Verdict, Window};
+use smallvec::SmallVec;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -20,6 +21,9 @@ pub struct Sender<'a> {
     pub principal: &'a Principal,
     pub address: IpAddr,
 }
+
+/// the shared limits that one event counts against
+type Charges = SmallVec<[(CounterKey, Quota); 1]>;
 
 /// windows of limits `per: connection`, by the policy's event names
 pub type NamedRates = HashMap<String, Window>;
@@ -34,7 +38,7 @@ pub async fn check(
 ) -> Result<(), Refusal> {
     let factor = limits.factor(sender.principal.roles());
     let named = limits.named.get(event).map(|limit| EventLimit { quota: limit.quota.scaled(factor), ..*limit });
-    let mut shared = Vec::with_capacity(1);
+    let mut shared = Charges::new();
     if limits.counts_as_message(event) {
         sender.add_user_else_address(&mut shared, &LimitName::Messages, limits.messages.scaled(factor));
     }
@@ -61,7 +65,7 @@ pub async fn check(
 }
 
 impl Sender<'_> {
-    fn add_user_else_address(&self, shared: &mut Vec<(CounterKey, Quota)>, limit: &LimitName, quota: Quota) {
+    fn add_user_else_address(&self, shared: &mut Charges, limit: &LimitName, quota: Quota) {
         match self.principal.user() {
             Some(user) => {
                 shared.push((CounterKey { subject: Subject::User(user.id.clone()), limit: limit.clone() }, quota));
@@ -70,7 +74,7 @@ impl Sender<'_> {
         }
     }
 
-    fn add_address(&self, shared: &mut Vec<(CounterKey, Quota)>, limit: &LimitName, quota: Quota) {
+    fn add_address(&self, shared: &mut Charges, limit: &LimitName, quota: Quota) {
         shared.extend(AddressKey::tiers(self.address).map(|(prefix, factor)| {
             (CounterKey { subject: Subject::Address(prefix), limit: limit.clone() }, quota.times(factor))
         }));

@@ -7,10 +7,16 @@ use crate::content::{Bounds, Flaw, scan};
 use crate::inspection::{Body, Event};
 use crate::refusal::Denial;
 
-/// whether any text of the payload needs a look by the content check
+/// what the content check has to look for in the payload's texts
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Checked {
-    pub suspect: bool,
+    pub may_act: bool,
+    pub may_signal: bool,
+}
+
+impl Checked {
+    const NOTHING: Checked = Checked { may_act: false, may_signal: false };
+    const ANYTHING: Checked = Checked { may_act: true, may_signal: true };
 }
 
 pub fn check(rules: &ValidationRules, keys_max: usize, event: &Event<'_>) -> Result<Checked, Denial> {
@@ -33,15 +39,16 @@ pub fn check_form(rules: &ValidationRules, keys_max: usize, event: &Event<'_>) -
     if let Some(flaw) = event.flaw {
         return Err(Denial::from(Reason::Malformed).because(flaw));
     }
-    match event.body {
-        Body::Json { text, .. } => {
+    match &event.body {
+        Body::Json { text, name_at, .. } => {
             let bounds =
                 Bounds { max_depth: rules.depth_max, max_keys: keys_max, max_text_chars: rules.text_chars_max };
-            scan(text, &bounds).map(|scan| Checked { suspect: scan.suspect }).map_err(denial)
+            let scan = scan(text, &bounds, name_at.clone()).map_err(denial)?;
+            Ok(Checked { may_act: scan.may_act, may_signal: scan.may_signal })
         }
         Body::Text(text) if text.chars().count() > rules.text_chars_max => Err(Reason::TextTooLong.into()),
-        Body::Text(_) => Ok(Checked { suspect: true }),
-        Body::Opaque => Ok(Checked { suspect: false }),
+        Body::Text(_) => Ok(Checked::ANYTHING),
+        Body::Opaque => Ok(Checked::NOTHING),
     }
 }
 

@@ -1,11 +1,15 @@
 //! The strict pass over one JSON value: RFC 8259 to the letter, and beyond it one reading only (no duplicate key, no lone
 //! surrogate), bounded in depth, keys and text, and without keys that steer a JavaScript object or a database query.
-//! Cost: one table look-up per byte, no allocation for flat payloads without escapes. Reads the payload, nothing else.
+//! Cost: one table look-up per byte, no allocation for usual payloads without escapes. Reads the payload, nothing else.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
+use std::ops::Range;
+
+use smallvec::SmallVec;
 
 use super::keys;
+use super::signals;
 use super::strings::decode;
 
 /// Bounds of one payload.
@@ -32,16 +36,18 @@ pub enum Flaw {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Scan {
     /// Some string value holds a byte without which no text is active: only then look at the texts.
-    pub suspect: bool,
+    pub may_act: bool,
+    /// Some string value holds a byte without which no text is a signal.
+    pub may_signal: bool,
     /// Keys of all objects together.
     pub keys: usize,
     /// The deepest nesting met.
     pub depth: usize,
 }
 
-/// Reads exactly one JSON value, the whole input.
-pub fn scan(json: &str, bounds: &Bounds) -> Result<Scan, Flaw> {
-    Scanner::new(json, bounds).document()
+/// Reads exactly one JSON value, the whole input. The string in the byte range `keep` (the event's name) is no text.
+pub fn scan(json: &str, bounds: &Bounds, keep: Option<Range<usize>>) -> Result<Scan, Flaw> {
+    Scanner::new(json, bounds, keep.unwrap_or_default()).document()
 }
 
 /// Beyond this many keys an object gets a hash set; below, comparing is faster.
@@ -52,6 +58,8 @@ const STOP: u8 = 1;
 /// Without such a byte a text is never active: markup, entities, escapes, attribute and URL syntax, and the lead byte of
 /// fullwidth forms.
 const TRIGGER: u8 = 2;
+/// Without such a byte a text is never a signal.
+const SIGNAL: u8 = 4;
 
 const CLASS: [u8; 256] = {
     let mut class = [0; 256];
@@ -65,11 +73,21 @@ const CLASS: [u8; 256] = {
     let triggers = [b'<', b'&', b'%', b'=', b':', 0xEF];
     let mut next = 0;
     while next < triggers.len() {
-        class[triggers[next] as usize] = TRIGGER;
+        class[triggers[next] as usize] |= TRIGGER;
+        next += 1;
+    }
+    next = 0;
+    while next < signals::BYTES_THAT_MATTER.len() {
+        class[signals::BYTES_THAT_MATTER[next] as usize] |= SIGNAL;
         next += 1;
     }
     class
 };
+
+/// So many bytes are classed at once: a text without care is read in strides.
+const STRIDE: usize = 16;
+/// What is open in a usual payload fits without an allocation.
+const USUAL_DEPTH: usize = 8;
 
 const SYNTAX: Flaw = Flaw::Malformed("syntax");
 
@@ -90,7 +108,7 @@ struct Literal {
     start: usize,
     end: usize,
     escaped: bool,
-    trigger: bool,
+    classes: u8,
 }
 
 struct Scanner<'a> {
@@ -98,21 +116,23 @@ struct Scanner<'a> {
     bytes: &'a [u8],
     at: usize,
     bounds: Bounds,
-    frames: Vec<Frame<'a>>,
+    keep: Range<usize>,
+    frames: SmallVec<[Frame<'a>; USUAL_DEPTH]>,
     /// Keys of the open objects; each object owns the tail from its `first_key`.
-    keys: Vec<Cow<'a, str>>,
+    keys: SmallVec<[Cow<'a, str>; SMALL_OBJECT_KEYS]>,
     learnt: Scan,
 }
 
 impl<'a> Scanner<'a> {
-    fn new(text: &'a str, bounds: &Bounds) -> Self {
+    fn new(text: &'a str, bounds: &Bounds, keep: Range<usize>) -> Self {
         Self {
             text,
             bytes: text.as_bytes(),
             at: 0,
             bounds: *bounds,
-            frames: Vec::new(),
-            keys: Vec::new(),
+            keep,
+            frames: SmallVec::new(),
+            keys: SmallVec::new(),
             learnt: Scan::default(),
         }
     }
@@ -135,7 +155,10 @@ impl<'a> Scanner<'a> {
         match self.peek() {
             Some(b'"') => {
                 let literal = self.string()?;
-                self.learnt.suspect |= literal.trigger;
+                if !(self.keep.start <= literal.start && literal.end <= self.keep.end) {
+                    self.learnt.may_act |= literal.classes & TRIGGER != 0;
+                    self.learnt.may_signal |= literal.classes & SIGNAL != 0;
+                }
                 self.check_length(&literal)
             }
             Some(b'{') => {
@@ -273,17 +296,7 @@ impl<'a> Scanner<'a> {
         let mut classes = 0;
         let mut escaped = false;
         loop {
-            let rest = self.bytes.get(self.at..).unwrap_or_default();
-            let mut plain = 0;
-            for byte in rest {
-                let class = CLASS[usize::from(*byte)];
-                classes |= class;
-                if class & STOP != 0 {
-                    break;
-                }
-                plain += 1;
-            }
-            self.at += plain;
+            classes |= self.plain();
             match self.peek() {
                 Some(b'"') => break,
                 Some(b'\\') => {
@@ -296,7 +309,30 @@ impl<'a> Scanner<'a> {
         }
         let end = self.at;
         self.at += 1;
-        Ok(Literal { start, end, escaped, trigger: classes & TRIGGER != 0 })
+        Ok(Literal { start, end, escaped, classes })
+    }
+
+    /// Skips what needs no care, and says what classes of bytes it held, the first byte that needs care included.
+    fn plain(&mut self) -> u8 {
+        let mut classes = 0;
+        let (strides, _) = self.bytes.get(self.at..).unwrap_or_default().as_chunks::<STRIDE>();
+        for stride in strides {
+            let held = stride.iter().fold(0, |held, byte| held | CLASS[usize::from(*byte)]);
+            if held & STOP != 0 {
+                break;
+            }
+            classes |= held;
+            self.at += STRIDE;
+        }
+        for byte in self.bytes.get(self.at..).unwrap_or_default() {
+            let class = CLASS[usize::from(*byte)];
+            classes |= class;
+            if class & STOP != 0 {
+                break;
+            }
+            self.at += 1;
+        }
+        classes
     }
 
     fn escape(&mut self) -> Result<(), Flaw> {

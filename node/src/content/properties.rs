@@ -171,7 +171,7 @@ proptest! {
     #[test]
     fn p05_the_scan_accepts_only_what_serde_json_accepts(json in "[\\[\\]{}:,\"0-9eE+. \\\\nulltruefase-]{0,24}") {
         let bounds = Bounds { max_depth: 64, max_keys: 100, max_text_chars: 1000 };
-        let ours = scan(&json, &bounds);
+        let ours = scan(&json, &bounds, None);
         let theirs = serde_json::from_str::<&serde_json::value::RawValue>(&json);
         match ours {
             Ok(_) => prop_assert!(theirs.is_ok(), "{}", json),
@@ -181,8 +181,21 @@ proptest! {
     }
 
     #[test]
+    fn p09_p12_what_the_scan_clears_needs_no_look(texts in prop::collection::vec("[a-z0-9 :='\"\\\\<>&%;/（＜-]{0,12}", 1..4)) {
+        let json = serde_json::json!({ "type": "chat:send", "texts": texts }).to_string();
+        let name = Some(8..19);
+        let bounds = Bounds { max_depth: 64, max_keys: 100, max_text_chars: 1000 };
+        let learnt = scan(&json, &bounds, None).unwrap();
+        prop_assert!(learnt.may_act || sanitize_json(&json, None) == json.as_str());
+        prop_assert!(learnt.may_signal || signals(&json, None).is_empty());
+        let of_the_rest = scan(&json, &bounds, name.clone()).unwrap();
+        prop_assert!(of_the_rest.may_act || sanitize_json(&json, name.clone()) == json.as_str());
+        prop_assert!(of_the_rest.may_signal || signals(&json, name).is_empty());
+    }
+
+    #[test]
     fn p05_no_input_makes_a_pass_fail(text in any::<String>(), keep in 0_usize..40) {
-        let accepted = scan(&text, &Bounds { max_depth: 4, max_keys: 4, max_text_chars: 10 }).is_ok();
+        let accepted = scan(&text, &Bounds { max_depth: 4, max_keys: 4, max_text_chars: 10 }, None).is_ok();
         prop_assert!(!accepted || serde_json::from_str::<&serde_json::value::RawValue>(&text).is_ok());
         prop_assert!(sanitize_json(&text, Some(keep..keep + 5)).len() <= 12 * text.len());
         prop_assert!(signals(&text, None).iter().count() <= Signal::ALL.len());

@@ -1,7 +1,8 @@
-//! Finding an event's name in JSON without building a tree: everything else stays raw.
+//! Finding an event's name in JSON without building a tree, and without reading further than it.
+//!
+//! The text is read by its tokens only. That is exact for JSON with one reading; any other text may show a name or none, and is
+//! refused by the strict pass over the payload, which every event meets.
 
-use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::ops::Range;
 
@@ -43,12 +44,11 @@ pub fn locate<'a>(json: &'a str, field: &EventField) -> Result<Option<NamedAt<'a
     read_name(json, value)
 }
 
-/// the name and the number of elements of a Socket.IO payload, `["name", …]`
-pub fn locate_first(json: &str) -> Result<(NamedAt<'_>, usize), &'static str> {
-    let (first, length) = serde_json::Deserializer::from_str(json)
-        .deserialize_seq(First)
-        .map_err(|_| "payload is not an array with a name")?;
-    read_name(json, first.get())?.map(|name| (name, length)).ok_or(NAME_NOT_A_STRING)
+/// the name in a Socket.IO payload, `["name", …]`
+pub fn locate_first(json: &str) -> Result<NamedAt<'_>, &'static str> {
+    let mut tokens = Tokens::of(json);
+    let first = tokens.take(b'[').and_then(|()| tokens.value()).filter(|_| matches!(tokens.peek(), Some(b',' | b']')));
+    read_name(json, first.ok_or("payload is not an array with a name")?)?.ok_or(NAME_NOT_A_STRING)
 }
 
 fn read_name<'a>(json: &'a str, value: &'a str) -> Result<Option<NamedAt<'a>>, &'static str> {
@@ -62,81 +62,107 @@ fn read_name<'a>(json: &'a str, value: &'a str) -> Result<Option<NamedAt<'a>>, &
     Ok(Some(NamedAt { name, at }))
 }
 
+/// the value of one member of an object, whose key is compared after decoding
 fn member<'a>(json: &'a str, key: &str) -> Option<&'a str> {
-    serde_json::Deserializer::from_str(json).deserialize_map(Member(key)).ok().flatten().map(RawValue::get)
-}
-
-/// finds one member of an object, compared after decoding
-struct Member<'k>(&'k str);
-
-impl<'de> Visitor<'de> for Member<'_> {
-    type Value = Option<&'de RawValue>;
-
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut found = None;
-        while let Some(key) = map.next_key::<Key<'de>>()? {
-            if key.0 == self.0 {
-                found = Some(map.next_value()?);
-            } else {
-                map.next_value::<IgnoredAny>()?;
-            }
+    let mut tokens = Tokens::of(json);
+    tokens.take(b'{')?;
+    loop {
+        let found = tokens.string()?;
+        tokens.take(b':')?;
+        let value = tokens.value()?;
+        if is_key(found, key) {
+            return Some(value);
         }
-        Ok(found)
+        tokens.take(b',')?;
     }
 }
 
-/// a key, borrowed where it has no escapes
-struct Key<'a>(Cow<'a, str>);
-
-impl<'de> serde::Deserialize<'de> for Key<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Text;
-        impl<'de> Visitor<'de> for Text {
-            type Value = Key<'de>;
-
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("a key")
-            }
-
-            fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Self::Value, E> {
-                Ok(Key(Cow::Borrowed(text)))
-            }
-
-            fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
-                Ok(Key(Cow::Owned(text.to_owned())))
-            }
-        }
-        deserializer.deserialize_str(Text)
+fn is_key(literal: &str, key: &str) -> bool {
+    match literal.contains('\\') {
+        false => literal.get(1..literal.len() - 1) == Some(key),
+        true => serde_json::from_str::<String>(literal).is_ok_and(|decoded| decoded == key),
     }
 }
 
-/// the first element of an array, raw, and how many there are
-struct First;
+/// the tokens of a JSON text, one after the other
+struct Tokens<'a> {
+    text: &'a str,
+    at: usize,
+}
 
-impl<'de> Visitor<'de> for First {
-    type Value = (&'de RawValue, usize);
-
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("an array that is not empty")
+impl<'a> Tokens<'a> {
+    fn of(text: &'a str) -> Self {
+        Tokens { text, at: 0 }
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-        let first = seq.next_element()?.ok_or_else(|| A::Error::custom("empty array"))?;
-        let mut length = 1;
-        while seq.next_element::<IgnoredAny>()?.is_some() {
-            length += 1;
+    fn rest(&self) -> &'a [u8] {
+        self.text.as_bytes().get(self.at..).unwrap_or_default()
+    }
+
+    /// the next byte that is not white space
+    fn peek(&mut self) -> Option<u8> {
+        self.at += self.rest().iter().take_while(|byte| matches!(byte, b' ' | b'\t' | b'\n' | b'\r')).count();
+        self.rest().first().copied()
+    }
+
+    fn take(&mut self, expected: u8) -> Option<()> {
+        (self.peek()? == expected).then(|| self.at += 1)
+    }
+
+    /// a string, quotes included
+    fn string(&mut self) -> Option<&'a str> {
+        self.take(b'"')?;
+        let start = self.at - 1;
+        loop {
+            self.at += memchr::memchr2(b'"', b'\\', self.rest())?;
+            if self.rest().first() == Some(&b'"') {
+                self.at += 1;
+                return self.text.get(start..self.at);
+            }
+            self.at += 2;
         }
-        Ok((first, length))
+    }
+
+    /// any value, as it stands in the text
+    fn value(&mut self) -> Option<&'a str> {
+        match self.peek()? {
+            b'"' => self.string(),
+            b'{' | b'[' => self.nested(),
+            _ => {
+                let start = self.at;
+                let is_end = |byte: &u8| matches!(byte, b',' | b'}' | b']' | b' ' | b'\t' | b'\n' | b'\r');
+                self.at += self.rest().iter().take_while(|byte| !is_end(byte)).count();
+                self.text.get(start..self.at)
+            }
+        }
+    }
+
+    fn nested(&mut self) -> Option<&'a str> {
+        let start = self.at;
+        let mut depth = 0_usize;
+        loop {
+            match self.peek()? {
+                b'"' => drop(self.string()?),
+                byte => {
+                    self.at += 1;
+                    match byte {
+                        b'{' | b'[' => depth += 1,
+                        b'}' | b']' => depth -= 1,
+                        _ => {}
+                    }
+                }
+            }
+            if depth == 0 {
+                return self.text.get(start..self.at);
+            }
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn name(json: &str, field: &str) -> Result<Option<String>, &'static str> {
         let found = locate(json, &EventField::parse(field))?;
@@ -164,9 +190,48 @@ mod tests {
     }
 
     #[test]
+    fn what_comes_before_the_name_is_skipped_whole() {
+        let json = r#"{"a":[{"type":"]}\""},[[]]],"b" : -1.5e3 , "c":null,"type" : "chat","d":{}}"#;
+        assert_eq!(name(json, "type"), Ok(Some("chat".into())));
+        assert_eq!(name(r#"{"a":[1,{"type":"no"}]}"#, "type"), Ok(None));
+    }
+
+    proptest! {
+        #[test]
+        fn a_name_is_found_where_serde_json_finds_it(members in prop::collection::btree_map("[a-d\\\\\"{\\[]{0,3}|type", any_json(), 0..6)) {
+            let object = serde_json::Value::Object(members.into_iter().collect());
+            let json = object.to_string();
+            let expected = match object.get("type") {
+                None => Ok(None),
+                Some(serde_json::Value::String(name)) => Ok(Some(name.clone())),
+                Some(_) => Err(NAME_NOT_A_STRING),
+            };
+            prop_assert_eq!(name(&json, "type"), expected);
+        }
+
+        #[test]
+        fn no_text_makes_it_fail(text in any::<String>()) {
+            drop(locate(&text, &EventField::parse("/a/b")));
+            drop(locate_first(&text));
+        }
+    }
+
+    fn any_json() -> impl Strategy<Value = serde_json::Value> {
+        let leaf =
+            prop_oneof![any::<i32>().prop_map(serde_json::Value::from), ".{0,6}".prop_map(serde_json::Value::from)];
+        leaf.prop_recursive(3, 16, 4, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(serde_json::Value::from),
+                prop::collection::btree_map("[a-z\"\\\\]{0,4}", inner, 0..4)
+                    .prop_map(|members| serde_json::Value::Object(members.into_iter().collect())),
+            ]
+        })
+    }
+
+    #[test]
     fn s05_a_socket_io_payload_starts_with_a_string() {
-        let (named, length) = locate_first(r#" ["a\"b", {"x":[1,2]}, 3]"#).unwrap();
-        assert_eq!((named.name.as_ref(), length), ("a\"b", 3));
+        let named = locate_first(r#" ["a\"b", {"x":[1,2]}, 3]"#).unwrap();
+        assert_eq!((named.name.as_ref(), named.at), ("a\"b", 2..8));
         for json in ["[]", "{}", "[1]", "[null]", "[[\"a\"]]", "\"a\"", "[\"a\"", ""] {
             assert!(locate_first(json).is_err(), "{json}");
         }

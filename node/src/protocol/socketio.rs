@@ -169,7 +169,7 @@ fn call<'a>(
     if !json.starts_with('[') {
         return Err(Malformed("payload is not an array"));
     }
-    let (named, _) = locate_first(json).map_err(Malformed)?;
+    let named = locate_first(json).map_err(Malformed)?;
     if named.name.len() > bounds.name_bytes_max {
         return Err(Malformed("event name too long"));
     }

@@ -7,11 +7,13 @@ mod plain;
 mod presence;
 mod relay;
 mod socketio;
+mod sockets;
 mod step;
 
 pub use attention::{Attention, ring_on_changes};
 pub use plain::Plain;
 pub use presence::Presence;
-pub use relay::{Relay, Sockets};
+pub use relay::Relay;
 pub use socketio::SocketIo;
+pub use sockets::Sockets;
 pub use step::Conversation;

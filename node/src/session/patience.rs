@@ -2,11 +2,10 @@
 
 use futures_util::FutureExt;
 use std::time::Duration;
-use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Error;
 
-use super::attention::Notice;
+use super::attention::Listener;
 use super::guard::Written;
 use super::step::Conversation;
 use crate::admission::still_admissible;
@@ -40,30 +39,24 @@ pub async fn patiently(
     gate: &Gate,
     attempt: &Attempt,
     conversation: &Conversation,
-    attention: &mut watch::Receiver<Notice>,
+    attention: &Listener,
 ) -> Result<(), Stuck> {
     tokio::pin!(write);
     // The usual case: the kernel takes it at once, and no timer is made.
     if let Some(outcome) = (&mut write).now_or_never() {
         return outcome.map_err(Stuck::Failed);
     }
-    let mut noticed = false;
-    let outcome = loop {
+    let mut bell = attention.bell();
+    loop {
         tokio::select! {
-            outcome = take_time(&mut write, written, gate.limits.write_timeout()) => break outcome,
-            _ = attention.changed() => {
-                noticed = true;
+            outcome = take_time(&mut write, written, gate.limits.write_timeout()) => return outcome,
+            _ = bell.changed() => {
                 if let Err(denial) = still_admissible(gate, attempt, conversation.principals(), gate.clock.now()) {
-                    break Err(Stuck::Denied(denial));
+                    return Err(Stuck::Denied(denial));
                 }
             }
         }
-    };
-    if noticed {
-        // The relay looks at the notice itself: it may have to leave.
-        attention.mark_changed();
     }
-    outcome
 }
 
 /// gives a write as long as the peer takes at least a byte in each `patience`

@@ -3,87 +3,39 @@
 //! Writes are fed and flushed only when neither side has more to say, so that a burst costs one system call. A slow reader
 //! stops the other side from being read (backpressure), for a bounded time.
 
-use futures_util::{FutureExt, SinkExt, StreamExt};
-use hyper::upgrade::Upgraded;
+use futures_util::{SinkExt, StreamExt};
 use picket_shared::clock::Timestamp;
-use picket_shared::policy::PAYLOAD_BYTES_MAX;
 use picket_shared::reason::Reason;
 use picket_shared::tasks::Tasks;
-use picket_shared::window::Quota;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::sync::watch;
 use tokio::time::{Sleep, sleep, timeout};
-use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::ProtocolError;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
-use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 
-use super::attention::Notice;
-use super::guard::{Guarded, violation_of};
+use super::attention::Listener;
+use super::guard::violation_of;
 use super::patience::{Stuck, failures_speak_at_the_next_read, patiently};
+use super::sockets::{Heard, Socket, Sockets};
 use super::step::{Conversation, Step};
 use crate::admission::still_admissible;
 use crate::attempt::Attempt;
 use crate::decide::{self, Case, Stage};
 use crate::gate::Gate;
-use crate::protocol::frames::{FrameBounds, Violation};
+use crate::protocol::frames::Violation;
 use crate::refusal::Denial;
-
-type Socket = WebSocketStream<Guarded>;
 
 /// how long a client may take to answer a close frame
 const LINGER: Duration = Duration::from_secs(2);
 /// what a peer may still send after a close frame before it is dropped
 const LINGER_BYTES_MAX: usize = 1024 * 1024;
-/// a write buffer holds one message and little more, since a socket that blocks is not fed; this is beyond every message
-const WRITE_BUFFER_BYTES_MAX: usize = 4 * PAYLOAD_BYTES_MAX;
-/// the window in which control frames are counted
-const CONTROL_FRAMES_WINDOW_MS: u64 = 5000;
 /// a session's longest sleep; every deadline that appears meanwhile arms the timer anew
 const SLEEP_MAX: Duration = Duration::from_secs(3600);
-
-/// both ends of a session
-pub struct Sockets {
-    client: Socket,
-    upstream: Socket,
-}
-
-impl Sockets {
-    /// WebSockets over two upgraded connections, with their bounds
-    pub async fn over(client: Upgraded, upstream: Upgraded, gate: &Gate) -> Self {
-        let limits = &gate.limits;
-        let message_bytes_max = gate.policy.current().validation.payload_bytes_max;
-        let bounds = FrameBounds {
-            message_bytes_max: message_bytes_max as u64,
-            fragments_max: limits.fragments_max,
-            control_frames: Quota::new(limits.control_frames_max, CONTROL_FRAMES_WINDOW_MS),
-        };
-        let client = Guarded::client(client, bounds, gate.clock.clone(), gate.policy.clone());
-        let config = |message_bytes_max| {
-            WebSocketConfig::default()
-                .read_buffer_size(limits.read_buffer_bytes)
-                .write_buffer_size(limits.read_buffer_bytes)
-                .max_write_buffer_size(WRITE_BUFFER_BYTES_MAX)
-                .max_message_size(Some(message_bytes_max))
-                .max_frame_size(Some(message_bytes_max))
-        };
-        // The guard judges by the policy in force, which may change; behind it only the policy's own maximum stands.
-        let client_config = config(PAYLOAD_BYTES_MAX);
-        let upstream_config = config(limits.upstream_message_bytes_max);
-        Sockets {
-            client: WebSocketStream::from_raw_socket(client, Role::Server, Some(client_config)).await,
-            upstream: WebSocketStream::from_raw_socket(
-                Guarded::upstream(upstream),
-                Role::Client,
-                Some(upstream_config),
-            )
-            .await,
-        }
-    }
-}
 
 pub struct Relay {
     gate: Arc<Gate>,
@@ -91,13 +43,14 @@ pub struct Relay {
     attempt: Attempt,
     conversation: Conversation,
     sockets: Sockets,
-    attention: watch::Receiver<Notice>,
+    attention: Listener,
     clock: Alarms,
-    unflushed: bool,
 }
 
 /// the moments at which something is due
 struct Alarms {
+    /// when something was last heard of either side
+    now: Timestamp,
     last_heard: Timestamp,
     pinged: Option<Timestamp>,
     leave: Option<Timestamp>,
@@ -107,8 +60,7 @@ struct Alarms {
 
 /// what wakes a session
 enum Input {
-    Client(Option<Result<Message, Error>>),
-    Upstream(Option<Result<Message, Error>>),
+    Heard(Heard),
     Attention,
     Alarm,
 }
@@ -129,26 +81,26 @@ impl Relay {
         attempt: Attempt,
         conversation: Conversation,
         sockets: Sockets,
-        attention: watch::Receiver<Notice>,
+        attention: Listener,
     ) -> Self {
         let now = gate.clock.now();
-        let clock =
-            Alarms { last_heard: now, pinged: None, leave: None, armed_for: None, timer: Box::pin(sleep(SLEEP_MAX)) };
-        Relay { gate, tasks, attempt, conversation, sockets, attention, clock, unflushed: false }
+        let clock = Alarms {
+            now,
+            last_heard: now,
+            pinged: None,
+            leave: None,
+            armed_for: None,
+            timer: Box::pin(sleep(SLEEP_MAX)),
+        };
+        Relay { gate, tasks, attempt, conversation, sockets, attention, clock }
     }
 
     pub async fn run(mut self) {
         // What changed between admission and here is not missed.
-        self.attention.mark_changed();
+        self.attention.ring_at_once();
         let end = loop {
             self.arm();
-            let input = match self.next().now_or_never() {
-                Some(input) => input,
-                None => match self.flush().await {
-                    Ok(()) => self.next().await,
-                    Err(end) => break end,
-                },
-            };
+            let input = poll_fn(|cx| self.poll_input(cx)).await;
             if let Err(end) = self.handle(input).await {
                 break end;
             }
@@ -157,25 +109,32 @@ impl Relay {
         Box::pin(self.finish(end)).await;
     }
 
-    /// cancel-safe: nothing is lost when it is dropped before it is ready
-    async fn next(&mut self) -> Input {
-        tokio::select! {
-            message = self.sockets.client.next() => Input::Client(message),
-            message = self.sockets.upstream.next() => Input::Upstream(message),
-            // The sender lives as long as the gate, so an error cannot come.
-            _ = self.attention.changed() => Input::Attention,
-            () = &mut self.clock.timer => Input::Alarm,
+    /// what is due comes first: a side that always has more to say must not put it off
+    fn poll_input(&mut self, cx: &mut Context<'_>) -> Poll<Input> {
+        if self.attention.has_rung() {
+            return Poll::Ready(Input::Attention);
         }
+        if self.clock.armed_for.is_some_and(|due| due < self.clock.now) {
+            return Poll::Ready(Input::Alarm);
+        }
+        if let Poll::Ready(heard) = self.sockets.poll_next(cx) {
+            return Poll::Ready(Input::Heard(heard));
+        }
+        if self.attention.poll_ring(cx).is_ready() {
+            return Poll::Ready(Input::Attention);
+        }
+        self.clock.timer.as_mut().poll(cx).map(|()| Input::Alarm)
     }
 
     async fn handle(&mut self, input: Input) -> Result<(), End> {
         match input {
-            Input::Client(Some(Ok(message))) => self.client_says(message).await,
-            Input::Client(Some(Err(error))) => Err(self.client_failed(&error)),
-            Input::Client(None) => Err(End::ClientGone),
-            Input::Upstream(Some(Ok(message))) => self.upstream_says(message).await,
-            Input::Upstream(Some(Err(error))) => Err(self.upstream_failed(&error)),
-            Input::Upstream(None) => Err(self.deny(Reason::UpstreamUnavailable)),
+            Input::Heard(Heard::Client(Some(Ok(message)))) => self.client_says(message).await,
+            Input::Heard(Heard::Client(Some(Err(error)))) => Err(self.client_failed(&error)),
+            Input::Heard(Heard::Client(None)) => Err(End::ClientGone),
+            Input::Heard(Heard::Upstream(Some(Ok(message)))) => self.upstream_says(message).await,
+            Input::Heard(Heard::Upstream(Some(Err(error)))) => Err(self.upstream_failed(&error)),
+            Input::Heard(Heard::Upstream(None)) => Err(self.deny(Reason::UpstreamUnavailable)),
+            Input::Heard(Heard::Blocked) => self.flush().await,
             Input::Attention => self.look_around(),
             Input::Alarm => self.alarm().await,
         }
@@ -183,12 +142,13 @@ impl Relay {
 
     async fn client_says(&mut self, message: Message) -> Result<(), End> {
         let now = self.gate.clock.now();
+        self.clock.now = now;
         self.clock.last_heard = now;
         self.clock.pinged = None;
         match message {
             Message::Close(frame) => return Err(self.client_closed(frame)),
             Message::Ping(_) | Message::Pong(_) => {
-                self.unflushed = true;
+                self.sockets.unflushed = true;
                 return Ok(());
             }
             Message::Text(_) | Message::Binary(_) | Message::Frame(_) => {}
@@ -231,11 +191,12 @@ impl Relay {
             }
             Message::Close(frame) => Err(End::UpstreamClosed(frame)),
             Message::Ping(_) | Message::Pong(_) => {
-                self.unflushed = true;
+                self.sockets.unflushed = true;
                 Ok(())
             }
             Message::Text(_) | Message::Binary(_) | Message::Frame(_) => {
                 let now = self.gate.clock.now();
+                self.clock.now = now;
                 self.conversation.upstream_says(&self.gate, &self.attempt, &message, now);
                 self.write_client(message).await
             }
@@ -243,37 +204,31 @@ impl Relay {
     }
 
     async fn write_client(&mut self, message: Message) -> Result<(), End> {
-        self.unflushed = true;
+        self.sockets.unflushed = true;
         let written = self.sockets.client.get_ref().written();
         let write = self.sockets.client.feed(message);
-        let outcome =
-            patiently(write, &written, &self.gate, &self.attempt, &self.conversation, &mut self.attention).await;
+        let outcome = patiently(write, &written, &self.gate, &self.attempt, &self.conversation, &self.attention).await;
         outcome.map_err(|stuck| self.client_stuck(stuck))
     }
 
     async fn write_upstream(&mut self, message: Message) -> Result<(), End> {
-        self.unflushed = true;
+        self.sockets.unflushed = true;
         let written = self.sockets.upstream.get_ref().written();
         let write = self.sockets.upstream.feed(message);
-        let outcome =
-            patiently(write, &written, &self.gate, &self.attempt, &self.conversation, &mut self.attention).await;
+        let outcome = patiently(write, &written, &self.gate, &self.attempt, &self.conversation, &self.attention).await;
         outcome.map_err(|stuck| self.upstream_stuck(stuck))
     }
 
     /// the upstream first: a client that does not read must not keep its last words from it
     async fn flush(&mut self) -> Result<(), End> {
-        if !std::mem::take(&mut self.unflushed) {
-            return Ok(());
-        }
+        self.sockets.unflushed = false;
         let written = self.sockets.upstream.get_ref().written();
         let flush = self.sockets.upstream.flush();
-        let outcome =
-            patiently(flush, &written, &self.gate, &self.attempt, &self.conversation, &mut self.attention).await;
+        let outcome = patiently(flush, &written, &self.gate, &self.attempt, &self.conversation, &self.attention).await;
         outcome.or_else(failures_speak_at_the_next_read).map_err(|stuck| self.upstream_stuck(stuck))?;
         let written = self.sockets.client.get_ref().written();
         let flush = self.sockets.client.flush();
-        let outcome =
-            patiently(flush, &written, &self.gate, &self.attempt, &self.conversation, &mut self.attention).await;
+        let outcome = patiently(flush, &written, &self.gate, &self.attempt, &self.conversation, &self.attention).await;
         outcome.or_else(failures_speak_at_the_next_read).map_err(|stuck| self.client_stuck(stuck))
     }
 
@@ -299,7 +254,7 @@ impl Relay {
 
     /// the block list, the policy or the node's fate changed
     fn look_around(&mut self) -> Result<(), End> {
-        let notice = *self.attention.borrow_and_update();
+        let notice = self.attention.take();
         let now = self.gate.clock.now();
         if let (Some(spread), None) = (notice.drain, self.clock.leave) {
             self.clock.leave = Some(now.plus(random_part(spread)));
@@ -411,7 +366,7 @@ impl Relay {
 
     /// says goodbye to both sides, each in its own terms, within a bounded time
     async fn finish(self, end: End) {
-        let Relay { sockets: Sockets { mut client, mut upstream }, gate, conversation, .. } = self;
+        let Relay { sockets: Sockets { mut client, mut upstream, .. }, gate, conversation, .. } = self;
         // Its slots are free at once, whether or not the peers answer.
         drop(conversation);
         let (to_client, to_upstream) = match end {

@@ -1,6 +1,7 @@
 //! Limits that hold over all nodes: strict sliding windows by subject.
 
 use async_trait::async_trait;
+use smallvec::SmallVec;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -61,14 +62,22 @@ pub trait Counters: Send + Sync {
     /// counts one use if every trailing window then still holds at most the limit
     async fn charge(&self, key: CounterKey, quota: Quota, now: Timestamp) -> Result<Charge, StateError>;
 
+    /// the same where it can be said at once and without the state; `None` if only `charge` can say
+    fn charge_at_once(&self, _key: &CounterKey, _quota: Quota, _now: Timestamp) -> Option<Charge> {
+        None
+    }
+
     /// gives back a use that came to nothing
     async fn refund(&self, permit: Permit) -> Result<(), StateError>;
 }
 
+/// permits for one use: usually one, which needs no allocation
+pub type Permits = SmallVec<[Permit; 1]>;
+
 /// what became of one use that counts against several limits
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Joint {
-    Granted(Vec<Permit>),
+    Granted(Permits),
     /// the limit at this place had no room; nothing stays counted
     Exhausted {
         place: usize,
@@ -82,9 +91,13 @@ pub async fn charge_all(
     limits: impl IntoIterator<Item = (CounterKey, Quota)>,
     now: Timestamp,
 ) -> Result<Joint, StateError> {
-    let mut permits = Vec::with_capacity(1);
+    let mut permits = Permits::new();
     for (place, (key, quota)) in limits.into_iter().enumerate() {
-        match counters.charge(key, quota, now).await {
+        let charge = match counters.charge_at_once(&key, quota, now) {
+            Some(charge) => Ok(charge),
+            None => counters.charge(key, quota, now).await,
+        };
+        match charge {
             Ok(Charge::Granted(permit)) => permits.push(permit),
             Ok(Charge::Exhausted { retry_after }) => {
                 refund_all(counters, permits).await;
@@ -100,7 +113,7 @@ pub async fn charge_all(
 }
 
 /// gives back a use that came to nothing; what the state does not hear of stays counted, and leaves with its window
-pub async fn refund_all(counters: &dyn Counters, permits: Vec<Permit>) {
+pub async fn refund_all(counters: &dyn Counters, permits: Permits) {
     for permit in permits {
         if let Err(error) = counters.refund(permit).await {
             tracing::debug!(%error, "a use that came to nothing stays counted");

@@ -25,7 +25,9 @@ pub use blocks::{
     BLOCK_USERS_MAX, BLOCKS_MAX, Block, BlockChange, BlockLog, BlockOrigin, BlockPosition, BlockScope, BlockSet,
     BlockView, Blocks, follow_and_seed_blocks, follow_blocks,
 };
-pub use counters::{Charge, CounterKey, Counters, Joint, Ledger, LimitName, Permit, Subject, charge_all, refund_all};
+pub use counters::{
+    Charge, CounterKey, Counters, Joint, Ledger, LimitName, Permit, Permits, Subject, charge_all, refund_all,
+};
 pub use leases::{Acquired, Claim, Lease, LeaseKey, Leases};
 pub use memory::Memory;
 pub use nodes::{CoordinatorStatus, Mode, NodeStatus, Nodes, Traffic, TrafficSnapshot};

@@ -182,6 +182,10 @@ impl Counters for WithStance {
         }
     }
 
+    fn charge_at_once(&self, key: &CounterKey, quota: Quota, now: Timestamp) -> Option<Charge> {
+        self.counters.charge_at_once(key, quota, now)
+    }
+
     async fn refund(&self, permit: Permit) -> Result<(), StateError> {
         match permit.ledger {
             Ledger::Shared | Ledger::Share(_) => self.counters.refund(permit).await,

@@ -6,7 +6,7 @@
 //! to be had, the state says when enough will be free, and until then the node refuses from memory.
 
 use async_trait::async_trait;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -211,8 +211,12 @@ impl Holdings {
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "the low bits of a hash choose a shard")]
+    fn shard(&self, key: &CounterKey) -> MutexGuard<'_, HashMap<CounterKey, Arc<Holding>>> {
+        self.shards[self.hasher.hash_one(key) as usize % SHARDS].lock()
+    }
+
     fn holding(&self, key: &CounterKey) -> Option<Arc<Holding>> {
-        let mut shard = self.shards[self.hasher.hash_one(key) as usize % SHARDS].lock();
+        let mut shard = self.shard(key);
         if let Some(holding) = shard.get(key) {
             return Some(holding.clone());
         }
@@ -275,6 +279,13 @@ impl Counters for Holdings {
             Some(charge) => Ok(charge),
             None => self.take(&holding, &key, quota).await,
         }
+    }
+
+    fn charge_at_once(&self, key: &CounterKey, quota: Quota, now: Timestamp) -> Option<Charge> {
+        if quota.exact {
+            return None;
+        }
+        self.shard(key).get(key)?.local.lock().charge(key, quota, now)
     }
 
     /// a permit goes back to the share it came from. If that has been reported meanwhile, it goes back to the state: had the report

@@ -10,15 +10,16 @@ pub(super) fn may_matter(text: &str) -> bool {
 
 const MATTERS: [bool; 256] = {
     let mut matters = [false; 256];
-    let bytes = b"0123456789='\"();|&$`\\/%{[<#*@_\n";
     let mut next = 0;
-    while next < bytes.len() {
-        matters[bytes[next] as usize] = true;
+    while next < BYTES_THAT_MATTER.len() {
+        matters[BYTES_THAT_MATTER[next] as usize] = true;
         next += 1;
     }
-    matters[0xEF] = true;
     matters
 };
+
+/// 0xEF starts the fullwidth forms.
+pub(in crate::content) const BYTES_THAT_MATTER: &[u8] = b"0123456789='\"();|&$`\\/%{[<#*@_\n\xEF";
 
 pub(super) fn form(text: &str) -> String {
     let decoded = forms::of(text).pop();

@@ -6,6 +6,8 @@ mod patterns;
 
 use std::ops::Range;
 
+pub(super) use canonical::BYTES_THAT_MATTER;
+
 use super::strings::{self, Values};
 
 /// A kind of attack that a text resembles.
