@@ -232,7 +232,7 @@ impl Default for Limits {
             pong_timeout_ms: 20_000,
             upstream_connect_timeout_ms: 3000,
             upstream_header_timeout_ms: 10_000,
-            read_buffer_bytes: 4096,
+            read_buffer_bytes: 2048,
         }
     }
 }

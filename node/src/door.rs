@@ -111,8 +111,9 @@ impl Door {
             let Ok(client) = on_upgrade.await else {
                 return;
             };
-            let sockets = Sockets::over(client, tunnel, &gate).await;
-            Relay::new(gate, tasks, attempt, conversation, sockets, attention).run().await;
+            // Boxed, as are a session's other seldom ways: while it is idle, it keeps only what it needs.
+            let sockets = Box::pin(Sockets::over(client, tunnel, &gate)).await;
+            Box::new(Relay::new(gate, tasks, attempt, conversation, sockets, attention)).run().await;
             drop(place);
         });
         Ok(response)

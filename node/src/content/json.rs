@@ -81,8 +81,15 @@ const CLASS: [u8; 256] = {
         class[signals::BYTES_THAT_MATTER[next] as usize] |= SIGNAL;
         next += 1;
     }
+    class[b'$' as usize] |= KEY;
+    class[b'_' as usize] |= KEY;
+    // Inside a text it follows a backslash, which matters too; otherwise it ends the text.
+    class[b'"' as usize] = STOP;
     class
 };
+
+/// Without such a byte a short key names a field and nothing else.
+const KEY: u8 = 8;
 
 /// So many bytes are classed at once: a text without care is read in strides.
 const STRIDE: usize = 16;
@@ -238,7 +245,9 @@ impl<'a> Scanner<'a> {
         self.skip_whitespace();
         self.expect(b':')?;
         self.skip_whitespace();
-        self.check_key(&key)?;
+        if literal.escaped || literal.classes & KEY != 0 || key.len() >= keys::HARMLESS_BYTES {
+            self.check_key(&key)?;
+        }
         let constructor = key == "constructor";
         self.remember(key)?;
         self.value(constructor)

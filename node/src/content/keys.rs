@@ -85,6 +85,9 @@ const OPERATORS: &[&str] = &[
     "xor",
 ];
 
+/// A shorter key without `$` and `_` breaks no rule.
+pub(super) const HARMLESS_BYTES: usize = "prototype".len();
+
 /// The rule that a key breaks, if any. `constructor` followed by `prototype` as nested objects is the caller's to see.
 pub(super) fn hostile(key: &str) -> Option<&'static str> {
     if memchr::memchr2(b'$', b'_', key.as_bytes()).is_none() && !key.contains("prototype") {

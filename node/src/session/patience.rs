@@ -46,17 +46,21 @@ pub async fn patiently(
     if let Some(outcome) = (&mut write).now_or_never() {
         return outcome.map_err(Stuck::Failed);
     }
-    let mut bell = attention.bell();
-    loop {
-        tokio::select! {
-            outcome = take_time(&mut write, written, gate.limits.write_timeout()) => return outcome,
-            _ = bell.changed() => {
-                if let Err(denial) = still_admissible(gate, attempt, conversation.principals(), gate.clock.now()) {
-                    return Err(Stuck::Denied(denial));
+    let wait = async {
+        let mut bell = attention.bell();
+        loop {
+            tokio::select! {
+                outcome = take_time(&mut write, written, gate.limits.write_timeout()) => return outcome,
+                _ = bell.changed() => {
+                    if let Err(denial) = still_admissible(gate, attempt, conversation.principals(), gate.clock.now()) {
+                        return Err(Stuck::Denied(denial));
+                    }
                 }
             }
         }
-    }
+    };
+    // Boxed: an idle session keeps no room for it.
+    Box::pin(wait).await
 }
 
 /// gives a write as long as the peer takes at least a byte in each `patience`

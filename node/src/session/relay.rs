@@ -95,7 +95,7 @@ impl Relay {
         Relay { gate, tasks, attempt, conversation, sockets, attention, clock }
     }
 
-    pub async fn run(mut self) {
+    pub async fn run(mut self: Box<Self>) {
         // What changed between admission and here is not missed.
         self.attention.ring_at_once();
         let end = loop {
@@ -105,7 +105,6 @@ impl Relay {
                 break end;
             }
         };
-        // Boxed, as are other seldom ways: an idle session keeps only what it needs.
         Box::pin(self.finish(end)).await;
     }
 
@@ -153,8 +152,10 @@ impl Relay {
             }
             Message::Text(_) | Message::Binary(_) | Message::Frame(_) => {}
         }
-        let step = self.conversation.client_says(&self.gate, &self.attempt, message, now);
-        let Some(step) = self.tasks.isolate("event", step).await else {
+        // In one expression: a future with a name would be kept twice.
+        let Some(step) =
+            self.tasks.isolate("event", self.conversation.client_says(&self.gate, &self.attempt, message, now)).await
+        else {
             return Err(self.deny(Reason::InternalError));
         };
         match step {
@@ -365,8 +366,8 @@ impl Relay {
     }
 
     /// says goodbye to both sides, each in its own terms, within a bounded time
-    async fn finish(self, end: End) {
-        let Relay { sockets: Sockets { mut client, mut upstream, .. }, gate, conversation, .. } = self;
+    async fn finish(self: Box<Self>, end: End) {
+        let Relay { sockets: Sockets { mut client, mut upstream, .. }, gate, conversation, .. } = *self;
         // Its slots are free at once, whether or not the peers answer.
         drop(conversation);
         let (to_client, to_upstream) = match end {

@@ -183,7 +183,7 @@ impl SocketIo {
             ClientPacket::Message(packet) => packet,
         };
         if let Kind::Connect(auth) = kind {
-            return self.connect(gate, attempt, message, namespace, auth, now).await;
+            return Box::pin(self.connect(gate, attempt, message, namespace, auth, now)).await;
         }
         let admitted = match self.namespace(namespace).map(|namespace| &namespace.stage) {
             Some(NamespaceStage::Joined(admitted)) => admitted.clone(),

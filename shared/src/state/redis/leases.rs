@@ -22,6 +22,8 @@ const PART_MIN: usize = 334;
 const PARTS_MAX: usize = 20;
 /// counts that are told at once
 const TELLINGS_MAX: usize = 256;
+/// what is given back within so short a time is told in one batch
+const GATHER: Duration = Duration::from_millis(5);
 const RETRY_DELAY: Duration = Duration::from_millis(250);
 /// the answer of `lease_take.lua` and `lease_publish.lua` when what was told is lost
 const FORGOTTEN: i64 = -1;
@@ -203,7 +205,10 @@ pub(super) async fn publish(redis: Arc<Redis>, stop: impl Future<Output = ()>) {
     let mut tick = tokio::time::interval(PERIOD);
     loop {
         let stopping = tokio::select! {
-            () = redis.leases_changed.notified() => false,
+            () = redis.leases_changed.notified() => {
+                tokio::time::sleep(GATHER).await;
+                false
+            }
             _ = tick.tick() => {
                 redis.leases.lock().tell_next(PART_MIN, PARTS_MAX);
                 false
