@@ -3,7 +3,9 @@
 use picket_shared::address::canonical_networks;
 use picket_shared::audit::Outbox;
 use picket_shared::clock::Clock;
-use picket_shared::state::{BlockView, Counters, Holdings, KnownNodes, LivePolicy, State, Traffic, WithStance};
+use picket_shared::state::{
+    BlockView, Counters, Holdings, KnownNodes, LivePolicy, Overshoot, State, Traffic, WithStance,
+};
 use picket_shared::tasks::Tasks;
 use picket_shared::telemetry::Metrics;
 use picket_shared::token::{ClaimNames, KeyError, TokenVerifier};
@@ -22,7 +24,7 @@ use crate::gate::Gate;
 use crate::identity::{IntrospectionError, Introspector, Keys, TokenSource, TokenSources};
 use crate::listener;
 use crate::membership::Membership;
-use crate::metrics::{Instruments, observe_clock, observe_mode};
+use crate::metrics::{Instruments, observe_clock, observe_mode, observe_overshoot};
 use crate::ops::{self, Ops};
 use crate::pending::Pending;
 use crate::route::{Route, RouteError, Routes};
@@ -200,7 +202,9 @@ fn counters(parts: &Parts) -> Arc<dyn Counters> {
     let Some(shares) = parts.state.shares.clone() else {
         return parts.state.counters.clone();
     };
-    let holdings = Arc::new(Holdings::new(parts.state.counters.clone(), shares, parts.clock.clone()));
+    let overshoot = Arc::<Overshoot>::default();
+    observe_overshoot(&parts.metrics.meter("picket"), &overshoot);
+    let holdings = Arc::new(Holdings::new(parts.state.counters.clone(), shares, parts.clock.clone(), overshoot));
     parts.tasks.spawn("shares of quotas", holdings.clone().settle_lapsed(parts.tasks.stopped()));
     holdings
 }

@@ -1,7 +1,8 @@
 //! What limits do while the shared state is not reachable: each check has a stance of its own.
 //!
 //! `share`, the default: each node enforces the limit divided by the last known number of nodes, at least 1, from its own
-//! memory. `open` lets through, `closed` refuses. Nothing is queued, and nothing is replayed later.
+//! memory. `open` lets through, `closed` refuses. Nothing is queued, and nothing is asked again later; what a node let through
+//! by its own share it tells the state when that answers again, so that it counts.
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -175,7 +176,10 @@ impl Counters for WithStance {
                 let limit = NonZeroU32::new(self.nodes.share(quota.limit.get())).unwrap_or(NonZeroU32::MIN);
                 let charge = self.local.charge(key, Quota { limit, ..quota }, now).await?;
                 Ok(match charge {
-                    Charge::Granted(permit) => Charge::Granted(Permit { ledger: Ledger::Local, ..permit }),
+                    Charge::Granted(permit) => {
+                        self.counters.remember(&permit, quota);
+                        Charge::Granted(Permit { ledger: Ledger::Local, ..permit })
+                    }
                     exhausted @ Charge::Exhausted { .. } => exhausted,
                 })
             }
@@ -185,7 +189,10 @@ impl Counters for WithStance {
     async fn refund(&self, permit: Permit) -> Result<(), StateError> {
         match permit.ledger {
             Ledger::Shared | Ledger::Share(_) => self.counters.refund(permit).await,
-            Ledger::Local => self.local.refund(permit).await,
+            Ledger::Local => {
+                self.counters.forget(&permit);
+                self.local.refund(permit).await
+            }
             Ledger::None => Ok(()),
         }
     }
