@@ -30,6 +30,8 @@ pub struct Picket {
     pub process: Running,
     /// the gateway of a node, the management API of a coordinator
     pub address: SocketAddr,
+    /// where it tells of itself
+    pub ops: SocketAddr,
     directory: TempDir,
 }
 
@@ -96,7 +98,7 @@ impl Plan<'_> {
             .arg("--data-dir")
             .arg(&data);
         let process = Running::start(&format!("picket {role} {id}"), command)?;
-        Ok(Picket { process, address, directory })
+        Ok(Picket { process, address, ops, directory })
     }
 }
 
