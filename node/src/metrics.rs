@@ -70,7 +70,7 @@ pub fn observe_mode(meter: &Meter, membership: &Arc<Membership>) {
         .build();
 }
 
-/// whether the limits over all nodes hold what they promise; where they are counted in this process alone, nothing is observed
+/// whether the limits over all nodes hold what they promise
 pub fn observe_overshoot(meter: &Meter, overshoot: &Arc<Overshoot>) {
     let counted = overshoot.clone();
     meter
@@ -80,7 +80,7 @@ pub fn observe_overshoot(meter: &Meter, overshoot: &Arc<Overshoot>) {
         )
         .with_unit("{use}")
         .with_callback(move |observer| {
-            for (limit, seen) in counted.by_kind() {
+            for (limit, seen) in counted.overshot() {
                 observer.observe(seen.over, &[KeyValue::new("picket.limit", limit)]);
             }
         })
@@ -91,7 +91,7 @@ pub fn observe_overshoot(meter: &Meter, overshoot: &Arc<Overshoot>) {
         .with_description("The most uses beyond its limit that this node learnt of at once, since its start.")
         .with_unit("{use}")
         .with_callback(move |observer| {
-            for (limit, seen) in counted.by_kind() {
+            for (limit, seen) in counted.overshot() {
                 observer.observe(seen.most, &[KeyValue::new("picket.limit", limit)]);
             }
         })
@@ -100,12 +100,12 @@ pub fn observe_overshoot(meter: &Meter, overshoot: &Arc<Overshoot>) {
     meter
         .u64_observable_counter("picket.limits.alone")
         .with_description(
-            "Uses that this node let through by its own share of a limit, because the state did not answer.",
+            "Uses and places that this node gave away by itself, because the state did not answer in time.",
         )
         .with_unit("{use}")
         .with_callback(move |observer| {
-            for (limit, seen) in counted.by_kind() {
-                observer.observe(seen.alone, &[KeyValue::new("picket.limit", limit)]);
+            for (limit, alone) in counted.alone() {
+                observer.observe(alone, &[KeyValue::new("picket.limit", limit)]);
             }
         })
         .build();

@@ -198,13 +198,12 @@ fn keys(parts: &Parts) -> Result<Keys, StartError> {
 }
 
 /// the state's counters, by shares of their quotas where each use would cost a trip
-fn counters(parts: &Parts) -> Arc<dyn Counters> {
+fn counters(parts: &Parts, overshoot: &Arc<Overshoot>) -> Arc<dyn Counters> {
     let Some(shares) = parts.state.shares.clone() else {
         return parts.state.counters.clone();
     };
-    let overshoot = Arc::<Overshoot>::default();
-    observe_overshoot(&parts.metrics.meter("picket"), &overshoot);
-    let holdings = Arc::new(Holdings::new(parts.state.counters.clone(), shares, parts.clock.clone(), overshoot));
+    let (counters, clock) = (parts.state.counters.clone(), parts.clock.clone());
+    let holdings = Arc::new(Holdings::new(counters, shares, clock, overshoot.clone()));
     parts.tasks.spawn("shares of quotas", holdings.clone().settle_lapsed(parts.tasks.stopped()));
     holdings
 }
@@ -213,8 +212,10 @@ fn gate(parts: &Parts, keys: Keys, known: &KnownNodes) -> Gate {
     let traffic = Arc::new(Traffic::default());
     let limits = parts.config.limits;
     let stances = parts.config.on_outage.stances();
-    let (counters, leases) = (counters(parts), parts.state.leases.clone());
-    let limits_of_state = Arc::new(WithStance::new(counters, leases, stances, known.clone()));
+    let overshoot = Arc::<Overshoot>::default();
+    observe_overshoot(&parts.metrics.meter("picket"), &overshoot);
+    let (counters, leases) = (counters(parts, &overshoot), parts.state.leases.clone());
+    let limits_of_state = Arc::new(WithStance::new(counters, leases, stances, known.clone(), overshoot));
     Gate {
         node: parts.id.as_str().into(),
         clock: parts.clock.clone(),

@@ -10,12 +10,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::LimitName;
 
-/// counts of one kind of limit
+/// of one kind of limit: uses beyond it, and the most that one report found
 #[derive(Debug, Default)]
 struct Kind {
     over: AtomicU64,
     most: AtomicU64,
     alone: AtomicU64,
+}
+
+impl Kind {
+    fn found(&self, excess: u32) {
+        self.over.fetch_add(excess.into(), Ordering::Relaxed);
+        self.most.fetch_max(excess.into(), Ordering::Relaxed);
+    }
 }
 
 /// the same, at one moment
@@ -25,38 +32,49 @@ pub struct Overshot {
     pub over: u64,
     /// the most that one report found
     pub most: u64,
-    /// uses that this node let through by its own share, without the state
-    pub alone: u64,
 }
 
+/// what a node learnt, by the kind of limit
 #[derive(Debug, Default)]
 pub struct Overshoot {
     connections: Kind,
     messages: Kind,
     events: Kind,
+    places_alone: AtomicU64,
 }
 
 impl Overshoot {
     /// by the kind of limit, as a label of metrics
-    pub fn by_kind(&self) -> [(&'static str, Overshot); 3] {
-        [("connections", &self.connections), ("messages", &self.messages), ("events", &self.events)].map(
-            |(name, kind)| {
-                let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
-                (name, Overshot { over: read(&kind.over), most: read(&kind.most), alone: read(&kind.alone) })
-            },
-        )
+    pub fn overshot(&self) -> [(&'static str, Overshot); 3] {
+        self.kinds().map(|(name, kind)| {
+            let (over, most) = (kind.over.load(Ordering::Relaxed), kind.most.load(Ordering::Relaxed));
+            (name, Overshot { over, most })
+        })
+    }
+
+    /// uses that this node let through by itself, and places of caps that it gave away, without the state
+    pub fn alone(&self) -> [(&'static str, u64); 4] {
+        let [connections, messages, events] =
+            self.kinds().map(|(name, kind)| (name, kind.alone.load(Ordering::Relaxed)));
+        [connections, messages, events, ("places", self.places_alone.load(Ordering::Relaxed))]
     }
 
     pub(super) fn found(&self, limit: &LimitName, excess: u32) {
         if excess > 0 {
-            let kind = self.kind(limit);
-            kind.over.fetch_add(excess.into(), Ordering::Relaxed);
-            kind.most.fetch_max(excess.into(), Ordering::Relaxed);
+            self.kind(limit).found(excess);
         }
     }
 
     pub(super) fn let_through_alone(&self, limit: &LimitName) {
         self.kind(limit).alone.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn held_alone(&self) {
+        self.places_alone.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn kinds(&self) -> [(&'static str, &Kind); 3] {
+        [("connections", &self.connections), ("messages", &self.messages), ("events", &self.events)]
     }
 
     fn kind(&self, limit: &LimitName) -> &Kind {

@@ -388,7 +388,6 @@ impl Counters for Holdings {
     }
 
     fn remember(&self, permit: &Permit, quota: Quota) {
-        self.overshoot.let_through_alone(&permit.key.limit);
         if let Some(holding) = self.holding(&permit.key) {
             let mut local = holding.local.lock();
             local.alone.get_or_insert_with(|| Alone { quota, uses: Vec::new() }).add(quota, permit.at);

@@ -35,7 +35,7 @@ async fn x01_attackers_on_three_nodes_overshoot_nothing_while_redis_answers() {
     for line in [
         r#"picket_limits_overshoot_total{picket_limit="messages""#,
         r#"picket_limits_overshoot_max{picket_limit="connections""#,
-        r#"picket_limits_alone_total{picket_limit="events""#,
+        r#"picket_limits_alone_total{picket_limit="places""#,
     ] {
         assert!(metrics.contains(line), "{line} in {metrics}");
     }

@@ -26,9 +26,10 @@ local function read(packed)
   for at = HEADER + 1, entries - 1, SHARE do
     local one = string.sub(packed, at, at + SHARE - 1)
     local date, count = struct.unpack('<I6I4', one, ID + 1)
-    if string.sub(one, 1, ID) == reported then
+    local counts_still = math.floor(date / slot_ms) >= first
+    if counts_still and string.sub(one, 1, ID) == reported then
       charged = count
-    elseif math.floor(date / slot_ms) >= first then
+    elseif counts_still then
       shares[#shares + 1], dates[#dates + 1], units[#units + 1] = one, date, count
       out, latest = out + count, math.max(latest, date)
       local holder = string.sub(one, 1, HOLDER)
