@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result};
 use serde::Deserialize;
+use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -52,6 +53,7 @@ pub struct Cluster {
     executable: PathBuf,
     upstream: SocketAddr,
     limits: Limits,
+    timeout: Duration,
     redis: Redis,
     nodes: Vec<Option<Picket>>,
     _coordinator: Picket,
@@ -62,14 +64,19 @@ fn plan<'a>(executable: &'a Path, redis: &Redis, upstream: SocketAddr, limits: &
     Plan { executable, redis: redis.url(), routes: json_route(upstream), policy: policy(limits.policy()) }
 }
 
+fn patience(timeout: Duration) -> Value {
+    json!({ "state": { "timeoutMs": u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX) } })
+}
+
 impl Cluster {
-    pub async fn start(executable: PathBuf, upstream: SocketAddr, limits: &Limits) -> Result<Self> {
+    /// nodes wait for Redis as long as `timeout`
+    pub async fn start(executable: PathBuf, upstream: SocketAddr, limits: &Limits, timeout: Duration) -> Result<Self> {
         let redis = Redis::start(None).await?;
         let plan = plan(&executable, &redis, upstream, limits);
         let coordinator = plan.coordinator("coordinator-1", None).await?;
         let mut nodes = Vec::new();
         for number in 1..=NODES {
-            nodes.push(plan.node(&format!("edge-{number}"), None).await?);
+            nodes.push(plan.node_with(&format!("edge-{number}"), None, patience(timeout)).await?);
         }
         let gateways = Gateways(Arc::new(RwLock::new(nodes.iter().map(Doors::of).collect())));
         Ok(Cluster {
@@ -77,6 +84,7 @@ impl Cluster {
             executable,
             upstream,
             limits: limits.clone(),
+            timeout,
             redis,
             _coordinator: coordinator,
             gateways,
@@ -131,7 +139,7 @@ impl Cluster {
             }
             Phase::Node => {
                 let plan = plan(&self.executable, &self.redis, self.upstream, &self.limits);
-                let node = plan.node("edge-again", None).await?;
+                let node = plan.node_with("edge-again", None, patience(self.timeout)).await?;
                 self.gateways.set(NODES - 1, Doors::of(&node));
                 self.nodes[NODES - 1] = Some(node);
                 log.write(&Fault::NodeReturns { node: NODES - 1, at: watch.now() });

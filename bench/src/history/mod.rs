@@ -55,6 +55,9 @@ pub struct HistoryArgs {
     /// Repeats who takes part and how; what the machine makes of it differs [default: a random one, which is printed]
     #[arg(long)]
     seed: Option<u64>,
+    /// How long a node waits for Redis, in ms; a machine that is busy with other things needs more to be calm
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    timeout: u64,
     /// Keep the records in this directory
     #[arg(long)]
     keep: Option<PathBuf>,
@@ -120,7 +123,8 @@ async fn record(args: &HistoryArgs, executable: &Path, directory: &Path, seed: u
     )?;
     let mut background = JoinSet::new();
     background.spawn(upstream::serve(listener, arrivals.clone(), watch));
-    let mut cluster = Cluster::start(executable.to_owned(), upstream, &limits).await?;
+    let mut cluster =
+        Cluster::start(executable.to_owned(), upstream, &limits, Duration::from_millis(args.timeout)).await?;
     let gateways = cluster.gateways.clone();
     let looks = nodes.clone();
     background.spawn(async move {

@@ -105,10 +105,11 @@ impl Outages {
         self.all().map(|outage| outage.regime(start, window)).max_by_key(widest).unwrap_or(Regime::Calm)
     }
 
-    /// of a place that was given away then: what was given too much in an outage may stay, but nothing is added to it afterwards
-    pub fn regime_of_place(&self, at: Moment) -> Regime {
-        let is_within = |outage: &Outage| at >= outage.cut && at < outage.healed + RECOUNT;
-        if self.all().any(is_within) { Regime::Cut } else { Regime::Calm }
+    /// of a place that was given away between the two: what was given too much in an outage may stay, but nothing is added to it
+    /// afterwards
+    pub fn regime_of_place(&self, asked: Moment, taken: Moment) -> Regime {
+        let touches = |outage: &Outage| taken >= outage.cut && asked < outage.healed + RECOUNT;
+        if self.all().any(touches) { Regime::Cut } else { Regime::Calm }
     }
 
     /// no outage has anything to do with what was asked then
@@ -173,6 +174,8 @@ mod tests {
         assert_eq!([of(20_000), of(30_000)], [Regime::Away; 2]);
         assert_eq!([of(30_001), of(41_999)], [Regime::Heal; 2]);
         assert_eq!(of(42_000), Regime::Calm);
+        assert_eq!(outages.regime_of_place(9_000, 9_999), Regime::Calm);
+        assert_eq!(outages.regime_of_place(9_000, 10_000), Regime::Cut, "it may have been decided after the cut");
         assert!(outages.is_calm(9_999, 10_000) && !outages.is_calm(51_999, 10_000) && outages.is_calm(52_000, 10_000));
     }
 

@@ -146,8 +146,8 @@ fn worst_of(subject: &Subject, outages: &Outages, nodes: u32) -> BTreeMap<Regime
         false => windows::counts(&subject.uses, window),
     };
     let mut worst: BTreeMap<Regime, Worst> = BTreeMap::new();
-    for Count { start, count } in counts {
-        let regime = if is_places { outages.regime_of_place(start) } else { outages.regime(start, window) };
+    for Count { start, end, count } in counts {
+        let regime = if is_places { outages.regime_of_place(start, end) } else { outages.regime(start, window) };
         let bound = regime.bound(subject.most, nodes);
         let one = worst.entry(regime).or_insert_with(|| Worst { subject: subject.name.clone(), start, count, bound });
         if count > one.count {

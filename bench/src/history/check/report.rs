@@ -2,7 +2,7 @@
 
 use super::bounds::Regime;
 use super::ledger::Limit;
-use super::{Beside, Row, Verdict, Violation, Worst};
+use super::{Beside, ByLoad, Row, Verdict, Violation, Worst};
 
 pub fn report(verdict: &Verdict) -> String {
     let regimes = Regime::ALL.map(|regime| format!(" {} |", regime.as_str())).concat();
@@ -23,18 +23,23 @@ pub fn report(verdict: &Verdict) -> String {
          Each cell: the most that a window surely held / the most that it may hold, of the worst subject.\n\
          {}In {} moments besides a node had no answer in time; uses let through alone: {}, of which nodes later learnt that \
          {} were beyond a limit.\n\
-         When a message was let through is known within {:.2} ms (p50), {:.2} ms (p99).\n\n{}{}",
+         {:.0} % of all messages were sent in calm. When a message was let through is known within {:.2} ms (p50), {:.2} ms (p99).\n\n{}{}",
         verdict.seed,
         verdict.seconds,
         outages.collect::<String>(),
         verdict.outages.disturbances.len(),
         verdict.alone,
         verdict.overshoot,
+        100.0 * sent(&verdict.calm) as f64 / sent(&verdict.all).max(1) as f64,
         verdict.width_p50_ms,
         verdict.width_p99_ms,
         loads(verdict),
         verdict.violations().map(violation).collect::<String>(),
     )
+}
+
+fn sent(by_load: &ByLoad) -> u64 {
+    by_load.values().map(|beside| beside.sent).sum()
 }
 
 fn limit_row(limit: Limit, row: &Row) -> String {

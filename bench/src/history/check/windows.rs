@@ -17,10 +17,11 @@ impl Interval {
     }
 }
 
-/// so many intervals lie whole within a window that begins then
+/// so many intervals lie whole between the two moments, or places were held all that time
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Count {
     pub start: Moment,
+    pub end: Moment,
     pub count: usize,
 }
 
@@ -45,7 +46,7 @@ pub fn counts(intervals: &[Interval], window: u64) -> Vec<Count> {
             inside -= usize::from(intervals[one].high < start + window);
             left += 1;
         }
-        counts.push(Count { start, count: inside });
+        counts.push(Count { start, end: start + window, count: inside });
     }
     counts
 }
@@ -72,7 +73,8 @@ pub fn occupancies(stays: &[Stay]) -> Vec<Count> {
             leaving.add(other.held.high);
             taken += 1;
         }
-        counts.push(Count { start: stay.asked, count: leaving.not_before(stay.held.low) + 1 });
+        let (start, end) = (stay.asked, stay.held.low);
+        counts.push(Count { start, end, count: leaving.not_before(end) + 1 });
     }
     counts
 }
