@@ -8,6 +8,7 @@ use crate::bare::{self, BareArgs};
 use crate::blocks::{self, BlocksArgs};
 use crate::compare::{self, CompareArgs};
 use crate::echo::{self, EchoArgs};
+use crate::history::{self, HistoryArgs};
 use crate::load::{self, LoadArgs};
 
 /// Measure Picket beside its peers, on loopback
@@ -24,6 +25,8 @@ enum Command {
     Blocks(BlocksArgs),
     /// Processor time, memory and latency beside bare proxies, a Node proxy and a Socket.IO server
     Compare(CompareArgs),
+    /// Thousands of people on three nodes while Redis and a node fail, and the proof that no limit was broken
+    History(HistoryArgs),
     #[command(hide = true)]
     Load(LoadArgs),
     #[command(hide = true)]
@@ -36,6 +39,7 @@ pub fn run(cli: Cli) -> Result<()> {
     match cli.command {
         Command::Blocks(args) => many_threads()?.block_on(blocks::run(&args)),
         Command::Compare(args) => many_threads()?.block_on(compare::run(&args)),
+        Command::History(args) => many_threads()?.block_on(history::run(&args)),
         Command::Load(args) => one_thread()?.block_on(load::run(&args)),
         Command::Echo(args) => one_thread()?.block_on(echo::run(&args)),
         // As a proxy that has to use every core would be built; bound to one core it has one worker.

@@ -13,6 +13,7 @@ mod cpu;
 mod dialect;
 mod echo;
 mod figures;
+mod history;
 mod load;
 mod machine;
 mod measure;

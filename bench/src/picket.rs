@@ -1,7 +1,7 @@
 //! Picket's own processes, as production would run them: nodes and a coordinator over one Redis.
 
 use anyhow::{Context, Result, bail};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
@@ -30,6 +30,8 @@ pub struct Picket {
     pub process: Running,
     /// the gateway of a node, the management API of a coordinator
     pub address: SocketAddr,
+    /// where it tells of itself
+    pub ops: SocketAddr,
     directory: TempDir,
 }
 
@@ -43,8 +45,15 @@ impl Picket {
 impl Plan<'_> {
     /// ready, with the policy of the state
     pub async fn node(&self, id: &str, cores: Option<&str>) -> Result<Picket> {
+        self.node_with(id, cores, Value::Object(Map::new())).await
+    }
+
+    /// with its configuration laid over by a merge patch
+    pub async fn node_with(&self, id: &str, cores: Option<&str>, patch: Value) -> Result<Picket> {
         let (gateway, ops) = (ports::free(), ports::free());
-        let mut node = self.start("node", id, gateway, ops, cores)?;
+        let mut config = self.config(id, gateway, ops);
+        merge(&mut config, patch);
+        let mut node = self.start("node", id, config, (gateway, ops), cores)?;
         node.process.listens(gateway).await?;
         let deadline = Instant::now() + READY_WITHIN;
         while !is_ready(ops).await {
@@ -59,17 +68,15 @@ impl Plan<'_> {
 
     pub async fn coordinator(&self, id: &str, cores: Option<&str>) -> Result<Picket> {
         let management = ports::free();
-        let mut coordinator = self.start("coordinator", id, management, ports::free(), cores)?;
+        let ops = ports::free();
+        let config = self.config(id, management, ops);
+        let mut coordinator = self.start("coordinator", id, config, (management, ops), cores)?;
         coordinator.process.listens(management).await?;
         Ok(coordinator)
     }
 
-    fn start(&self, role: &str, id: &str, address: SocketAddr, ops: SocketAddr, cores: Option<&str>) -> Result<Picket> {
-        let directory = TempDir::new()?;
-        let data = directory.path().join("data");
-        std::fs::create_dir(&data)?;
-        let file = directory.path().join("picket.yaml");
-        let config = json!({
+    fn config(&self, id: &str, address: SocketAddr, ops: SocketAddr) -> Value {
+        json!({
             "environment": "production",
             "state": { "url": self.redis },
             "node": {
@@ -80,9 +87,24 @@ impl Plan<'_> {
                 "routes": self.routes,
             },
             "auth": { "jwt": { "issuers": [token::issuer()] } },
-            "coordinator": { "listen": address, "auditStore": format!("sqlite:{}", data.join("audit.db").display()) },
+            "coordinator": { "listen": address },
             "policy": self.policy,
-        });
+        })
+    }
+
+    fn start(
+        &self,
+        role: &str,
+        id: &str,
+        mut config: Value,
+        (address, ops): (SocketAddr, SocketAddr),
+        cores: Option<&str>,
+    ) -> Result<Picket> {
+        let directory = TempDir::new()?;
+        let data = directory.path().join("data");
+        std::fs::create_dir(&data)?;
+        config["coordinator"]["auditStore"] = json!(format!("sqlite:{}", data.join("audit.db").display()));
+        let file = directory.path().join("picket.yaml");
         std::fs::write(&file, serde_json::to_string_pretty(&config)?)?;
         let mut command = command(cores, self.executable);
         clean(&mut command);
@@ -96,7 +118,7 @@ impl Plan<'_> {
             .arg("--data-dir")
             .arg(&data);
         let process = Running::start(&format!("picket {role} {id}"), command)?;
-        Ok(Picket { process, address, directory })
+        Ok(Picket { process, address, ops, directory })
     }
 }
 

@@ -87,6 +87,23 @@ impl Running {
         }
     }
 
+    /// SIGKILL; it is gone when this returns
+    pub fn kill(&mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// such as `STOP` and `CONT`
+    pub async fn signal(&self, signal: &str) -> Result<()> {
+        let id = self.child.id().to_string();
+        let sent = tokio::process::Command::new("kill").args(["-s", signal, &id]).status().await?;
+        if !sent.success() {
+            bail!("{} did not get SIG{signal}: {sent}", self.name);
+        }
+        Ok(())
+    }
+
     pub fn output(&self) -> String {
         self.said.text()
     }

@@ -17,13 +17,17 @@ const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 pub struct Redis {
     address: SocketAddr,
     server: Running,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 impl Redis {
     pub async fn start(cores: Option<&str>) -> Result<Self> {
-        let address = ports::free();
-        let directory = TempDir::new()?;
+        let (address, directory) = (ports::free(), TempDir::new()?);
+        let server = Self::launch(cores, address, &directory).await?;
+        Ok(Redis { address, server, directory })
+    }
+
+    async fn launch(cores: Option<&str>, address: SocketAddr, directory: &TempDir) -> Result<Running> {
         let mut command = command(cores, "redis-server");
         command
             .args(["--bind", "127.0.0.1", "--port", &address.port().to_string()])
@@ -32,7 +36,26 @@ impl Redis {
             .arg(directory.path());
         let mut server = Running::start("redis-server", command)?;
         server.listens(address).await?;
-        Ok(Redis { address, server, _directory: directory })
+        Ok(server)
+    }
+
+    /// connections stay, and nothing is answered
+    pub async fn pause(&self) -> Result<()> {
+        self.server.signal("STOP").await
+    }
+
+    pub async fn resume(&self) -> Result<()> {
+        self.server.signal("CONT").await
+    }
+
+    pub fn kill(&mut self) -> Result<()> {
+        self.server.kill()
+    }
+
+    /// after it was killed: empty, at the same address
+    pub async fn restart(&mut self) -> Result<()> {
+        self.server = Self::launch(None, self.address, &self.directory).await?;
+        Ok(())
     }
 
     pub fn url(&self) -> String {

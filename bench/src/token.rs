@@ -16,8 +16,12 @@ pub fn issuer() -> Value {
 }
 
 pub fn signed(user: &str) -> Result<String> {
+    signed_as(user, "member")
+}
+
+pub fn signed_as(user: &str, role: &str) -> Result<String> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
-    let claims = json!({ "iss": ISSUER, "aud": AUDIENCE, "sub": user, "role": "member", "exp": now + LIFE_SECONDS });
+    let claims = json!({ "iss": ISSUER, "aud": AUDIENCE, "sub": user, "role": role, "exp": now + LIFE_SECONDS });
     encode(&Header::new(Algorithm::HS256), &claims, &EncodingKey::from_secret(SECRET.as_bytes()))
         .context("the token cannot be signed")
 }

@@ -5,7 +5,7 @@ use opentelemetry::metrics::{Counter, Meter};
 use picket_shared::audit::Outbox;
 use picket_shared::clock::Clock;
 use picket_shared::reason::Reason;
-use picket_shared::state::{Mode, Traffic};
+use picket_shared::state::{Mode, Overshoot, Traffic};
 use picket_shared::tasks::Tasks;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -65,6 +65,47 @@ pub fn observe_mode(meter: &Meter, membership: &Arc<Membership>) {
             let current = membership.mode();
             for mode in Mode::ALL {
                 observer.observe(u64::from(mode == current), &[KeyValue::new("picket.mode", mode.as_str())]);
+            }
+        })
+        .build();
+}
+
+/// whether the limits over all nodes hold what they promise
+pub fn observe_overshoot(meter: &Meter, overshoot: &Arc<Overshoot>) {
+    let counted = overshoot.clone();
+    meter
+        .u64_observable_counter("picket.limits.overshoot")
+        .with_description(
+            "Uses that turned out to be beyond their limit: let through while the state was away or forgot.",
+        )
+        .with_unit("{use}")
+        .with_callback(move |observer| {
+            for (limit, seen) in counted.overshot() {
+                observer.observe(seen.over, &[KeyValue::new("picket.limit", limit)]);
+            }
+        })
+        .build();
+    let counted = overshoot.clone();
+    meter
+        .u64_observable_gauge("picket.limits.overshoot.max")
+        .with_description("The most uses beyond its limit that this node learnt of at once, since its start.")
+        .with_unit("{use}")
+        .with_callback(move |observer| {
+            for (limit, seen) in counted.overshot() {
+                observer.observe(seen.most, &[KeyValue::new("picket.limit", limit)]);
+            }
+        })
+        .build();
+    let counted = overshoot.clone();
+    meter
+        .u64_observable_counter("picket.limits.alone")
+        .with_description(
+            "Uses and places that this node gave away by itself, because the state did not answer in time.",
+        )
+        .with_unit("{use}")
+        .with_callback(move |observer| {
+            for (limit, alone) in counted.alone() {
+                observer.observe(alone, &[KeyValue::new("picket.limit", limit)]);
             }
         })
         .build();

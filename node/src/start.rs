@@ -3,7 +3,9 @@
 use picket_shared::address::canonical_networks;
 use picket_shared::audit::Outbox;
 use picket_shared::clock::Clock;
-use picket_shared::state::{BlockView, Counters, Holdings, KnownNodes, LivePolicy, State, Traffic, WithStance};
+use picket_shared::state::{
+    BlockView, Counters, Holdings, KnownNodes, LivePolicy, Overshoot, State, Traffic, WithStance,
+};
 use picket_shared::tasks::Tasks;
 use picket_shared::telemetry::Metrics;
 use picket_shared::token::{ClaimNames, KeyError, TokenVerifier};
@@ -22,7 +24,7 @@ use crate::gate::Gate;
 use crate::identity::{IntrospectionError, Introspector, Keys, TokenSource, TokenSources};
 use crate::listener;
 use crate::membership::Membership;
-use crate::metrics::{Instruments, observe_clock, observe_mode};
+use crate::metrics::{Instruments, observe_clock, observe_mode, observe_overshoot};
 use crate::ops::{self, Ops};
 use crate::pending::Pending;
 use crate::route::{Route, RouteError, Routes};
@@ -196,11 +198,12 @@ fn keys(parts: &Parts) -> Result<Keys, StartError> {
 }
 
 /// the state's counters, by shares of their quotas where each use would cost a trip
-fn counters(parts: &Parts) -> Arc<dyn Counters> {
+fn counters(parts: &Parts, overshoot: &Arc<Overshoot>) -> Arc<dyn Counters> {
     let Some(shares) = parts.state.shares.clone() else {
         return parts.state.counters.clone();
     };
-    let holdings = Arc::new(Holdings::new(parts.state.counters.clone(), shares, parts.clock.clone()));
+    let (counters, clock) = (parts.state.counters.clone(), parts.clock.clone());
+    let holdings = Arc::new(Holdings::new(counters, shares, clock, overshoot.clone()));
     parts.tasks.spawn("shares of quotas", holdings.clone().settle_lapsed(parts.tasks.stopped()));
     holdings
 }
@@ -209,8 +212,10 @@ fn gate(parts: &Parts, keys: Keys, known: &KnownNodes) -> Gate {
     let traffic = Arc::new(Traffic::default());
     let limits = parts.config.limits;
     let stances = parts.config.on_outage.stances();
-    let (counters, leases) = (counters(parts), parts.state.leases.clone());
-    let limits_of_state = Arc::new(WithStance::new(counters, leases, stances, known.clone()));
+    let overshoot = Arc::<Overshoot>::default();
+    observe_overshoot(&parts.metrics.meter("picket"), &overshoot);
+    let (counters, leases) = (counters(parts, &overshoot), parts.state.leases.clone());
+    let limits_of_state = Arc::new(WithStance::new(counters, leases, stances, known.clone(), overshoot));
     Gate {
         node: parts.id.as_str().into(),
         clock: parts.clock.clone(),

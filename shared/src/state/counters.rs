@@ -69,6 +69,12 @@ pub trait Counters: Send + Sync {
 
     /// gives back a use that came to nothing
     async fn refund(&self, permit: Permit) -> Result<(), StateError>;
+
+    /// takes note of a use that was let through while the state did not answer, to tell of it when it does; here: nobody is told
+    fn remember(&self, _permit: &Permit, _quota: Quota) {}
+
+    /// such a use came to nothing
+    fn forget(&self, _permit: &Permit) {}
 }
 
 /// permits for one use: usually one, which needs no allocation

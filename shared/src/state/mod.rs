@@ -10,6 +10,7 @@ mod leases;
 mod memory;
 mod nodes;
 mod outage;
+mod overshoot;
 mod policies;
 mod redis;
 mod shares;
@@ -32,10 +33,11 @@ pub use leases::{Acquired, Claim, Lease, LeaseKey, Leases};
 pub use memory::Memory;
 pub use nodes::{CoordinatorStatus, Mode, NodeStatus, Nodes, Traffic, TrafficSnapshot};
 pub use outage::{KnownNodes, Stance, Stances, WithStance};
+pub use overshoot::{Overshoot, Overshot};
 pub use policies::{FilePolicy, LivePolicy, Policies, PolicySource, PolicyVersion, Published, follow_policy};
 pub use redis::{ClockSource, ConnectError, RedisOptions, RedisState, check_authorities};
 
-pub use shares::{Holdings, ShareId, Shares, Spent, Taken};
+pub use shares::{Excess, Holdings, ShareId, Shares, Spent, Taken};
 
 use std::sync::Arc;
 

@@ -1,7 +1,8 @@
 //! What limits do while the shared state is not reachable: each check has a stance of its own.
 //!
 //! `share`, the default: each node enforces the limit divided by the last known number of nodes, at least 1, from its own
-//! memory. `open` lets through, `closed` refuses. Nothing is queued, and nothing is replayed later.
+//! memory. `open` lets through, `closed` refuses. Nothing is queued, and nothing is asked again later; what a node let through
+//! by its own share it tells the state when that answers again, so that it counts.
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -11,6 +12,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::overshoot::Overshoot;
 use super::{
     Acquired, Charge, Claim, CounterKey, Counters, LeaseKey, Leases, Ledger, LimitName, Memory, Permit, StateError,
 };
@@ -94,6 +96,7 @@ pub struct WithStance {
     local: Memory,
     stances: Stances,
     nodes: KnownNodes,
+    overshoot: Arc<Overshoot>,
     /// one at a time looks at what this node holds and adds to it
     taking: Mutex<()>,
     /// the same, for those who ask the state while it recounts
@@ -101,13 +104,20 @@ pub struct WithStance {
 }
 
 impl WithStance {
-    pub fn new(counters: Arc<dyn Counters>, leases: Arc<dyn Leases>, stances: Stances, nodes: KnownNodes) -> Self {
+    pub fn new(
+        counters: Arc<dyn Counters>,
+        leases: Arc<dyn Leases>,
+        stances: Stances,
+        nodes: KnownNodes,
+        overshoot: Arc<Overshoot>,
+    ) -> Self {
         WithStance {
             counters,
             leases,
             local: Memory::default(),
             stances,
             nodes,
+            overshoot,
             taking: Mutex::default(),
             taking_in_recount: Default::default(),
         }
@@ -124,7 +134,7 @@ impl WithStance {
         let _alone = self.taking.lock();
         match self.beyond_share(claims) {
             Some(claim) => Acquired::Full { claim },
-            None => self.adopt(claims),
+            None => self.adopt_alone(claims),
         }
     }
 
@@ -140,9 +150,14 @@ impl WithStance {
         };
         match self.stances.concurrency {
             Stance::Closed => Err(error),
-            Stance::Open => Ok(self.adopt(claims)),
+            Stance::Open => Ok(self.adopt_alone(claims)),
             Stance::Share => Ok(self.take_share(claims)),
         }
+    }
+
+    fn adopt_alone(&self, claims: &[Claim]) -> Acquired {
+        self.overshoot.held_alone();
+        self.adopt(claims)
     }
 
     /// the state may not know yet what others hold: beside its cap, each node's share holds
@@ -170,12 +185,19 @@ impl Counters for WithStance {
         };
         match self.stance_of(&key.limit) {
             Stance::Closed => Err(error),
-            Stance::Open => Ok(Charge::Granted(Permit { key, at: now, ledger: Ledger::None })),
+            Stance::Open => {
+                self.overshoot.let_through_alone(&key.limit);
+                Ok(Charge::Granted(Permit { key, at: now, ledger: Ledger::None }))
+            }
             Stance::Share => {
                 let limit = NonZeroU32::new(self.nodes.share(quota.limit.get())).unwrap_or(NonZeroU32::MIN);
                 let charge = self.local.charge(key, Quota { limit, ..quota }, now).await?;
                 Ok(match charge {
-                    Charge::Granted(permit) => Charge::Granted(Permit { ledger: Ledger::Local, ..permit }),
+                    Charge::Granted(permit) => {
+                        self.overshoot.let_through_alone(&permit.key.limit);
+                        self.counters.remember(&permit, quota);
+                        Charge::Granted(Permit { ledger: Ledger::Local, ..permit })
+                    }
                     exhausted @ Charge::Exhausted { .. } => exhausted,
                 })
             }
@@ -189,7 +211,10 @@ impl Counters for WithStance {
     async fn refund(&self, permit: Permit) -> Result<(), StateError> {
         match permit.ledger {
             Ledger::Shared | Ledger::Share(_) => self.counters.refund(permit).await,
-            Ledger::Local => self.local.refund(permit).await,
+            Ledger::Local => {
+                self.counters.forget(&permit);
+                self.local.refund(permit).await
+            }
             Ledger::None => Ok(()),
         }
     }
@@ -285,7 +310,7 @@ mod tests {
         let line = Arc::new(Line::default());
         let known = KnownNodes::default();
         known.remember(u32::try_from(nodes).unwrap());
-        (line.clone(), WithStance::new(line.clone(), line, Stances::all(stance), known))
+        (line.clone(), WithStance::new(line.clone(), line, Stances::all(stance), known, Arc::default()))
     }
 
     fn quota() -> Quota {

@@ -4,17 +4,21 @@
 //! the share lapses, the node reports the real uses; the same step moves only what that id still holds. A lost reply or report
 //! leaves the late date standing, so sharing only ever admits less: no trailing window holds more than the limit. When nothing is
 //! to be had, the state says when enough will be free, and until then the node refuses from memory.
+//!
+//! A report may hold more uses than were charged: what the node let through alone while the state was away, or of a share that the
+//! state has lost. Of these the state answers how many went beyond the limit, and the node counts them ([`Overshoot`]).
 
 use async_trait::async_trait;
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt;
 
+use super::overshoot::Overshoot;
 use super::{Charge, CounterKey, Counters, Ledger, Permit, StateError};
 use crate::clock::{Clock, Timestamp};
 use crate::window::Quota;
@@ -34,7 +38,7 @@ pub struct ShareId {
     pub number: u32,
 }
 
-/// what was used of a share, by moments, in the state's time or later
+/// what was used of a share, and beside it, by moments, in the state's time or later
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Spent {
     pub share: ShareId,
@@ -49,6 +53,9 @@ pub enum Taken {
     Nothing { retry_after: Duration },
 }
 
+/// how many uses of a report were charged by nobody and are beyond the limit of the window that they fall into
+pub type Excess = u32;
+
 #[async_trait]
 pub trait Shares: Send + Sync {
     /// reports `spent` and takes the next share, in one step; no more than a tenth of what remains, or of the limit by the number
@@ -61,10 +68,11 @@ pub trait Shares: Send + Sync {
         life: Duration,
         spent: Option<&Spent>,
         now: Timestamp,
-    ) -> Result<Taken, StateError>;
+    ) -> Result<(Taken, Excess), StateError>;
 
     /// reports what was used of a share that has lapsed; what was not is free again
-    async fn settle(&self, key: &CounterKey, quota: Quota, spent: &Spent, now: Timestamp) -> Result<(), StateError>;
+    async fn settle(&self, key: &CounterKey, quota: Quota, spent: &Spent, now: Timestamp)
+    -> Result<Excess, StateError>;
 }
 
 /// what this node holds of every quota
@@ -74,6 +82,9 @@ pub struct Holdings {
     clock: Arc<dyn Clock>,
     holder: u64,
     taken: AtomicU32,
+    /// whether the last trip was answered: what may not be told twice is told only then
+    is_answered: AtomicBool,
+    overshoot: Arc<Overshoot>,
     hasher: RandomState,
     shards: [Mutex<HashMap<CounterKey, Arc<Holding>>>; SHARDS],
 }
@@ -91,6 +102,26 @@ struct Local {
     share: Option<Share>,
     /// nothing was to be had of this quota until then
     exhausted: Option<(Quota, Timestamp)>,
+    /// let through while the state did not answer, and not told yet
+    alone: Option<Alone>,
+}
+
+struct Alone {
+    quota: Quota,
+    uses: Vec<(Timestamp, u32)>,
+}
+
+impl Alone {
+    /// no more moments than a window has slots
+    fn add(&mut self, quota: Quota, at: Timestamp) {
+        self.quota = quota;
+        add(&mut self.uses, quota, at);
+        self.uses.retain(|(used, _)| used.plus(quota.window + quota.slot()) > at);
+    }
+
+    fn still_counts(&self, now: Timestamp) -> bool {
+        self.uses.last().is_some_and(|(used, _)| used.plus(self.quota.window + self.quota.slot()) > now)
+    }
 }
 
 struct Share {
@@ -113,28 +144,37 @@ impl Share {
         }
         self.used += 1;
         let at = self.at.plus(now.since(self.sent));
-        match self.uses.last_mut() {
-            Some((last, uses)) if same_slot(self.quota, *last, at) => *uses += 1,
-            _ => self.uses.push((at, 1)),
-        }
+        add(&mut self.uses, self.quota, at);
         Some(at)
     }
 
     fn give_back(&mut self, at: Timestamp) -> bool {
-        let Some(place) = self.uses.iter().rposition(|(used, _)| *used <= at) else {
-            return false;
-        };
-        self.uses[place].1 -= 1;
-        if self.uses[place].1 == 0 {
-            self.uses.remove(place);
-        }
-        self.used -= 1;
-        true
+        let was_used = take_back(&mut self.uses, at);
+        self.used -= u32::from(was_used);
+        was_used
     }
 
     fn spent(self) -> Spent {
         Spent { share: self.id, uses: self.uses }
     }
+}
+
+fn add(uses: &mut Vec<(Timestamp, u32)>, quota: Quota, at: Timestamp) {
+    match uses.last_mut() {
+        Some((last, count)) if same_slot(quota, *last, at) => *count += 1,
+        _ => uses.push((at, 1)),
+    }
+}
+
+fn take_back(uses: &mut Vec<(Timestamp, u32)>, at: Timestamp) -> bool {
+    let Some(place) = uses.iter().rposition(|(used, _)| *used <= at) else {
+        return false;
+    };
+    uses[place].1 -= 1;
+    if uses[place].1 == 0 {
+        uses.remove(place);
+    }
+    true
 }
 
 fn same_slot(quota: Quota, one: Timestamp, other: Timestamp) -> bool {
@@ -159,19 +199,26 @@ impl Local {
 }
 
 impl Holdings {
-    pub fn new(counters: Arc<dyn Counters>, shares: Arc<dyn Shares>, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(
+        counters: Arc<dyn Counters>,
+        shares: Arc<dyn Shares>,
+        clock: Arc<dyn Clock>,
+        overshoot: Arc<Overshoot>,
+    ) -> Self {
         Holdings {
             counters,
             shares,
             clock,
             holder: u64::from_le_bytes(crate::random::bytes()),
             taken: AtomicU32::new(0),
+            is_answered: AtomicBool::new(false),
+            overshoot,
             hasher: RandomState::new(),
             shards: std::array::from_fn(|_| Mutex::default()),
         }
     }
 
-    /// reports shares that have lapsed until `stop` resolves, then all of them
+    /// reports shares that have lapsed, and what was used alone, until `stop` resolves, then all of them
     pub async fn settle_lapsed(self: Arc<Self>, stop: impl Future<Output = ()>) {
         tokio::pin!(stop);
         let mut tick = tokio::time::interval(SETTLE_PERIOD);
@@ -185,6 +232,7 @@ impl Holdings {
 
     async fn settle(&self, is_due: impl Fn(&Share, Timestamp) -> bool) {
         let now = self.clock.now();
+        let is_answered = self.is_answered.load(Ordering::Relaxed);
         let mut due = Vec::new();
         for shard in &self.shards {
             shard.lock().retain(|key, holding| {
@@ -192,14 +240,17 @@ impl Holdings {
                 if let Some(share) = local.share.take_if(|share| is_due(share, now)) {
                     due.push((key.clone(), share.quota, share.spent()));
                 }
+                if let Some(alone) = local.alone.take_if(|alone| is_answered || !alone.still_counts(now))
+                    && alone.still_counts(now)
+                {
+                    due.push((key.clone(), alone.quota, self.beside_a_share(alone)));
+                }
                 let is_full = local.exhausted.is_some_and(|(_, until)| now < until);
-                local.share.is_some() || is_full || Arc::strong_count(holding) > 1
+                local.share.is_some() || is_full || local.alone.is_some() || Arc::strong_count(holding) > 1
             });
         }
-        let reports = due.into_iter().map(|(key, quota, spent)| {
-            let shares = self.shares.clone();
-            async move { shares.settle(&key, quota, &spent, now).await }
-        });
+        let reports =
+            due.into_iter().map(|(key, quota, spent)| async move { self.report(&key, quota, &spent, now).await });
         let failed = futures_util::stream::iter(reports)
             .buffer_unordered(SETTLING_MAX)
             .filter(|outcome| std::future::ready(outcome.is_err()))
@@ -236,7 +287,7 @@ impl Holdings {
             let mut local = holding.local.lock();
             match local.charge(key, quota, sent) {
                 Some(charge) => (Some(charge), None),
-                None => (None, local.share.take().map(|share| (share.quota, share.spent()))),
+                None => (None, self.to_report(&mut local, quota)),
             }
         };
         if let Some(charge) = known {
@@ -245,13 +296,14 @@ impl Holdings {
         // What was used under another quota has slots of another length.
         let spent = match spent {
             Some((old, spent)) if old.window != quota.window => {
-                self.shares.settle(key, old, &spent, sent).await?;
+                self.report(key, old, &spent, sent).await?;
                 None
             }
             spent => spent.map(|(_, spent)| spent),
         };
-        let id = ShareId { holder: self.holder, number: self.taken.fetch_add(1, Ordering::Relaxed) };
-        let answer = self.shares.take(key, quota, id, life(quota), spent.as_ref(), sent).await?;
+        let id = self.next_id();
+        let taken = self.shares.take(key, quota, id, life(quota), spent.as_ref(), sent).await;
+        let answer = self.heard(key, taken)?;
         let now = self.clock.now().max(sent);
         let mut local = holding.local.lock();
         match answer {
@@ -265,6 +317,44 @@ impl Holdings {
         let too_late = StateError("a share lapsed before it arrived".to_owned());
         local.charge(key, quota, now).ok_or(too_late)
     }
+
+    /// what was used of the share that is held, and alone. An answer that is late may have been lost on its way back, and a use
+    /// told twice would count twice: so what was used alone goes with a trip that follows an answered one
+    fn to_report(&self, local: &mut Local, quota: Quota) -> Option<(Quota, Spent)> {
+        let share = local.share.take().map(|share| (share.quota, share.spent()));
+        let Some(alone) = local.alone.take_if(|_| self.is_answered.load(Ordering::Relaxed)) else {
+            return share;
+        };
+        Some(match share {
+            Some((of, mut spent)) => {
+                spent.uses.extend(alone.uses);
+                (of, spent)
+            }
+            None => (quota, self.beside_a_share(alone)),
+        })
+    }
+
+    /// under an id that was never charged
+    fn beside_a_share(&self, alone: Alone) -> Spent {
+        Spent { share: self.next_id(), uses: alone.uses }
+    }
+
+    fn next_id(&self) -> ShareId {
+        ShareId { holder: self.holder, number: self.taken.fetch_add(1, Ordering::Relaxed) }
+    }
+
+    async fn report(&self, key: &CounterKey, quota: Quota, spent: &Spent, now: Timestamp) -> Result<(), StateError> {
+        let settled = self.shares.settle(key, quota, spent, now).await;
+        self.heard(key, settled.map(|excess| ((), excess)))
+    }
+
+    /// takes note of whether a trip was answered, and of what it says went beyond the limit
+    fn heard<T>(&self, key: &CounterKey, answer: Result<(T, Excess), StateError>) -> Result<T, StateError> {
+        self.is_answered.store(answer.is_ok(), Ordering::Relaxed);
+        let (answer, excess) = answer?;
+        self.overshoot.found(&key.limit, excess);
+        Ok(answer)
+    }
 }
 
 #[async_trait]
@@ -272,7 +362,9 @@ impl Counters for Holdings {
     async fn charge(&self, key: CounterKey, quota: Quota, now: Timestamp) -> Result<Charge, StateError> {
         let holding = if quota.exact { None } else { self.holding(&key) };
         let Some(holding) = holding else {
-            return self.counters.charge(key, quota, now).await;
+            let charge = self.counters.charge(key, quota, now).await;
+            self.is_answered.store(charge.is_ok(), Ordering::Relaxed);
+            return charge;
         };
         let known = holding.local.lock().charge(&key, quota, now);
         match known {
@@ -304,6 +396,22 @@ impl Counters for Holdings {
             }
         }
         self.counters.refund(Permit { ledger: Ledger::Shared, ..permit }).await
+    }
+
+    fn remember(&self, permit: &Permit, quota: Quota) {
+        if let Some(holding) = self.holding(&permit.key) {
+            let mut local = holding.local.lock();
+            local.alone.get_or_insert_with(|| Alone { quota, uses: Vec::new() }).add(quota, permit.at);
+        }
+    }
+
+    fn forget(&self, permit: &Permit) {
+        if let Some(holding) = self.holding(&permit.key) {
+            let mut local = holding.local.lock();
+            if let Some(alone) = &mut local.alone {
+                take_back(&mut alone.uses, permit.at);
+            }
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use super::{CounterKey, ShareId, Shares, Spent, StateError, Taken};
+use super::{CounterKey, Excess, ShareId, Shares, Spent, StateError, Taken};
 use crate::clock::Timestamp;
 use crate::window::Quota;
 
@@ -28,11 +28,17 @@ impl Subject {
         self.out.retain(|_, (slot, _)| *slot >= first);
     }
 
-    fn report(&mut self, quota: Quota, spent: &Spent) {
-        self.out.remove(&spent.share);
+    /// moves what was used of a share to its slots; how many uses nobody had charged and are beyond the limit
+    fn report(&mut self, quota: Quota, spent: &Spent, now: Timestamp) -> Excess {
+        self.forget(quota, now);
+        let (_, charged) = self.out.remove(&spent.share).unwrap_or_default();
+        let before: u32 = self.slots.values().sum();
         for (at, uses) in &spent.uses {
             *self.slots.entry(at.as_millis() / quota.slot_ms()).or_default() += uses;
         }
+        self.forget(quota, now);
+        let total: u32 = self.slots.values().sum();
+        (total - before).saturating_sub(charged).min(total.saturating_sub(quota.limit.get()))
     }
 
     fn used(&self) -> u32 {
@@ -68,6 +74,21 @@ impl Subject {
     }
 }
 
+impl Book {
+    /// an older state of everything, as a replica may have it
+    pub fn copy(&self) -> Book {
+        Book { subjects: Mutex::new(self.subjects.lock().clone()) }
+    }
+
+    /// what counts of a quota, charges of shares included
+    pub fn charged(&self, key: &CounterKey, quota: Quota, now: Timestamp) -> u32 {
+        self.subjects.lock().get_mut(key).map_or(0, |subject| {
+            subject.forget(quota, now);
+            subject.used()
+        })
+    }
+}
+
 #[async_trait]
 impl Shares for Book {
     async fn take(
@@ -78,21 +99,21 @@ impl Shares for Book {
         life: Duration,
         spent: Option<&Spent>,
         now: Timestamp,
-    ) -> Result<Taken, StateError> {
+    ) -> Result<(Taken, Excess), StateError> {
         let mut subjects = self.subjects.lock();
         let subject = subjects.entry(key.clone()).or_default();
-        if let Some(spent) = spent {
-            subject.report(quota, spent);
-        }
+        let excess = spent.map_or(0, |spent| subject.report(quota, spent, now));
         subject.forget(quota, now);
-        Ok(subject.take(quota, share, life, now))
+        Ok((subject.take(quota, share, life, now), excess))
     }
 
-    async fn settle(&self, key: &CounterKey, quota: Quota, spent: &Spent, now: Timestamp) -> Result<(), StateError> {
-        let mut subjects = self.subjects.lock();
-        let subject = subjects.entry(key.clone()).or_default();
-        subject.report(quota, spent);
-        subject.forget(quota, now);
-        Ok(())
+    async fn settle(
+        &self,
+        key: &CounterKey,
+        quota: Quota,
+        spent: &Spent,
+        now: Timestamp,
+    ) -> Result<Excess, StateError> {
+        Ok(self.subjects.lock().entry(key.clone()).or_default().report(quota, spent, now))
     }
 }

@@ -9,6 +9,7 @@ mod loss;
 mod members;
 mod meter;
 mod outage;
+mod overshoot;
 mod partition;
 mod places;
 mod policy;

@@ -9,7 +9,7 @@ use super::reply::Reply;
 use super::reply::integer;
 use super::{Redis, millis, number};
 use crate::clock::Timestamp;
-use crate::state::{Charge, CounterKey, Counters, Ledger, Permit, ShareId, Shares, Spent, StateError, Taken};
+use crate::state::{Charge, CounterKey, Counters, Excess, Ledger, Permit, ShareId, Shares, Spent, StateError, Taken};
 use crate::window::Quota;
 
 #[async_trait]
@@ -43,17 +43,24 @@ impl Shares for Redis {
         life: Duration,
         spent: Option<&Spent>,
         now: Timestamp,
-    ) -> Result<Taken, StateError> {
-        let mut reply = self.share(key, quota, Some((share, life)), spent, now).await?;
-        let (units, time) = (reply.number()?, reply.number()?);
-        Ok(match u32::try_from(units).unwrap_or(u32::MAX) {
+    ) -> Result<(Taken, Excess), StateError> {
+        let [units, time, excess] = self.share(key, quota, Some((share, life)), spent, now).await?;
+        let taken = match u32::try_from(units).unwrap_or(u32::MAX) {
             0 => Taken::Nothing { retry_after: Duration::from_millis(time) },
             units => Taken::Share { units, at: Timestamp::from_millis(time) },
-        })
+        };
+        Ok((taken, u32::try_from(excess).unwrap_or(u32::MAX)))
     }
 
-    async fn settle(&self, key: &CounterKey, quota: Quota, spent: &Spent, now: Timestamp) -> Result<(), StateError> {
-        self.share(key, quota, None, Some(spent), now).await.map(drop)
+    async fn settle(
+        &self,
+        key: &CounterKey,
+        quota: Quota,
+        spent: &Spent,
+        now: Timestamp,
+    ) -> Result<Excess, StateError> {
+        let [_, _, excess] = self.share(key, quota, None, Some(spent), now).await?;
+        Ok(u32::try_from(excess).unwrap_or(u32::MAX))
     }
 }
 
@@ -65,7 +72,7 @@ impl Redis {
         wanted: Option<(ShareId, Duration)>,
         spent: Option<&Spent>,
         now: Timestamp,
-    ) -> Result<Reply, StateError> {
+    ) -> Result<[u64; 3], StateError> {
         let nothing = || Value::from_static_str("");
         let (id, life) = wanted.map_or((nothing(), nothing()), |(id, life)| (stored(id), millis(life)));
         let mut arguments = vec![
@@ -81,7 +88,8 @@ impl Redis {
             arguments.extend([number(at.as_millis()), number((*uses).into())]);
         }
         let keys = vec![self.keys.counter(key)];
-        self.link.call(Lane::Checks, &self.scripts.share, keys, arguments).await.map(Reply::from)
+        let mut reply = Reply::from(self.link.call(Lane::Checks, &self.scripts.share, keys, arguments).await?);
+        Ok([reply.number()?, reply.number()?, reply.number()?])
     }
 }
 

@@ -2,7 +2,8 @@
 -- KEYS[1]  the counter, as in charge.lua; ids are never looked into, only compared
 -- ARGV     now in ms or ''; limit; window in ms; slot length in ms; id of the share to take or ''; its life in ms; id of the
 --          share that is reported or ''; then for each moment of use: ms, uses
--- reply    {units taken, now}, or {0, ms until enough will be free}
+-- reply    {units taken, now}, or {0, ms until enough will be free}; then how many of the reported uses nobody had charged and
+--          are beyond the limit
 local SPAN = 4294967296
 local HEADER, SHARE, ENTRY = 17, 22, 8
 local ID, HOLDER, SHARES_MAX = 12, 8, 64
@@ -16,6 +17,8 @@ local first = math.floor(math.max(now - window, 0) / slot_ms)
 local slots, counts, total = {}, {}, 0
 local shares, dates, units, out, latest = {}, {}, {}, 0, 0
 local holders, others = {}, 0
+-- units of the share that is reported
+local charged = 0
 
 local function read(packed)
   local old_ms, newest, _, number = struct.unpack('<I6I6I4I1', packed)
@@ -23,7 +26,10 @@ local function read(packed)
   for at = HEADER + 1, entries - 1, SHARE do
     local one = string.sub(packed, at, at + SHARE - 1)
     local date, count = struct.unpack('<I6I4', one, ID + 1)
-    if string.sub(one, 1, ID) ~= reported and math.floor(date / slot_ms) >= first then
+    local counts_still = math.floor(date / slot_ms) >= first
+    if counts_still and string.sub(one, 1, ID) == reported then
+      charged = count
+    elseif counts_still then
       shares[#shares + 1], dates[#dates + 1], units[#units + 1] = one, date, count
       out, latest = out + count, math.max(latest, date)
       local holder = string.sub(one, 1, HOLDER)
@@ -75,11 +81,16 @@ local packed = redis.call('GET', KEYS[1])
 if packed then read(packed) end
 for at = 8, #ARGV, 2 do
   local slot = math.floor(tonumber(ARGV[at]) / slot_ms)
-  if slot >= first then add(slot, tonumber(ARGV[at + 1])) end
+  if slot >= first then
+    local count = tonumber(ARGV[at + 1])
+    add(slot, count)
+    charged = charged - count
+  end
 end
+local excess = math.max(0, math.min(-charged, total - limit))
 if id == '' then
   store()
-  return { 0, 0 }
+  return { 0, 0, excess }
 end
 
 local free = limit - total - out
@@ -91,7 +102,7 @@ if taken >= enough and #shares < SHARES_MAX then
   shares[#shares + 1] = id .. struct.pack('<I6I4', date, taken)
   latest = math.max(latest, date)
   store()
-  return { taken, now }
+  return { taken, now, excess }
 end
 
 store()
@@ -102,6 +113,6 @@ table.sort(aging, function(a, b) return a[1] < b[1] end)
 local missing = enough - free
 for _, part in ipairs(aging) do
   missing = missing - part[2]
-  if missing <= 0 then return { 0, (part[1] + 1) * slot_ms + window - now } end
+  if missing <= 0 then return { 0, (part[1] + 1) * slot_ms + window - now, excess } end
 end
-return { 0, slot_ms }
+return { 0, slot_ms, excess }

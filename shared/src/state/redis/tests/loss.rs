@@ -63,7 +63,7 @@ async fn x08_an_emptied_redis_has_a_hundred_thousand_blocks_again_within_five_se
 fn limits(process: &RedisState) -> Arc<dyn Leases> {
     let (state, known) = (process.state(), KnownNodes::default());
     known.remember(NODES as u32);
-    Arc::new(WithStance::new(state.counters, state.leases, Stances::all(Stance::Share), known))
+    Arc::new(WithStance::new(state.counters, state.leases, Stances::all(Stance::Share), known, Arc::default()))
 }
 
 async fn race(nodes: &[Arc<dyn Leases>], claim: &Claim, on_each: usize) -> Vec<Lease> {

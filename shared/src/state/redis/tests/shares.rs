@@ -8,7 +8,7 @@ use super::server::Server;
 use super::{UNUSED, messages_of};
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::state::shares_model::Book;
-use crate::state::{Charge, Counters, Holdings, ShareId, Shares, Spent};
+use crate::state::{Charge, Counters, Holdings, Overshoot, ShareId, Shares, Spent};
 use crate::window::Quota;
 
 #[derive(Clone, Debug)]
@@ -83,8 +83,8 @@ async fn plays(real: &dyn Shares, steps: Vec<Step>, quota: Quota, case: u64) {
             Step::Settle { holder, used, twice } => {
                 let Some(spent) = spent_of(held[usize::try_from(holder).unwrap()].take(), used) else { continue };
                 for _ in 0..=usize::from(twice) {
-                    model.settle(&key, quota, &spent, now).await.unwrap();
-                    real.settle(&key, quota, &spent, now).await.unwrap();
+                    let excess = model.settle(&key, quota, &spent, now).await.unwrap();
+                    assert_eq!(real.settle(&key, quota, &spent, now).await.unwrap(), excess);
                 }
             }
         }
@@ -95,10 +95,15 @@ async fn plays(real: &dyn Shares, steps: Vec<Step>, quota: Quota, case: u64) {
 async fn x01_three_nodes_with_shares_stay_within_the_limit_in_every_window() {
     const LIMIT: u32 = 50;
     let server = Server::start().await;
-    let mut nodes = Vec::new();
+    let (mut nodes, overshoot) = (Vec::new(), Arc::<Overshoot>::default());
     for _ in 0..3 {
         let state = server.process().await.state();
-        nodes.push(Arc::new(Holdings::new(state.counters, state.shares.unwrap(), Arc::new(SystemClock))));
+        nodes.push(Arc::new(Holdings::new(
+            state.counters,
+            state.shares.unwrap(),
+            Arc::new(SystemClock),
+            overshoot.clone(),
+        )));
     }
     let quota = Quota::new(LIMIT, 1000);
     let (mut admitted, mut tried) = (Vec::new(), 0);
@@ -118,6 +123,7 @@ async fn x01_three_nodes_with_shares_stay_within_the_limit_in_every_window() {
         .unwrap_or(0);
     println!("x01: {} of {tried} admitted in 5 s, at most {worst} in any second; the limit is {LIMIT}", admitted.len());
     assert!(worst <= LIMIT as usize, "{worst}");
+    assert!(overshoot.overshot().iter().all(|(_, kind)| kind.over == 0), "{overshoot:?}");
     assert!(admitted.len() >= 5 * LIMIT as usize * 9 / 10, "{} admitted", admitted.len());
 }
 
