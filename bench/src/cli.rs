@@ -3,14 +3,16 @@
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use crate::bare::{self, BareArgs};
 use crate::blocks::{self, BlocksArgs};
 use crate::compare::{self, CompareArgs};
+use crate::drill::{self, Drill};
 use crate::echo::{self, EchoArgs};
 use crate::load::{self, LoadArgs};
 
-/// Measure Picket beside its peers, on loopback
+/// Measure Picket beside its peers on loopback, and drill gateways with attacks
 #[derive(Debug, Parser)]
 #[command(name = "picket-bench", version, arg_required_else_help = true)]
 pub struct Cli {
@@ -24,6 +26,9 @@ enum Command {
     Blocks(BlocksArgs),
     /// Processor time, memory and latency beside bare proxies, a Node proxy and a Socket.IO server
     Compare(CompareArgs),
+    /// Attack a gateway, and see what a well-behaved client notices of it
+    #[command(subcommand)]
+    Drill(Box<Drill>),
     #[command(hide = true)]
     Load(LoadArgs),
     #[command(hide = true)]
@@ -32,7 +37,8 @@ enum Command {
     Bare(BareArgs),
 }
 
-pub fn run(cli: Cli) -> Result<()> {
+/// what the process ends with
+pub fn run(cli: Cli) -> Result<ExitCode> {
     match cli.command {
         Command::Blocks(args) => many_threads()?.block_on(blocks::run(&args)),
         Command::Compare(args) => many_threads()?.block_on(compare::run(&args)),
@@ -40,7 +46,9 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Echo(args) => one_thread()?.block_on(echo::run(&args)),
         // As a proxy that has to use every core would be built; bound to one core it has one worker.
         Command::Bare(args) => many_threads()?.block_on(bare::run(&args)),
-    }
+        Command::Drill(drill) => return many_threads()?.block_on(drill::command(&drill)),
+    }?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn many_threads() -> Result<tokio::runtime::Runtime> {
