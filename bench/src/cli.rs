@@ -12,6 +12,8 @@ use crate::drill::{self, Drill};
 use crate::echo::{self, EchoArgs};
 use crate::load::{self, LoadArgs};
 
+const LEAST_PRIORITY: i32 = 19;
+
 /// Measure Picket beside its peers on loopback, and drill gateways with attacks
 #[derive(Debug, Parser)]
 #[command(name = "picket-bench", version, arg_required_else_help = true)]
@@ -46,13 +48,22 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Echo(args) => one_thread()?.block_on(echo::run(&args)),
         // As a proxy that has to use every core would be built; bound to one core it has one worker.
         Command::Bare(args) => many_threads()?.block_on(bare::run(&args)),
-        Command::Drill(drill) => return many_threads()?.block_on(drill::command(&drill)),
+        Command::Drill(drill) => return modest_threads()?.block_on(drill::command(&drill)),
     }?;
     Ok(ExitCode::SUCCESS)
 }
 
 fn many_threads() -> Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no runtime")
+}
+
+/// attackers take what is left of the processor: elsewhere they would take nothing from a target's, nor from its clients'
+fn modest_threads() -> Result<tokio::runtime::Runtime> {
+    let modest = || {
+        // Where it is not allowed, attackers are attackers nonetheless.
+        rustix::process::nice(LEAST_PRIORITY).ok();
+    };
+    tokio::runtime::Builder::new_multi_thread().enable_all().on_thread_start(modest).build().context("no runtime")
 }
 
 fn one_thread() -> Result<tokio::runtime::Runtime> {

@@ -268,11 +268,16 @@ impl Client<'_> {
             if self.shared.left() {
                 return;
             }
-            sleep_until(due).await;
+            // From the moment at which it was due where the answer before it came too late: a slow answer does not hide the next.
+            // Otherwise from its sending: timers of this program are a millisecond coarse.
+            let mut start = due;
+            if Instant::now() < due {
+                sleep_until(due).await;
+                start = Instant::now();
+            }
             let phase = self.shared.phase();
             let trip = timeout(ANSWERS_WITHIN, self.trip(&mut socket, number)).await.unwrap_or(Trip::Unanswered);
-            // From the moment at which it was due: a slow answer does not hide the next.
-            let millis = due.elapsed().as_secs_f64() * 1000.0;
+            let millis = start.elapsed().as_secs_f64() * 1000.0;
             match trip {
                 Trip::Answered => self.shared.note(phase, |log| log.millis.push(millis)),
                 Trip::Refused(reason) => self.shared.note(phase, |log| log.refuse(reason)),

