@@ -72,6 +72,19 @@ async fn a_flood_meets_refusals_and_nobody_else_is_disconnected() {
     assert!(verdict.well_behaved.during.round_trips > 0);
 }
 
+/// attackers that are never cut off: without a pause for each refusal, others wait for seconds
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_that_nothing_cuts_off_waits_in_its_senders_buffers() {
+    let stay = ["--practice-policy", r#"{"security":{"violationsBeforeClose":4294967295}}"#];
+    let line = ["flood", "--seconds", "3", "--connections", "10"];
+    let verdict = practise(&[&line, &stay[..], &ANY_RATIO].concat()).await;
+    passes(&verdict);
+    assert_eq!(figure(&verdict, "attackers disconnected"), 0.0);
+    // Fifty a second of each, and as many again for a clock that is not to be relied on.
+    let read = figure(&verdict, "refusals that attackers read");
+    assert!(read < 10.0 * 3.0 * 50.0 * 2.0, "{read} refusals");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flood_of_socketio_meets_refusals_too() {
     let line = ["flood", "--protocol", "socketio", "--seconds", "2", "--connections", "10"];
