@@ -37,6 +37,10 @@ const HALF_OPEN: usize = 5;
 /// what a reader that never reads is sent, below every burst limit
 const UNREAD_EVENTS: usize = 40;
 const UNREAD_TEXT: usize = 4000;
+/// the first byte of a close frame
+const CLOSE: u8 = 0x88;
+/// what a gateway may say to a client that sends no whole frame
+const SAID_BYTES_MAX: usize = 4096;
 /// a socket that was closed has its end behind what was not read
 const DRAINED_WITHIN: Duration = Duration::from_secs(2);
 
@@ -221,12 +225,30 @@ async fn slow_frame(attack: &Attack<'_>, seconds: u64) -> Result<Life> {
             }
         }
     };
-    let mut rest = Vec::new();
+    let hear = async {
+        let mut said = Vec::new();
+        // Whether it says so or just ends it: the client will not answer, which a gateway may wait for.
+        while !has_close(&said)
+            && said.len() < SAID_BYTES_MAX
+            && reader.read_buf(&mut said).await.is_ok_and(|read| read > 0)
+        {}
+    };
     Ok(tokio::select! {
-        _ = reader.read_to_end(&mut rest) => Some(born.elapsed()),
+        () = hear => Some(born.elapsed()),
         () = pour => Some(born.elapsed()),
         () = sleep_until(born + Duration::from_secs(seconds)) => None,
     })
+}
+
+/// whether there is a close frame among a server's short frames
+fn has_close(mut frames: &[u8]) -> bool {
+    while let [first, length, rest @ ..] = frames {
+        if *first == CLOSE {
+            return true;
+        }
+        frames = rest.get(usize::from(*length)..).unwrap_or_default();
+    }
+    false
 }
 
 /// asks for answers, reads none, and looks at the end whether the connection was ended
@@ -244,4 +266,16 @@ async fn never_reading(attack: &Attack<'_>, seconds: u64) -> Result<Life> {
     let mut unread = Vec::new();
     let drained = timeout(DRAINED_WITHIN, socket.get_mut().read_to_end(&mut unread)).await;
     Ok(drained.is_ok().then(|| ends - born))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_close_is_found_behind_a_ping() {
+        assert!(has_close(&[0x89, 0, 0x88, 2, 3, 0xf0]));
+        assert!(!has_close(&[0x89, 1, 0x88]));
+        assert!(!has_close(&[]));
+    }
 }
