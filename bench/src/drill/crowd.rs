@@ -18,6 +18,8 @@ use crate::client::{NotOpened, Socket};
 use crate::stats::{ascending, percentile};
 
 const CLIENTS_MAX: u16 = 500;
+/// so long, 4 round trips a second are less than 100 a minute
+const SHORT_SECONDS_MAX: u16 = 20;
 /// after that a round trip counts as unanswered
 const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 /// between two attempts to come back
@@ -31,9 +33,9 @@ pub struct CrowdArgs {
     /// How many
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(0..=i64::from(CLIENTS_MAX)))]
     clients: u16,
-    /// Round trips of each in a second; 1.5 stays below 100 a minute however long a drill is
-    #[arg(long, default_value_t = 4.0, value_parser = rate)]
-    rate: f64,
+    /// Round trips of each in a second [default: 4, or 1.2 beyond 20 s in all: below 100 a minute]
+    #[arg(long, value_parser = rate)]
+    rate: Option<f64>,
     /// What goes there and back
     #[arg(long, default_value = "echo")]
     round_trip: RoundTrip,
@@ -43,6 +45,14 @@ pub struct CrowdArgs {
     /// Seconds of watching after the attack
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(0..=60))]
     after: u8,
+}
+
+impl CrowdArgs {
+    /// within a message limit of 100 a minute
+    fn rate(&self, seconds: u16) -> f64 {
+        let is_short = seconds + u16::from(self.before) + u16::from(self.after) <= SHORT_SECONDS_MAX;
+        self.rate.unwrap_or(if is_short { 4.0 } else { 1.2 })
+    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -111,14 +121,14 @@ pub struct Spell {
 
 impl Crowd {
     /// starts their thread, where they connect
-    pub fn gather(target: &Arc<Target>, args: &CrowdArgs) -> Result<Self> {
+    pub fn gather(target: &Arc<Target>, args: &CrowdArgs, seconds: u16) -> Result<Self> {
         let shared = Arc::new(Shared {
             phase: AtomicUsize::new(Phase::Before as usize),
             leaving: AtomicBool::new(false),
             log: Mutex::default(),
         });
         let visitors = (0..args.clients).map(|number| target.visitor(number.into())).collect::<Result<Vec<_>>>()?;
-        let pause = Duration::from_secs_f64(1.0 / args.rate);
+        let pause = Duration::from_secs_f64(1.0 / args.rate(seconds));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (theirs, target, round_trip) = (shared.clone(), target.clone(), args.round_trip);
         let thread = std::thread::Builder::new().name("well-behaved".to_owned()).spawn(move || {
@@ -155,8 +165,8 @@ impl Crowd {
         }
         if before.refusals > 0 {
             bail!(
-                "the target refuses well-behaved clients before any attack ({}): give each a user (--jwt-secret) or an address \
-                 (--forwarded-for) of its own, or lower --clients and --rate",
+                "the target does not let well-behaved clients in, even before any attack ({}): if it is there, give each a user \
+                 (--jwt-secret) or an address (--forwarded-for) of its own, or lower --clients and --rate",
                 before.reasons.join(", ")
             );
         }

@@ -18,7 +18,7 @@ pub const EXAMPLES: &str = "\
 Examples:
   picket-bench drill flood --practice
   picket-bench drill flood --target ws://127.0.0.1:8080/ws --jwt-secret \"$SECRET\" --forwarded-for
-  picket-bench drill flood --target ws://127.0.0.1:8080 --protocol socketio --connections 200 --seconds 30 --rate 1.5
+  picket-bench drill flood --target ws://127.0.0.1:8080 --protocol socketio --connections 200 --seconds 30
 
 Passes when the flood was refused, nobody well-behaved was disconnected or refused, and their p99 stayed within --p99-ratio.
 Exit codes: 0 passed, 1 failed, 2 no verdict.";

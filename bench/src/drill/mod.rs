@@ -118,7 +118,7 @@ pub async fn run(drill: &Drill) -> Result<Verdict> {
     });
     let connections = common.connections.map_or(drill.connections(), |connections| connections as usize);
     enough_files(connections)?;
-    let crowd = Crowd::gather(&target, &common.crowd)?;
+    let crowd = Crowd::gather(&target, &common.crowd, drill.seconds())?;
     let tally = Arc::new(Tally::default());
     progress::follow("before the drill", &tally, crowd.spend(Phase::Before)).await?;
     crowd.is_welcome()?;
