@@ -26,8 +26,12 @@ enum Side {
 }
 
 pub async fn run(args: &BareArgs) -> Result<()> {
-    let listener = TcpListener::bind(args.listen).await?;
-    let door = Door::new(args.upstream, "/ws");
+    serve(TcpListener::bind(args.listen).await?, args.upstream).await
+}
+
+/// serves until it is dropped
+pub async fn serve(listener: TcpListener, upstream: SocketAddr) -> Result<()> {
+    let door = Door::new(upstream, "/ws");
     loop {
         let Ok((stream, _)) = listener.accept().await else {
             tokio::time::sleep(Duration::from_millis(10)).await;

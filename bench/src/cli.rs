@@ -3,15 +3,19 @@
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use crate::bare::{self, BareArgs};
 use crate::blocks::{self, BlocksArgs};
 use crate::compare::{self, CompareArgs};
+use crate::drill::{self, Drill};
 use crate::echo::{self, EchoArgs};
 use crate::history::{self, HistoryArgs};
 use crate::load::{self, LoadArgs};
 
-/// Measure Picket beside its peers, on loopback
+const LEAST_PRIORITY: i32 = 19;
+
+/// Measure Picket beside its peers on loopback, and drill gateways with attacks
 #[derive(Debug, Parser)]
 #[command(name = "picket-bench", version, arg_required_else_help = true)]
 pub struct Cli {
@@ -27,6 +31,9 @@ enum Command {
     Compare(CompareArgs),
     /// Thousands of people on three nodes while Redis and a node fail, and the proof that no limit was broken
     History(HistoryArgs),
+    /// Attack a gateway, and see what a well-behaved client notices of it
+    #[command(subcommand)]
+    Drill(Box<Drill>),
     #[command(hide = true)]
     Load(LoadArgs),
     #[command(hide = true)]
@@ -35,7 +42,8 @@ enum Command {
     Bare(BareArgs),
 }
 
-pub fn run(cli: Cli) -> Result<()> {
+/// what the process ends with
+pub fn run(cli: Cli) -> Result<ExitCode> {
     match cli.command {
         Command::Blocks(args) => many_threads()?.block_on(blocks::run(&args)),
         Command::Compare(args) => many_threads()?.block_on(compare::run(&args)),
@@ -44,11 +52,22 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Echo(args) => one_thread()?.block_on(echo::run(&args)),
         // As a proxy that has to use every core would be built; bound to one core it has one worker.
         Command::Bare(args) => many_threads()?.block_on(bare::run(&args)),
-    }
+        Command::Drill(drill) => return modest_threads()?.block_on(drill::command(&drill)),
+    }?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn many_threads() -> Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no runtime")
+}
+
+/// attackers take what is left of the processor: elsewhere they would take nothing from a target's, nor from its clients'
+fn modest_threads() -> Result<tokio::runtime::Runtime> {
+    let modest = || {
+        // Where it is not allowed, attackers are attackers nonetheless.
+        rustix::process::nice(LEAST_PRIORITY).ok();
+    };
+    tokio::runtime::Builder::new_multi_thread().enable_all().on_thread_start(modest).build().context("no runtime")
 }
 
 fn one_thread() -> Result<tokio::runtime::Runtime> {

@@ -1,4 +1,5 @@
-//! Measures Picket beside its peers on loopback. It starts every process that it needs, and ends only those.
+//! Measures Picket beside its peers on loopback, and drills gateways with attacks. It starts every process that it needs, and ends
+//! only those.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line speaks to the terminal")]
 #![expect(clippy::disallowed_methods, reason = "a stopwatch reads the clock; tasks end with their runtime")]
@@ -11,6 +12,7 @@ mod client;
 mod compare;
 mod cpu;
 mod dialect;
+mod drill;
 mod echo;
 mod figures;
 mod history;
@@ -31,7 +33,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     match cli::run(cli::Cli::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("picket-bench: {error:#}");
             ExitCode::FAILURE
