@@ -61,7 +61,7 @@ impl Connection {
         let outcome = match &opened {
             Ok(_) => Outcome::Admitted,
             Err(NotOpened::Refused(status, _)) => Outcome::Refused(status.as_u16()),
-            Err(NotOpened::Failed(_) | NotOpened::TooSlow) => Outcome::Failed,
+            Err(NotOpened::Failed(_) | NotOpened::TooSlow | NotOpened::Unwelcome(_)) => Outcome::Failed,
         };
         stage.log.write(&Client::Connect {
             connection: number,
