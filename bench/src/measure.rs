@@ -39,8 +39,10 @@ struct Reading {
 pub async fn round(peer: Peer, stage: &Stage, effort: Effort, results: &mut Results) -> Result<()> {
     let standing = peer.start(stage, LIMIT_BEYOND).await?;
     let mut bench = Bench { peer, stage, standing: &standing, results };
-    bench.idle(effort.idle).await?;
-    bench.connections(effort.connections).await?;
+    if !peer.is_variant() {
+        bench.idle(effort.idle).await?;
+        bench.connections(effort.connections).await?;
+    }
     let messages = [
         (50, 1, [Figure::Fifty, Figure::FiftyRedis, Figure::FiftyRate]),
         (500, 1, [Figure::FiveHundred, Figure::FiveHundredRedis, Figure::FiveHundredRate]),
@@ -49,7 +51,9 @@ pub async fn round(peer: Peer, stage: &Stage, effort: Effort, results: &mut Resu
     for (connections, pipeline, figures) in messages {
         bench.closed(Work::Closed { connections, pipeline, millis: effort.millis }, figures).await?;
     }
-    bench.paced(effort.millis).await?;
+    if !peer.is_variant() {
+        bench.paced(effort.millis).await?;
+    }
     drop(standing);
     if peer == Peer::Picket || peer == Peer::NodeProxy {
         quota(peer, stage, 1000, [Figure::TripsThousand, Figure::RedisThousand], results).await?;

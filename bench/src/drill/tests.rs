@@ -60,7 +60,7 @@ async fn bare_proxy() -> SocketAddr {
     tokio::spawn(echo::serve(application, Dialect::Json));
     let proxy = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = proxy.local_addr().unwrap();
-    tokio::spawn(bare::serve(proxy, upstream));
+    tokio::spawn(bare::serve(proxy, upstream, bare::Manner::default()));
     address
 }
 

@@ -22,6 +22,8 @@ use crate::redis::Redis;
 #[serde(rename_all = "kebab-case")]
 pub enum Peer {
     Bare,
+    BareEager,
+    BareBusy,
     Nginx,
     Haproxy,
     Picket,
@@ -65,6 +67,8 @@ impl Peer {
     pub fn title(self) -> &'static str {
         match self {
             Peer::Bare => "bare tokio-tungstenite proxy (no checks)",
+            Peer::BareEager => "the same, flushing each message",
+            Peer::BareBusy => "the same with 1 µs of work per message",
             Peer::Nginx => "nginx (no checks)",
             Peer::Haproxy => "HAProxy (no checks)",
             Peer::Picket => "Picket, JSON route, all checks",
@@ -77,7 +81,13 @@ impl Peer {
 
     pub fn dialect(self) -> Dialect {
         match self {
-            Peer::Bare | Peer::Nginx | Peer::Haproxy | Peer::Picket | Peer::NodeProxy => Dialect::Json,
+            Peer::Bare
+            | Peer::BareEager
+            | Peer::BareBusy
+            | Peer::Nginx
+            | Peer::Haproxy
+            | Peer::Picket
+            | Peer::NodeProxy => Dialect::Json,
             Peer::PicketSocketio | Peer::SocketioChecked | Peer::SocketioUnchecked => Dialect::Socketio,
         }
     }
@@ -86,14 +96,21 @@ impl Peer {
     pub fn checks(self) -> bool {
         match self {
             Peer::Picket | Peer::NodeProxy | Peer::PicketSocketio | Peer::SocketioChecked => true,
-            Peer::Bare | Peer::Nginx | Peer::Haproxy | Peer::SocketioUnchecked => false,
+            Peer::Bare | Peer::BareEager | Peer::BareBusy | Peer::Nginx | Peer::Haproxy | Peer::SocketioUnchecked => {
+                false
+            }
         }
+    }
+
+    /// whether it is there for what it says about messages, and is another peer in all else
+    pub fn is_variant(self) -> bool {
+        matches!(self, Peer::BareEager | Peer::BareBusy)
     }
 
     /// what has to be installed first, and how
     pub fn missing(self, stage: &Stage) -> Option<String> {
         match self {
-            Peer::Bare => None,
+            Peer::Bare | Peer::BareEager | Peer::BareBusy => None,
             Peer::Nginx => nginx::missing(),
             Peer::Haproxy => haproxy::missing(),
             Peer::Picket | Peer::PicketSocketio => picket::missing(),
@@ -103,7 +120,7 @@ impl Peer {
 
     pub fn version(self, stage: &Stage) -> String {
         match self {
-            Peer::Bare => "tokio-tungstenite 0.30".to_owned(),
+            Peer::Bare | Peer::BareEager | Peer::BareBusy => "tokio-tungstenite 0.30".to_owned(),
             Peer::Nginx => nginx::version(),
             Peer::Haproxy => haproxy::version(),
             Peer::Picket | Peer::PicketSocketio => crate::machine::version(&stage.picket, "--version"),
@@ -113,7 +130,9 @@ impl Peer {
 
     pub async fn start(self, stage: &Stage, limit: u32) -> Result<Standing> {
         match self {
-            Peer::Bare => bare::start(stage).await,
+            Peer::Bare => bare::start(stage, &[]).await,
+            Peer::BareEager => bare::start(stage, &["--flush-each"]).await,
+            Peer::BareBusy => bare::start(stage, &["--work-nanos", "1000"]).await,
             Peer::Nginx => nginx::start(stage).await,
             Peer::Haproxy => haproxy::start(stage).await,
             Peer::Picket | Peer::PicketSocketio => picket::start(stage, self.dialect(), limit).await,
