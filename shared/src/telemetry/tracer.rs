@@ -37,10 +37,20 @@ pub struct Trace {
     /// the client's span
     parent: Option<SpanId>,
     /// when the upgrade was asked for; `None` once the connection is open
-    pub asked: Option<SystemTime>,
+    asked: Option<SystemTime>,
 }
 
 impl Trace {
+    /// of a connection that was just opened: what follows begins when it happens
+    pub fn opened(self) -> Self {
+        Trace { asked: None, ..self }
+    }
+
+    /// when a decision began whose case is opened now
+    pub fn begun(&self) -> SystemTime {
+        self.asked.unwrap_or_else(wall)
+    }
+
     pub fn is_sampled(&self) -> bool {
         self.own.is_sampled()
     }
