@@ -9,6 +9,7 @@ use crate::blocks::{self, BlocksArgs};
 use crate::compare::{self, CompareArgs};
 use crate::echo::{self, EchoArgs};
 use crate::load::{self, LoadArgs};
+use crate::telemetry::{self, TelemetryArgs};
 
 /// Measure Picket beside its peers, on loopback
 #[derive(Debug, Parser)]
@@ -24,6 +25,8 @@ enum Command {
     Blocks(BlocksArgs),
     /// Processor time, memory and latency beside bare proxies, a Node proxy and a Socket.IO server
     Compare(CompareArgs),
+    /// What exporting traces, metrics and logs costs, and that a collector which is away costs nothing
+    Telemetry(TelemetryArgs),
     #[command(hide = true)]
     Load(LoadArgs),
     #[command(hide = true)]
@@ -36,6 +39,7 @@ pub fn run(cli: Cli) -> Result<()> {
     match cli.command {
         Command::Blocks(args) => many_threads()?.block_on(blocks::run(&args)),
         Command::Compare(args) => many_threads()?.block_on(compare::run(&args)),
+        Command::Telemetry(args) => many_threads()?.block_on(telemetry::run(&args)),
         Command::Load(args) => one_thread()?.block_on(load::run(&args)),
         Command::Echo(args) => one_thread()?.block_on(echo::run(&args)),
         // As a proxy that has to use every core would be built; bound to one core it has one worker.

@@ -43,8 +43,13 @@ impl Picket {
 impl Plan<'_> {
     /// ready, with the policy of the state
     pub async fn node(&self, id: &str, cores: Option<&str>) -> Result<Picket> {
+        self.node_with(id, cores, &[]).await
+    }
+
+    /// with variables of its own
+    pub async fn node_with(&self, id: &str, cores: Option<&str>, environment: &[(&str, String)]) -> Result<Picket> {
         let (gateway, ops) = (ports::free(), ports::free());
-        let mut node = self.start("node", id, gateway, ops, cores)?;
+        let mut node = self.start("node", id, [gateway, ops], cores, environment)?;
         node.process.listens(gateway).await?;
         let deadline = Instant::now() + READY_WITHIN;
         while !is_ready(ops).await {
@@ -59,12 +64,19 @@ impl Plan<'_> {
 
     pub async fn coordinator(&self, id: &str, cores: Option<&str>) -> Result<Picket> {
         let management = ports::free();
-        let mut coordinator = self.start("coordinator", id, management, ports::free(), cores)?;
+        let mut coordinator = self.start("coordinator", id, [management, ports::free()], cores, &[])?;
         coordinator.process.listens(management).await?;
         Ok(coordinator)
     }
 
-    fn start(&self, role: &str, id: &str, address: SocketAddr, ops: SocketAddr, cores: Option<&str>) -> Result<Picket> {
+    fn start(
+        &self,
+        role: &str,
+        id: &str,
+        [address, ops]: [SocketAddr; 2],
+        cores: Option<&str>,
+        environment: &[(&str, String)],
+    ) -> Result<Picket> {
         let directory = TempDir::new()?;
         let data = directory.path().join("data");
         std::fs::create_dir(&data)?;
@@ -90,6 +102,7 @@ impl Plan<'_> {
             .current_dir(directory.path())
             .env("SOCKET_ADMIN_USERNAME", ADMIN)
             .env("SOCKET_ADMIN_PASSWORD", PASSWORD)
+            .envs(environment.iter().map(|(name, value)| (name, value)))
             .arg(role)
             .arg("--config")
             .arg(&file)

@@ -38,11 +38,11 @@ impl Catalogue {
     }
 
     fn table(&self) -> String {
-        let mut table = "| metric | kind | unit | counts or shows |\n|---|---|---|---|\n".to_owned();
+        let mut table = "\n| metric | kind | unit | counts or shows |\n|---|---|---|---|\n".to_owned();
         for (name, Row { kind, unit, description }) in &*self.0.lock() {
             table.push_str(&format!("| `{name}` | {kind} | `{unit}` | {description} |\n"));
         }
-        table
+        table + "\n"
     }
 
     /// whether the document holds this table between the section's marks; with `UPDATE_DOCS` in the environment it is made so

@@ -83,3 +83,20 @@ pub fn observe_losses(meter: &Meter, losses: &Losses) {
         })
         .build();
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::Exports;
+    use crate::telemetry::catalogue::Catalogue;
+    use std::path::Path;
+
+    #[test]
+    fn metrics_are_documented() {
+        let catalogue = Catalogue::default();
+        observe_losses(&catalogue.meter(), &Losses::new(&Exports::default()));
+
+        let document = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/telemetry.md");
+        assert!(catalogue.is_in(&document, "every process"), "docs/telemetry.md is stale");
+    }
+}
