@@ -7,7 +7,7 @@ use http::{HeaderName, HeaderValue};
 use percent_encoding::percent_decode_str;
 use picket_shared::policy::Mistake;
 use picket_shared::telemetry::{
-    BATCH_ITEMS_MAX, Batching, Exports, Protocol, QUEUE_ITEMS_MAX, Root, Sampling, Signal, Target,
+    BATCH_ITEMS_MAX, Batching, Exports, Protocol, QUEUE_ITEMS_MAX, Root, Sampling, Signal, Target, Temporality,
 };
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -63,6 +63,7 @@ impl<'a> Reader<'a> {
             sampling: self.sampling(),
             span_batching: self.batching("OTEL_BSP", defaults.span_batching),
             log_batching: self.batching("OTEL_BLRP", defaults.log_batching),
+            temporality: self.temporality(),
             metric_interval: self.duration("OTEL_METRIC_EXPORT_INTERVAL", defaults.metric_interval),
         };
         let attributes = self.pairs("OTEL_RESOURCE_ATTRIBUTES");
@@ -173,6 +174,15 @@ impl<'a> Reader<'a> {
             _ => Root::All,
         };
         Sampling { root, follows_parent: own != sampler }
+    }
+
+    fn temporality(&mut self) -> Temporality {
+        const KNOWN: [&str; 3] = ["cumulative", "delta", "lowmemory"];
+        match self.choice("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", KNOWN[0], &KNOWN) {
+            "delta" => Temporality::Delta,
+            "lowmemory" => Temporality::LowMemory,
+            _ => Temporality::Cumulative,
+        }
     }
 
     fn share(&mut self, name: &str) -> f64 {

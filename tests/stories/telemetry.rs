@@ -154,6 +154,22 @@ async fn over_grpc_a_refused_connection_is_recorded_though_nobody_sampled_it() {
 }
 
 #[tokio::test]
+async fn a_collector_over_tls_is_believed_by_the_authority_that_was_named_and_by_no_other() {
+    let (upstream, collector) = (Upstream::echo().await, Collector::grpc_over_tls().await);
+    let builder = Picket::guarding(&upstream).exporting_to(&collector, Some("grpc"));
+    let trusting = builder.clone().environment("OTEL_EXPORTER_OTLP_CERTIFICATE", &collector.authority_file());
+    let (trusting, wary) = (trusting.start().await, builder.start().await);
+
+    collector.receives_log("listening").await;
+
+    eventually("losses of who knows no such authority", async || {
+        Some(wary.metric("picket_telemetry_dropped_total").await).filter(|lost| *lost > 0.0)
+    })
+    .await;
+    assert_eq!(trusting.metric("picket_telemetry_dropped_total").await, 0.0);
+}
+
+#[tokio::test]
 async fn an_event_refused_on_a_socketio_connection_is_in_its_trace() {
     let (upstream, collector) = (Upstream::engine_io().await, Collector::http().await);
     let picket = Picket::guarding_socketio(&upstream)

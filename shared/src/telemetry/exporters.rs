@@ -13,22 +13,22 @@ use tokio::runtime::Handle;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 
 use super::post::Post;
-use super::{Protocol, Signal, Target, TelemetryError};
+use super::{Protocol, Signal, Target, TelemetryError, Temporality};
 use crate::tasks::Tasks;
 
-/// the same three lines for each signal: the builders have no common type
+/// the same for each signal: the builders have no common type
 macro_rules! exporter {
-    ($signal:expr, $exporter:ident, $target:expr, $tasks:expr) => {{
+    ($signal:expr, $builder:expr, $target:expr, $tasks:expr) => {{
         let target: &Target = $target;
         let failed = |message: String| TelemetryError::Export { signal: $signal, message };
-        let built: Result<$exporter, ExporterBuildError> = match target.protocol {
+        let built: Result<_, ExporterBuildError> = match target.protocol {
             Protocol::Grpc => {
-                let builder = $exporter::builder().with_tonic().with_timeout(target.timeout);
+                let builder = $builder.with_tonic().with_timeout(target.timeout);
                 let builder = builder.with_channel(channel(target).map_err(failed)?).with_metadata(metadata(target));
                 if target.gzip { builder.with_compression(Compression::Gzip).build() } else { builder.build() }
             }
             Protocol::HttpProtobuf => {
-                let builder = $exporter::builder().with_http().with_timeout(target.timeout);
+                let builder = $builder.with_http().with_timeout(target.timeout);
                 let builder = builder
                     .with_protocol(opentelemetry_otlp::Protocol::HttpBinary)
                     .with_endpoint(target.endpoint.as_str())
@@ -42,15 +42,15 @@ macro_rules! exporter {
 }
 
 pub fn spans(target: &Target, tasks: &Tasks) -> Result<SpanExporter, TelemetryError> {
-    exporter!(Signal::Traces, SpanExporter, target, tasks)
+    exporter!(Signal::Traces, SpanExporter::builder(), target, tasks)
 }
 
-pub fn metrics(target: &Target, tasks: &Tasks) -> Result<MetricExporter, TelemetryError> {
-    exporter!(Signal::Metrics, MetricExporter, target, tasks)
+pub fn metrics(target: &Target, temporality: Temporality, tasks: &Tasks) -> Result<MetricExporter, TelemetryError> {
+    exporter!(Signal::Metrics, MetricExporter::builder().with_temporality(temporality), target, tasks)
 }
 
 pub fn logs(target: &Target, tasks: &Tasks) -> Result<LogExporter, TelemetryError> {
-    exporter!(Signal::Logs, LogExporter, target, tasks)
+    exporter!(Signal::Logs, LogExporter::builder(), target, tasks)
 }
 
 /// connects when something is first sent; the library's own channel would wait for a connection without end

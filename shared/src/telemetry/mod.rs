@@ -19,6 +19,8 @@ pub use queue::{Losses, Signal};
 pub use settings::{BATCH_ITEMS_MAX, Batching, Exports, Protocol, QUEUE_ITEMS_MAX, Root, Sampling, Source, Target};
 pub use tracer::{ALLOWED_EVENT_SPANS_PER_SECOND_MAX, Description, Keep, Level, Trace, Tracer};
 
+pub use opentelemetry_sdk::metrics::Temporality;
+
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::logs::SdkLoggerProvider;
 use std::sync::Arc;
@@ -66,7 +68,7 @@ impl Telemetry {
         logging::start(log, logs.as_ref())?;
         let metrics = match &exports.metrics {
             Some(target) => {
-                let exporter = exporters::metrics(target, tasks)?;
+                let exporter = exporters::metrics(target, exports.temporality, tasks)?;
                 Metrics::also_pushed(resource.clone(), queue::counted(exporter, &losses), exports.metric_interval)?
             }
             None => Metrics::of(resource.clone())?,

@@ -3,6 +3,7 @@
 use http::{HeaderName, HeaderValue};
 use opentelemetry::KeyValue;
 use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::metrics::Temporality;
 use opentelemetry_sdk::resource::{ResourceDetector, TelemetryResourceDetector};
 use opentelemetry_sdk::trace::Sampler;
 use std::time::Duration;
@@ -53,6 +54,8 @@ pub struct Exports {
     pub span_batching: Batching,
     pub log_batching: Batching,
     pub metric_interval: Duration,
+    /// what pushed counters count from: the start, or the push before
+    pub temporality: Temporality,
 }
 
 impl Default for Exports {
@@ -68,6 +71,7 @@ impl Default for Exports {
             span_batching: batching(5000),
             log_batching: batching(1000),
             metric_interval: Duration::from_secs(60),
+            temporality: Temporality::Cumulative,
         }
     }
 }

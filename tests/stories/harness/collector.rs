@@ -26,11 +26,12 @@ use prost::Message;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::JoinHandle;
 use tonic::codec::CompressionEncoding;
-use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
+use tonic::transport::{Identity, Server, ServerTlsConfig};
 use tonic::{Request, Response, Status};
 
 use super::patience::eventually;
+use super::topology::Authority;
 
 #[derive(Default)]
 struct Ledger {
@@ -47,6 +48,7 @@ type Shared = Arc<Mutex<Ledger>>;
 pub struct Collector {
     address: SocketAddr,
     ledger: Shared,
+    authority: Option<Authority>,
     /// Keeps a port that nothing listens on.
     _socket: Option<TcpSocket>,
     server: JoinHandle<()>,
@@ -76,20 +78,32 @@ impl Collector {
             .layer(late)
             .with_state(ledger.clone());
         let server = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        Self { address, ledger, _socket: None, server }
+        Self { address, ledger, authority: None, _socket: None, server }
     }
 
     pub async fn grpc() -> Self {
+        Self::over_grpc(Server::builder(), None).await
+    }
+
+    /// With a certificate of an authority that nobody else knows.
+    pub async fn grpc_over_tls() -> Self {
+        let authority = Authority::new();
+        let pem = |name| std::fs::read(authority.file(name)).unwrap();
+        let tls = ServerTlsConfig::new().identity(Identity::from_pem(pem("server.pem"), pem("server.key")));
+        Self::over_grpc(Server::builder().tls_config(tls).unwrap(), Some(authority)).await
+    }
+
+    async fn over_grpc(mut server: Server, authority: Option<Authority>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, ledger) = (listener.local_addr().unwrap(), Shared::default());
         let services = Services(ledger.clone());
-        let server = Server::builder()
+        let server = server
             .add_service(TraceServiceServer::new(services.clone()).accept_compressed(CompressionEncoding::Gzip))
             .add_service(MetricsServiceServer::new(services.clone()).accept_compressed(CompressionEncoding::Gzip))
             .add_service(LogsServiceServer::new(services).accept_compressed(CompressionEncoding::Gzip));
         let server =
             tokio::spawn(async move { server.serve_with_incoming(TcpIncoming::from(listener)).await.unwrap() });
-        Self { address, ledger, _socket: None, server }
+        Self { address, ledger, authority, _socket: None, server }
     }
 
     /// Connections are refused.
@@ -97,7 +111,13 @@ impl Collector {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = socket.local_addr().unwrap();
-        Self { address, ledger: Shared::default(), _socket: Some(socket), server: tokio::spawn(async {}) }
+        Self {
+            address,
+            ledger: Shared::default(),
+            authority: None,
+            _socket: Some(socket),
+            server: tokio::spawn(async {}),
+        }
     }
 
     /// Connections are accepted, and that is all.
@@ -110,11 +130,16 @@ impl Collector {
                 held.push(stream);
             }
         });
-        Self { address, ledger: Shared::default(), _socket: None, server }
+        Self { address, ledger: Shared::default(), authority: None, _socket: None, server }
     }
 
     pub fn endpoint(&self) -> String {
-        format!("http://{}", self.address)
+        format!("{}://{}", if self.authority.is_some() { "https" } else { "http" }, self.address)
+    }
+
+    pub fn authority_file(&self) -> String {
+        let authority = self.authority.as_ref().expect("a collector over TLS");
+        authority.file("ca.pem").display().to_string()
     }
 
     pub fn spans(&self) -> Vec<Span> {
