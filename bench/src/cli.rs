@@ -12,6 +12,7 @@ use crate::drill::{self, Drill};
 use crate::echo::{self, EchoArgs};
 use crate::history::{self, HistoryArgs};
 use crate::load::{self, LoadArgs};
+use crate::telemetry::{self, TelemetryArgs};
 
 const LEAST_PRIORITY: i32 = 19;
 
@@ -34,6 +35,8 @@ enum Command {
     /// Attack a gateway, and see what a well-behaved client notices of it
     #[command(subcommand)]
     Drill(Box<Drill>),
+    /// What exporting traces, metrics and logs costs, and that a collector which is away costs nothing
+    Telemetry(TelemetryArgs),
     #[command(hide = true)]
     Load(LoadArgs),
     #[command(hide = true)]
@@ -48,6 +51,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Blocks(args) => many_threads()?.block_on(blocks::run(&args)),
         Command::Compare(args) => many_threads()?.block_on(compare::run(&args)),
         Command::History(args) => many_threads()?.block_on(history::run(&args)),
+        Command::Telemetry(args) => many_threads()?.block_on(telemetry::run(&args)),
         Command::Load(args) => one_thread()?.block_on(load::run(&args)),
         Command::Echo(args) => one_thread()?.block_on(echo::run(&args)),
         // As a proxy that has to use every core would be built; bound to one core it has one worker.

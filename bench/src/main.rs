@@ -26,6 +26,7 @@ mod process;
 mod redis;
 mod stats;
 mod table;
+mod telemetry;
 mod token;
 
 use clap::Parser;

@@ -45,15 +45,21 @@ impl Picket {
 impl Plan<'_> {
     /// ready, with the policy of the state
     pub async fn node(&self, id: &str, cores: Option<&str>) -> Result<Picket> {
-        self.node_with(id, cores, Value::Object(Map::new())).await
+        self.node_with(id, cores, Value::Object(Map::new()), &[]).await
     }
 
-    /// with its configuration laid over by a merge patch
-    pub async fn node_with(&self, id: &str, cores: Option<&str>, patch: Value) -> Result<Picket> {
+    /// with its configuration laid over by a merge patch, and with variables of its own
+    pub async fn node_with(
+        &self,
+        id: &str,
+        cores: Option<&str>,
+        patch: Value,
+        environment: &[(&str, String)],
+    ) -> Result<Picket> {
         let (gateway, ops) = (ports::free(), ports::free());
         let mut config = self.config(id, gateway, ops);
         merge(&mut config, patch);
-        let mut node = self.start("node", id, config, (gateway, ops), cores)?;
+        let mut node = self.start("node", id, config, (gateway, ops), cores, environment)?;
         node.process.listens(gateway).await?;
         let deadline = Instant::now() + READY_WITHIN;
         while !is_ready(ops).await {
@@ -70,7 +76,7 @@ impl Plan<'_> {
         let management = ports::free();
         let ops = ports::free();
         let config = self.config(id, management, ops);
-        let mut coordinator = self.start("coordinator", id, config, (management, ops), cores)?;
+        let mut coordinator = self.start("coordinator", id, config, (management, ops), cores, &[])?;
         coordinator.process.listens(management).await?;
         Ok(coordinator)
     }
@@ -99,6 +105,7 @@ impl Plan<'_> {
         mut config: Value,
         (address, ops): (SocketAddr, SocketAddr),
         cores: Option<&str>,
+        environment: &[(&str, String)],
     ) -> Result<Picket> {
         let directory = TempDir::new()?;
         let data = directory.path().join("data");
@@ -112,6 +119,7 @@ impl Plan<'_> {
             .current_dir(directory.path())
             .env("SOCKET_ADMIN_USERNAME", ADMIN)
             .env("SOCKET_ADMIN_PASSWORD", PASSWORD)
+            .envs(environment.iter().map(|(name, value)| (name, value)))
             .arg(role)
             .arg("--config")
             .arg(&file)

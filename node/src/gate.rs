@@ -3,6 +3,7 @@
 use picket_shared::audit::Outbox;
 use picket_shared::clock::Clock;
 use picket_shared::state::{BlockView, Counters, Leases, LivePolicy, Traffic};
+use picket_shared::telemetry::Tracer;
 use std::sync::Arc;
 
 use crate::checks::handshake_rate::Handshakes;
@@ -25,6 +26,8 @@ pub struct Gate {
     pub outbox: Outbox,
     pub traffic: Arc<Traffic>,
     pub instruments: Instruments,
+    /// `None` where traces go nowhere
+    pub tracer: Option<Arc<Tracer>>,
     /// an event of this name panics, to show that a panic ends one connection; debug builds only
     pub panic_event: Option<String>,
 }

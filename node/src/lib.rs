@@ -24,6 +24,7 @@ pub mod protocol;
 pub mod refusal;
 pub mod route;
 mod session;
+mod spans;
 mod start;
 mod upstream;
 

@@ -157,3 +157,27 @@ fn observe(meter: &Meter, traffic: &Arc<Traffic>, outbox: &Outbox, tasks: &Tasks
         .with_callback(move |observer| observer.observe(all.panics(), &[]))
         .build();
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use picket_shared::clock::SystemClock;
+    use picket_shared::policy::{Environment, Policy};
+    use picket_shared::state::{KnownNodes, LivePolicy};
+    use picket_shared::telemetry::catalogue::Catalogue;
+    use std::path::Path;
+
+    #[test]
+    fn metrics_are_documented() {
+        let (catalogue, traffic) = (Catalogue::default(), Arc::new(Traffic::default()));
+        let meter = catalogue.meter();
+        Instruments::new(&meter, &traffic, &Outbox::default(), &Tasks::default());
+        let policy = LivePolicy::starting_with(Policy::default(), Environment::Development).unwrap();
+        let membership = Membership::new("".into(), traffic, policy, None, KnownNodes::default(), true);
+        observe_mode(&meter, &Arc::new(membership));
+        observe_clock(&meter, &(Arc::new(SystemClock) as Arc<dyn Clock>));
+
+        let document = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/telemetry.md");
+        assert!(catalogue.is_in(&document, "a node"), "docs/telemetry.md is stale");
+    }
+}

@@ -7,7 +7,7 @@ use picket_shared::state::{
     BlockView, Counters, Holdings, KnownNodes, LivePolicy, Overshoot, State, Traffic, WithStance,
 };
 use picket_shared::tasks::Tasks;
-use picket_shared::telemetry::Metrics;
+use picket_shared::telemetry::{Metrics, Tracer};
 use picket_shared::token::{ClaimNames, KeyError, TokenVerifier};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -47,6 +47,8 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     pub tasks: Tasks,
     pub metrics: Metrics,
+    /// `None` where traces go nowhere
+    pub tracer: Option<Arc<Tracer>>,
     /// whether the shared state is not asked at present; `None` where it cannot be away
     pub outage: Option<watch::Receiver<bool>>,
     /// how many nodes share a limit
@@ -228,6 +230,7 @@ fn gate(parts: &Parts, keys: Keys, known: &KnownNodes) -> Gate {
         pending: Arc::new(Pending::new(limits.pending_max, limits.pending_per_address)),
         limits,
         instruments: Instruments::new(&parts.metrics.meter("picket"), &traffic, &parts.outbox, &parts.tasks),
+        tracer: parts.tracer.clone(),
         outbox: parts.outbox.clone(),
         traffic,
         panic_event: parts.panic_event.clone().filter(|_| cfg!(debug_assertions)),

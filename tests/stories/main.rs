@@ -29,3 +29,4 @@ mod operation;
 mod policy_changes;
 mod secrecy;
 mod socketio;
+mod telemetry;

@@ -4,7 +4,7 @@ mod bare;
 mod haproxy;
 mod nginx;
 mod node;
-mod picket;
+pub mod picket;
 
 use anyhow::Result;
 use clap::ValueEnum;
@@ -135,7 +135,7 @@ impl Peer {
             Peer::BareBusy => bare::start(stage, &["--work-nanos", "1000"]).await,
             Peer::Nginx => nginx::start(stage).await,
             Peer::Haproxy => haproxy::start(stage).await,
-            Peer::Picket | Peer::PicketSocketio => picket::start(stage, self.dialect(), limit).await,
+            Peer::Picket | Peer::PicketSocketio => picket::start(stage, self.dialect(), limit, &[]).await,
             Peer::NodeProxy | Peer::SocketioChecked | Peer::SocketioUnchecked => node::start(self, stage, limit).await,
         }
     }

@@ -101,7 +101,7 @@ pub fn record(gate: &Gate, case: Case<'_>, outcome: Result<Inspected, Refusal>) 
             if let Some(observation) = &inspected.observed {
                 decide::observed(gate, case, observation);
             }
-            decide::cleared(gate);
+            decide::cleared(gate, &case);
             Ok(inspected.cleared)
         }
         Err(refusal) => Err(decide::refuse(gate, case, refusal)),
