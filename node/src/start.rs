@@ -16,6 +16,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::checks::handshake_rate::Handshakes;
+use crate::checks::upgrade_rate::Upgrades;
 use crate::config::{AuthConfig, Drain, NodeConfig, SessionsMode};
 use crate::door::Door;
 use crate::gate::Gate;
@@ -220,6 +221,7 @@ fn gate(parts: &Parts, keys: Keys, known: &KnownNodes) -> Gate {
         leases: limits_of_state,
         keys,
         handshakes: Handshakes::new(limits.handshake_addresses_max),
+        upgrades: Upgrades::new(limits.upgrades_per_second_max),
         pending: Arc::new(Pending::new(limits.pending_max, limits.pending_per_address)),
         limits,
         instruments: Instruments::new(&parts.metrics.meter("picket"), &traffic, &parts.outbox, &parts.tasks),
