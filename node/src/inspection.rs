@@ -8,8 +8,8 @@ use std::ops::Range;
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::checks;
-use crate::checks::content::Observation;
 use crate::checks::content::Finding;
+use crate::checks::content::Observation;
 use crate::checks::event_rate::ConnectionRates;
 use crate::checks::inspection_time::{InspectionTime, TIMED_BYTES_MIN};
 use crate::checks::message_rate::{NamedRates, Sender};

@@ -99,8 +99,30 @@ fn cost(json: &str) -> Duration {
 /// what an attacker who reads the source would try: pieces of syntax in any order
 fn generated(seed: u64) -> String {
     const PIECES: [&str; 24] = [
-        "<", "a", "/", ">", "=", "'", "\\\"", " ", "&", "&lt;", "&#60;", "x", "on", "%3c", "\\\\", "!--", "style", "svg",
-        ":", "javascript", "(", "{", "＜", "*/",
+        "<",
+        "a",
+        "/",
+        ">",
+        "=",
+        "'",
+        "\\\"",
+        " ",
+        "&",
+        "&lt;",
+        "&#60;",
+        "x",
+        "on",
+        "%3c",
+        "\\\\",
+        "!--",
+        "style",
+        "svg",
+        ":",
+        "javascript",
+        "(",
+        "{",
+        "＜",
+        "*/",
     ];
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     let mut next = || {
@@ -114,9 +136,8 @@ fn generated(seed: u64) -> String {
 }
 
 fn worst(units: impl Iterator<Item = String>, bytes: usize) -> Vec<(Duration, String, Shape)> {
-    let mut costs: Vec<_> = units
-        .flat_map(|unit| SHAPES.map(|shape| (cost(&payload(&unit, shape, bytes)), unit.clone(), shape)))
-        .collect();
+    let mut costs: Vec<_> =
+        units.flat_map(|unit| SHAPES.map(|shape| (cost(&payload(&unit, shape, bytes)), unit.clone(), shape))).collect();
     costs.sort_by_key(|(cost, ..)| std::cmp::Reverse(*cost));
     costs
 }

@@ -68,7 +68,9 @@ fn markup(form: &str) -> Option<Finding> {
 
 /// A script URL spelled in character references, which an attribute decodes. Markup in references is text and stays.
 fn references_to_a_script(text: &str) -> Option<Verdict> {
-    if memchr::memchr(b'&', text.as_bytes()).is_none() || !["&#", "&colon;", ":"].iter().any(|colon| text.contains(colon)) {
+    if memchr::memchr(b'&', text.as_bytes()).is_none()
+        || !["&#", "&colon;", ":"].iter().any(|colon| text.contains(colon))
+    {
         return None;
     }
     let decoded = entity::decode(text);
