@@ -154,6 +154,9 @@ pub struct Limits {
     /// addresses whose handshakes are counted at once
     #[schemars(range(min = 1))]
     pub handshake_addresses_max: usize,
+    /// counters of addresses and users that this node keeps in the shared state at once; newcomers beyond are counted together
+    #[schemars(range(min = 1, max = 10_000_000))]
+    pub identities_max: usize,
     /// until a Socket.IO CONNECT after the upgrade
     #[schemars(range(min = 1))]
     pub connect_timeout_ms: u64,
@@ -222,6 +225,7 @@ impl Default for Limits {
             header_timeout_ms: 5000,
             upgrades_per_second_max: 1000,
             handshake_addresses_max: 100_000,
+            identities_max: 200_000,
             connect_timeout_ms: 10_000,
             pending_max: 10_000,
             pending_per_address: 100,

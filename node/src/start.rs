@@ -3,7 +3,9 @@
 use picket_shared::address::canonical_networks;
 use picket_shared::audit::Outbox;
 use picket_shared::clock::Clock;
-use picket_shared::state::{BlockView, Counters, Holdings, KnownNodes, LivePolicy, State, Traffic, WithStance};
+use picket_shared::state::{
+    BlockView, Counters, Holdings, Identities, KnownNodes, LivePolicy, State, Traffic, WithStance,
+};
 use picket_shared::tasks::Tasks;
 use picket_shared::telemetry::Metrics;
 use picket_shared::token::{ClaimNames, KeyError, TokenVerifier};
@@ -23,7 +25,7 @@ use crate::gate::Gate;
 use crate::identity::{IntrospectionError, Introspector, Keys, TokenSource, TokenSources};
 use crate::listener;
 use crate::membership::Membership;
-use crate::metrics::{Instruments, observe_clock, observe_mode};
+use crate::metrics::{Instruments, observe_clock, observe_identities, observe_mode};
 use crate::ops::{self, Ops};
 use crate::pending::Pending;
 use crate::route::{Route, RouteError, Routes};
@@ -201,7 +203,9 @@ fn counters(parts: &Parts) -> Arc<dyn Counters> {
     let Some(shares) = parts.state.shares.clone() else {
         return parts.state.counters.clone();
     };
-    let holdings = Arc::new(Holdings::new(parts.state.counters.clone(), shares, parts.clock.clone()));
+    let identities = Identities::new(parts.config.limits.identities_max);
+    let holdings = Arc::new(Holdings::new(parts.state.counters.clone(), shares, parts.clock.clone(), identities));
+    observe_identities(&parts.metrics.meter("picket"), &holdings);
     parts.tasks.spawn("shares of quotas", holdings.clone().settle_lapsed(parts.tasks.stopped()));
     holdings
 }

@@ -6,6 +6,7 @@
 mod audit;
 mod blocks;
 mod counters;
+mod identities;
 mod leases;
 mod memory;
 mod nodes;
@@ -26,6 +27,7 @@ pub use blocks::{
     BlockView, Blocks, follow_and_seed_blocks, follow_blocks,
 };
 pub use counters::{Charge, CounterKey, Counters, Joint, Ledger, LimitName, Permit, Subject, charge_all, refund_all};
+pub use identities::{CROWD_FACTOR, Identities};
 pub use leases::{Acquired, Claim, Lease, LeaseKey, Leases};
 pub use memory::Memory;
 pub use nodes::{CoordinatorStatus, Mode, NodeStatus, Nodes, Traffic, TrafficSnapshot};

@@ -15,7 +15,8 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 
-use super::{Charge, CounterKey, Counters, Ledger, Permit, StateError};
+use super::identities::Place;
+use super::{Charge, CounterKey, Counters, Identities, Ledger, Permit, StateError};
 use crate::clock::{Clock, Timestamp};
 use crate::window::Quota;
 
@@ -72,6 +73,7 @@ pub struct Holdings {
     counters: Arc<dyn Counters>,
     shares: Arc<dyn Shares>,
     clock: Arc<dyn Clock>,
+    identities: Identities,
     holder: u64,
     taken: AtomicU32,
     hasher: RandomState,
@@ -159,16 +161,26 @@ impl Local {
 }
 
 impl Holdings {
-    pub fn new(counters: Arc<dyn Counters>, shares: Arc<dyn Shares>, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(
+        counters: Arc<dyn Counters>,
+        shares: Arc<dyn Shares>,
+        clock: Arc<dyn Clock>,
+        identities: Identities,
+    ) -> Self {
         Holdings {
             counters,
             shares,
             clock,
+            identities,
             holder: u64::from_le_bytes(crate::random::bytes()),
             taken: AtomicU32::new(0),
             hasher: RandomState::new(),
             shards: std::array::from_fn(|_| Mutex::default()),
         }
+    }
+
+    pub fn identities(&self) -> &Identities {
+        &self.identities
     }
 
     /// reports shares that have lapsed until `stop` resolves, then all of them
@@ -211,8 +223,18 @@ impl Holdings {
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "the low bits of a hash choose a shard")]
+    fn shard(&self, key: &CounterKey) -> &Mutex<HashMap<CounterKey, Arc<Holding>>> {
+        &self.shards[self.hasher.hash_one(key) as usize % SHARDS]
+    }
+
+    /// by what is held already, without a trip and without a new place
+    fn charge_held(&self, key: &CounterKey, quota: Quota, now: Timestamp) -> Option<Charge> {
+        let holding = self.shard(key).lock().get(key).cloned()?;
+        holding.local.lock().charge(key, quota, now)
+    }
+
     fn holding(&self, key: &CounterKey) -> Option<Arc<Holding>> {
-        let mut shard = self.shards[self.hasher.hash_one(key) as usize % SHARDS].lock();
+        let mut shard = self.shard(key).lock();
         if let Some(holding) = shard.get(key) {
             return Some(holding.clone());
         }
@@ -266,6 +288,15 @@ impl Holdings {
 #[async_trait]
 impl Counters for Holdings {
     async fn charge(&self, key: CounterKey, quota: Quota, now: Timestamp) -> Result<Charge, StateError> {
+        if !quota.exact
+            && let Some(charge) = self.charge_held(&key, quota, now)
+        {
+            return Ok(charge);
+        }
+        let (key, quota) = match self.identities.place(key, quota, now) {
+            Place::Counter(key, quota) => (key, quota),
+            Place::Nowhere(key) => return Ok(Charge::Granted(Permit { key, at: now, ledger: Ledger::None })),
+        };
         let holding = if quota.exact { None } else { self.holding(&key) };
         let Some(holding) = holding else {
             return self.counters.charge(key, quota, now).await;
@@ -280,8 +311,10 @@ impl Counters for Holdings {
     /// a permit goes back to the share it came from. If that has been reported meanwhile, it goes back to the state: had the report
     /// been lost, the whole share would still be charged there, so no more is given back than was taken
     async fn refund(&self, permit: Permit) -> Result<(), StateError> {
-        let Ledger::Share(id) = permit.ledger else {
-            return self.counters.refund(permit).await;
+        let id = match permit.ledger {
+            Ledger::Share(id) => id,
+            Ledger::None => return Ok(()),
+            Ledger::Shared | Ledger::Local => return self.counters.refund(permit).await,
         };
         if let Some(holding) = self.holding(&permit.key) {
             let mut local = holding.local.lock();

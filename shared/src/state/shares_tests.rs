@@ -109,7 +109,7 @@ impl Fleet {
 }
 
 fn node(network: &Arc<Network>, clock: &Arc<ManualClock>) -> Arc<Holdings> {
-    Arc::new(Holdings::new(Arc::new(Memory::default()), network.clone(), clock.clone()))
+    Arc::new(Holdings::new(Arc::new(Memory::default()), network.clone(), clock.clone(), Identities::new(1000)))
 }
 
 fn key() -> CounterKey {

@@ -8,7 +8,7 @@ use super::server::Server;
 use super::{UNUSED, messages_of};
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::state::shares_model::Book;
-use crate::state::{Charge, Counters, Holdings, ShareId, Shares, Spent};
+use crate::state::{Charge, Counters, Holdings, Identities, ShareId, Shares, Spent};
 use crate::window::Quota;
 
 #[derive(Clone, Debug)]
@@ -98,7 +98,12 @@ async fn x01_three_nodes_with_shares_stay_within_the_limit_in_every_window() {
     let mut nodes = Vec::new();
     for _ in 0..3 {
         let state = server.process().await.state();
-        nodes.push(Arc::new(Holdings::new(state.counters, state.shares.unwrap(), Arc::new(SystemClock))));
+        nodes.push(Arc::new(Holdings::new(
+            state.counters,
+            state.shares.unwrap(),
+            Arc::new(SystemClock),
+            Identities::new(1000),
+        )));
     }
     let quota = Quota::new(LIMIT, 1000);
     let (mut admitted, mut tried) = (Vec::new(), 0);
