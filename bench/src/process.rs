@@ -87,6 +87,13 @@ impl Running {
         }
     }
 
+    /// kills it, by its own id, and waits until it is gone
+    pub fn end(&mut self) {
+        if self.child.kill().and_then(|()| self.child.wait()).is_err() {
+            eprintln!("{} (process {}) was not reaped", self.name, self.child.id());
+        }
+    }
+
     pub fn output(&self) -> String {
         self.said.text()
     }
@@ -94,9 +101,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if self.child.kill().and_then(|()| self.child.wait()).is_err() {
-            eprintln!("{} (process {}) was not reaped", self.name, self.child.id());
-        }
+        self.end();
     }
 }
 
