@@ -4,6 +4,7 @@
 //! backend keeps are in [`laws`].
 
 mod audit;
+mod block_table;
 mod blocks;
 mod counters;
 mod identities;
