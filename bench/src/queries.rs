@@ -85,7 +85,7 @@ pub async fn run(args: &QueriesArgs) -> Result<()> {
         slowest = slowest.max(longest);
     }
     let after = redis.calls().await?;
-    let walks = ["keys", "scan", "hgetall", "smembers"].map(|name| {
+    let walks = ["keys", "scan"].map(|name| {
         let calls = |calls: &std::collections::BTreeMap<String, u64>| calls.get(name).copied().unwrap_or(0);
         format!("{name} {}", calls(&after) - calls(&before))
     });

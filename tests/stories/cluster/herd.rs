@@ -88,12 +88,12 @@ async fn x37_searches_of_the_trail_answer_a_thousand_at_most_and_walk_over_no_ke
     };
     let (done, passed) = tokio::join!(searches, speaks);
 
-    admin.get("/audit-logs?limit=1001").await.fails_with(400);
+    admin.get("/audit-logs?limit=1001").await.fails_with(422);
     let used = String::from_utf8(redis.does(&["INFO", "commandstats"]).await.bytes()).unwrap();
     eprintln!("x37: {passed} of 30 messages passed while {done} searches ran");
     assert_eq!(passed, 30);
     assert!(done > 0);
-    for walk in ["cmdstat_keys:", "cmdstat_scan:", "cmdstat_hgetall:"] {
+    for walk in ["cmdstat_keys:", "cmdstat_scan:"] {
         assert!(!used.contains(walk), "{walk} in {used}");
     }
 }
