@@ -222,7 +222,7 @@ mod tests {
             origin: BlockOrigin::Manual,
             by: "admin".into(),
             since: Timestamp::default(),
-            until: (reason % 2 == 0).then_some(Timestamp::from_millis(7)),
+            until: reason.is_multiple_of(2).then_some(Timestamp::from_millis(7)),
             scope: BlockScope::Everyone,
             users: Vec::new(),
         }
