@@ -10,8 +10,14 @@ use crate::blocks::{self, BlocksArgs};
 use crate::compare::{self, CompareArgs};
 use crate::drill::{self, Drill};
 use crate::echo::{self, EchoArgs};
+use crate::herd::{self, HerdArgs};
 use crate::history::{self, HistoryArgs};
+use crate::identities::{self, IdentitiesArgs};
+use crate::ingest::{self, IngestArgs};
 use crate::load::{self, LoadArgs};
+use crate::lookup::{self, LookupArgs};
+use crate::queries::{self, QueriesArgs};
+use crate::shares::{self, SharesArgs};
 use crate::telemetry::{self, TelemetryArgs};
 
 const LEAST_PRIORITY: i32 = 19;
@@ -37,6 +43,18 @@ enum Command {
     Drill(Box<Drill>),
     /// What exporting traces, metrics and logs costs, and that a collector which is away costs nothing
     Telemetry(TelemetryArgs),
+    /// Time until everybody is back after Redis was away, and what that costs Redis
+    Herd(HerdArgs),
+    /// What a million newcomers leave in Redis, with and without a node's bound
+    Identities(IdentitiesArgs),
+    /// Audit records per second that one coordinator stores
+    Ingest(IngestArgs),
+    /// Time and memory of the block list with a million prefixes
+    Lookup(LookupArgs),
+    /// Latency of checks while the management API searches a million audit records
+    Queries(QueriesArgs),
+    /// What nodes that share a limit admit of it, beside an exact log, and how often they ask Redis
+    Shares(SharesArgs),
     #[command(hide = true)]
     Load(LoadArgs),
     #[command(hide = true)]
@@ -52,6 +70,12 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Compare(args) => many_threads()?.block_on(compare::run(&args)),
         Command::History(args) => many_threads()?.block_on(history::run(&args)),
         Command::Telemetry(args) => many_threads()?.block_on(telemetry::run(&args)),
+        Command::Herd(args) => many_threads()?.block_on(herd::run(&args)),
+        Command::Identities(args) => many_threads()?.block_on(identities::run(&args)),
+        Command::Ingest(args) => many_threads()?.block_on(ingest::run(&args)),
+        Command::Lookup(args) => lookup::run(&args),
+        Command::Queries(args) => many_threads()?.block_on(queries::run(&args)),
+        Command::Shares(args) => many_threads()?.block_on(shares::run(&args)),
         Command::Load(args) => one_thread()?.block_on(load::run(&args)),
         Command::Echo(args) => one_thread()?.block_on(echo::run(&args)),
         // As a proxy that has to use every core would be built; bound to one core it has one worker.

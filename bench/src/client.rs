@@ -30,8 +30,10 @@ pub struct Door {
 /// why there is no socket
 #[derive(Debug)]
 pub enum NotOpened {
-    /// the status, and the seconds of its `Retry-After`
-    Refused(StatusCode, Option<u64>),
+    Refused {
+        status: StatusCode,
+        retry_after: Option<Duration>,
+    },
     Failed(Error),
     TooSlow,
     /// it got in, and was not let in any further
@@ -41,7 +43,7 @@ pub enum NotOpened {
 impl std::fmt::Display for NotOpened {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            NotOpened::Refused(status, _) => write!(f, "refused with {status}"),
+            NotOpened::Refused { status, .. } => write!(f, "refused with {status}"),
             NotOpened::Failed(error) => write!(f, "failed: {error}"),
             NotOpened::TooSlow => write!(f, "no answer within {OPENS_WITHIN:?}"),
             NotOpened::Unwelcome(why) => write!(f, "not let in: {why}"),
@@ -92,8 +94,8 @@ impl Door {
         match client_async_with_config(request, stream, Some(config())).await {
             Ok((socket, _)) => Ok(socket),
             Err(Error::Http(response)) => {
-                let wait = response.headers().get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
-                Err(NotOpened::Refused(response.status(), wait))
+                let seconds = response.headers().get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
+                Err(NotOpened::Refused { status: response.status(), retry_after: seconds.map(Duration::from_secs) })
             }
             Err(error) => Err(NotOpened::Failed(error)),
         }

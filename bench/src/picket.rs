@@ -23,6 +23,8 @@ pub struct Plan<'a> {
     pub redis: String,
     pub routes: Value,
     pub policy: Value,
+    /// `node.limits`, where other than as shipped
+    pub limits: Value,
 }
 
 /// one process, and where it listens
@@ -91,6 +93,7 @@ impl Plan<'_> {
                 "opsListen": ops,
                 "trustedProxies": ["127.0.0.0/8"],
                 "routes": self.routes,
+                "limits": self.limits,
             },
             "auth": { "jwt": { "issuers": [token::issuer()] } },
             "coordinator": { "listen": address },
@@ -171,8 +174,20 @@ pub struct Admin {
 
 impl Admin {
     pub fn new(coordinator: &Picket) -> Result<Self> {
-        let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(10)).build()?;
+        let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(30)).build()?;
         Ok(Admin { http, base: format!("http://{}/api/security", coordinator.address) })
+    }
+
+    /// reads the whole answer
+    pub async fn get(&self, path: &str) -> Result<usize> {
+        let request = self.http.get(format!("{}{path}", self.base)).basic_auth(ADMIN, Some(PASSWORD));
+        let response = request.send().await.with_context(|| format!("GET {path}"))?;
+        let status = response.status();
+        let body = response.bytes().await?;
+        if !status.is_success() {
+            bail!("GET {path} was answered with {status}: {}", String::from_utf8_lossy(&body));
+        }
+        Ok(body.len())
     }
 
     pub async fn post(&self, path: &str, body: &Value) -> Result<()> {

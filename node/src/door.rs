@@ -20,7 +20,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use crate::admission::{admit, screen};
 use crate::answer::Answer;
 use crate::attempt::{Attempt, ClaimedOrigin};
-use crate::checks::handshake_rate;
+use crate::checks::{handshake_rate, upgrade_rate};
 use crate::config::Protocol;
 use crate::decide::{self, Case, Stage};
 use crate::forwarded;
@@ -107,6 +107,9 @@ impl Door {
         if route.protocol == Protocol::SocketIo {
             handshake::engine_io(&head).map_err(|answer| self.record(&attempt, answer))?;
         }
+        let chance = u16::from_le_bytes(random::bytes());
+        upgrade_rate::check(&gate.upgrades, now, chance)
+            .map_err(|denial| self.refuse(&attempt, Stage::Handshake, denial))?;
         let token = gate.keys.sources.in_request(&head.headers, head.uri.query());
         let attempt = Attempt { token, route: route.path.clone(), ..attempt };
         let (conversation, rate) = self.admit(&attempt, route, now).await?;

@@ -7,6 +7,7 @@ use picket_shared::telemetry::Tracer;
 use std::sync::Arc;
 
 use crate::checks::handshake_rate::Handshakes;
+use crate::checks::upgrade_rate::Upgrades;
 use crate::config::Limits;
 use crate::identity::Keys;
 use crate::metrics::Instruments;
@@ -21,6 +22,7 @@ pub struct Gate {
     pub leases: Arc<dyn Leases>,
     pub keys: Keys,
     pub handshakes: Handshakes,
+    pub upgrades: Upgrades,
     pub pending: Arc<Pending>,
     pub limits: Limits,
     pub outbox: Outbox,

@@ -5,7 +5,7 @@ use opentelemetry::metrics::{Counter, Meter};
 use picket_shared::audit::Outbox;
 use picket_shared::clock::Clock;
 use picket_shared::reason::Reason;
-use picket_shared::state::{Mode, Overshoot, Traffic};
+use picket_shared::state::{Holdings, Mode, Overshoot, Traffic};
 use picket_shared::tasks::Tasks;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -119,6 +119,24 @@ pub fn observe_clock(meter: &Meter, clock: &Arc<dyn Clock>) {
         .with_description("How far the cluster's clock is ahead of this machine's.")
         .with_unit("ms")
         .with_callback(move |observer| observer.observe(clock.offset_ms(), &[]))
+        .build();
+}
+
+/// how many counters this node has in the shared state, and how often newcomers shared one
+pub fn observe_identities(meter: &Meter, holdings: &Arc<Holdings>) {
+    let held = holdings.clone();
+    meter
+        .u64_observable_gauge("picket.identities")
+        .with_description("Counters of addresses and users that this node keeps in the shared state.")
+        .with_unit("{counter}")
+        .with_callback(move |observer| observer.observe(held.identities().number() as u64, &[]))
+        .build();
+    let held = holdings.clone();
+    meter
+        .u64_observable_counter("picket.identities.crowded")
+        .with_description("Uses counted together with others', since node.limits.identitiesMax was reached.")
+        .with_unit("{use}")
+        .with_callback(move |observer| observer.observe(held.identities().crowded_total(), &[]))
         .build();
 }
 

@@ -75,6 +75,12 @@ impl<'de> Deserialize<'de> for Timestamp {
     }
 }
 
+/// the processor time that the calling thread has used: a difference tells what something cost, whoever else was running
+pub fn thread_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::try_from(time).unwrap_or_default()
+}
+
 /// a machine's clock that is further from the cluster's deserves a look
 pub const CLOCK_OFFSET_MAX_MS: u64 = 2000;
 

@@ -65,7 +65,7 @@ async fn besiege(visitor: Visitor, target: Arc<Target>, tally: Arc<Tally>, ends:
                 tally.opened.add(1);
                 rage(socket, &message, &target, &tally, ends).await;
             }
-            Err(NotOpened::Refused(..)) => tally.turned_away.add(1),
+            Err(NotOpened::Refused { .. }) => tally.turned_away.add(1),
             Err(_) => tally.failed.add(1),
         }
         sleep(COMES_BACK_AFTER).await;

@@ -168,7 +168,7 @@ impl Outcome {
             Outcome::Closed(None) => "closed without a code".to_owned(),
             Outcome::Gone => "ended without a close frame".to_owned(),
             Outcome::Silence => format!("nothing came back within {SILENCE:?}"),
-            Outcome::NotOpened(NotOpened::Refused(status, _)) if status.as_u16() == 403 => {
+            Outcome::NotOpened(NotOpened::Refused { status, .. }) if status.as_u16() == 403 => {
                 "no connection: 403, as for a blocked address: use --forwarded-for or the target's allow list"
                     .to_owned()
             }

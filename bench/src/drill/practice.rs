@@ -56,7 +56,7 @@ impl Practice {
             }
         };
         let policy = policy(args.practice_policy.clone().unwrap_or_else(|| json!({})));
-        let plan = Plan { executable: &executable, redis: redis.url(), routes, policy };
+        let plan = Plan { executable: &executable, redis: redis.url(), routes, policy, limits: json!({}) };
         let coordinator = plan.coordinator("coordinator-1", None).await?;
         let node = plan.node("edge-1", args.practice_cores.as_deref()).await?;
         Ok(Practice { address: node.address, _node: node, _coordinator: coordinator, _redis: redis })

@@ -142,7 +142,7 @@ impl Sender {
                     self.tally.opened.add(1);
                     self.converse(socket, &mut passed).await;
                 }
-                Err(NotOpened::Refused(..)) => self.tally.turned_away.add(1),
+                Err(NotOpened::Refused { .. }) => self.tally.turned_away.add(1),
                 Err(_) => self.tally.failed.add(1),
             }
             sleep(COMES_BACK_AFTER).await;

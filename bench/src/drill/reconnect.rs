@@ -153,13 +153,13 @@ async fn come_back(
 /// counts it; how long it bids to wait
 fn turned_away(error: &NotOpened, tally: &Tally, mute: &Mute) -> Option<Duration> {
     match error {
-        NotOpened::Refused(status, wait) => {
+        NotOpened::Refused { status, retry_after } => {
             tally.turned_away.add(1);
             let may_come_back = [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE].contains(status);
-            if may_come_back && wait.is_none() {
+            if may_come_back && retry_after.is_none() {
                 mute.fetch_add(1, Ordering::Relaxed);
             }
-            wait.map(Duration::from_secs)
+            *retry_after
         }
         NotOpened::Failed(_) | NotOpened::TooSlow | NotOpened::Unwelcome(_) => {
             tally.failed.add(1);

@@ -61,7 +61,13 @@ pub struct Cluster {
 }
 
 fn plan<'a>(executable: &'a Path, redis: &Redis, upstream: SocketAddr, limits: &Limits) -> Plan<'a> {
-    Plan { executable, redis: redis.url(), routes: json_route(upstream), policy: policy(limits.policy()) }
+    Plan {
+        executable,
+        redis: redis.url(),
+        routes: json_route(upstream),
+        policy: policy(limits.policy()),
+        limits: json!({}),
+    }
 }
 
 fn patience(timeout: Duration) -> Value {

@@ -14,8 +14,7 @@ use std::path::PathBuf;
 use tempfile::TempDir;
 
 use crate::dialect::Dialect;
-use crate::ports;
-use crate::process::{Running, command};
+use crate::process::Running;
 use crate::redis::Redis;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, ValueEnum)]
@@ -143,16 +142,7 @@ impl Peer {
 
 /// the echo server, in a process of its own
 async fn echo(stage: &Stage, dialect: Dialect) -> Result<(Running, SocketAddr)> {
-    let address = ports::free();
-    let name = match dialect {
-        Dialect::Json => "json",
-        Dialect::Socketio => "socketio",
-    };
-    let mut command = command(Some(&stage.cores.rest), std::env::current_exe()?);
-    command.args(["echo", "--dialect", name, "--listen", &address.to_string()]);
-    let mut echo = Running::start("the echo server", command)?;
-    echo.listens(address).await?;
-    Ok((echo, address))
+    crate::echo::process(Some(&stage.cores.rest), dialect).await
 }
 
 fn is_installed(program: &str) -> bool {

@@ -23,7 +23,13 @@ pub async fn start(stage: &Stage, dialect: Dialect, limit: u32, environment: &[(
             json!([{ "path": "/socket.io/", "upstream": format!("http://{upstream}"), "protocol": "socketio" }])
         }
     };
-    let plan = Plan { executable: &stage.picket, redis: redis.url(), routes, policy: policy(limits(limit)) };
+    let plan = Plan {
+        executable: &stage.picket,
+        redis: redis.url(),
+        routes,
+        policy: policy(limits(limit)),
+        limits: json!({ "upgradesPerSecondMax": LIMIT_BEYOND }),
+    };
     let coordinator = plan.coordinator("coordinator-1", rest).await?;
     let node = plan.node_with("edge-1", Some(&stage.cores.proxy), json!({}), environment).await?;
     let (coordinator, its_directory) = coordinator.into_parts();
