@@ -51,7 +51,7 @@ pub fn draw(results: &Results) -> String {
 
 fn colour(peer: Peer) -> &'static str {
     match peer {
-        Peer::Picket | Peer::PicketSocketio => "#1f6feb",
+        Peer::Picket | Peer::PicketTwoCores | Peer::PicketSocketio => "#1f6feb",
         Peer::Bare | Peer::BareEager | Peer::BareBusy | Peer::Nginx | Peer::Haproxy | Peer::SocketioUnchecked => {
             "#8aa0b8"
         }

@@ -26,6 +26,7 @@ pub enum Peer {
     Nginx,
     Haproxy,
     Picket,
+    PicketTwoCores,
     NodeProxy,
     PicketSocketio,
     SocketioChecked,
@@ -46,6 +47,14 @@ pub struct Stage {
     pub picket: PathBuf,
     /// `bench/peers`
     pub peers: PathBuf,
+}
+
+impl Stage {
+    /// the proxy may use the cores of the rest, too
+    fn on_all_cores(&self) -> Stage {
+        let cores = Cores { proxy: format!("{},{}", self.cores.proxy, self.cores.rest), rest: self.cores.rest.clone() };
+        Stage { cores, picket: self.picket.clone(), peers: self.peers.clone() }
+    }
 }
 
 /// a peer that runs, and everything around it; all of it ends when this is dropped
@@ -71,6 +80,7 @@ impl Peer {
             Peer::Nginx => "nginx (no checks)",
             Peer::Haproxy => "HAProxy (no checks)",
             Peer::Picket => "Picket, JSON route, all checks",
+            Peer::PicketTwoCores => "the same on two cores, which the load shares",
             Peer::NodeProxy => "Node ws proxy, same checks",
             Peer::PicketSocketio => "Picket, Socket.IO route, all checks",
             Peer::SocketioChecked => "Socket.IO server, same checks in-process",
@@ -86,6 +96,7 @@ impl Peer {
             | Peer::Nginx
             | Peer::Haproxy
             | Peer::Picket
+            | Peer::PicketTwoCores
             | Peer::NodeProxy => Dialect::Json,
             Peer::PicketSocketio | Peer::SocketioChecked | Peer::SocketioUnchecked => Dialect::Socketio,
         }
@@ -94,7 +105,9 @@ impl Peer {
     /// whether it decides anything, and so can refuse a connection
     pub fn checks(self) -> bool {
         match self {
-            Peer::Picket | Peer::NodeProxy | Peer::PicketSocketio | Peer::SocketioChecked => true,
+            Peer::Picket | Peer::PicketTwoCores | Peer::NodeProxy | Peer::PicketSocketio | Peer::SocketioChecked => {
+                true
+            }
             Peer::Bare | Peer::BareEager | Peer::BareBusy | Peer::Nginx | Peer::Haproxy | Peer::SocketioUnchecked => {
                 false
             }
@@ -103,7 +116,7 @@ impl Peer {
 
     /// whether it is there for what it says about messages, and is another peer in all else
     pub fn is_variant(self) -> bool {
-        matches!(self, Peer::BareEager | Peer::BareBusy)
+        matches!(self, Peer::BareEager | Peer::BareBusy | Peer::PicketTwoCores)
     }
 
     /// what has to be installed first, and how
@@ -112,7 +125,7 @@ impl Peer {
             Peer::Bare | Peer::BareEager | Peer::BareBusy => None,
             Peer::Nginx => nginx::missing(),
             Peer::Haproxy => haproxy::missing(),
-            Peer::Picket | Peer::PicketSocketio => picket::missing(),
+            Peer::Picket | Peer::PicketTwoCores | Peer::PicketSocketio => picket::missing(),
             Peer::NodeProxy | Peer::SocketioChecked | Peer::SocketioUnchecked => node::missing(stage),
         }
     }
@@ -122,7 +135,9 @@ impl Peer {
             Peer::Bare | Peer::BareEager | Peer::BareBusy => "tokio-tungstenite 0.30".to_owned(),
             Peer::Nginx => nginx::version(),
             Peer::Haproxy => haproxy::version(),
-            Peer::Picket | Peer::PicketSocketio => crate::machine::version(&stage.picket, "--version"),
+            Peer::Picket | Peer::PicketTwoCores | Peer::PicketSocketio => {
+                crate::machine::version(&stage.picket, "--version")
+            }
             Peer::NodeProxy | Peer::SocketioChecked | Peer::SocketioUnchecked => node::version(self),
         }
     }
@@ -135,6 +150,7 @@ impl Peer {
             Peer::Nginx => nginx::start(stage).await,
             Peer::Haproxy => haproxy::start(stage).await,
             Peer::Picket | Peer::PicketSocketio => picket::start(stage, self.dialect(), limit, &[]).await,
+            Peer::PicketTwoCores => picket::start(&stage.on_all_cores(), self.dialect(), limit, &[]).await,
             Peer::NodeProxy | Peer::SocketioChecked | Peer::SocketioUnchecked => node::start(self, stage, limit).await,
         }
     }
