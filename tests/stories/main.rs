@@ -27,5 +27,6 @@ mod limits;
 mod management;
 mod operation;
 mod policy_changes;
+mod polling;
 mod secrecy;
 mod socketio;

@@ -200,7 +200,7 @@ impl PollingSession {
         let mut desk = self.desk.lock();
         if !desk.outgoing.is_empty() {
             self.written.add(std::mem::take(&mut desk.outgoing_bytes));
-            let told = std::mem::take(&mut desk.outgoing).into();
+            let told = desk.take_outgoing();
             desk.wake_relay();
             return Poll::Ready(Ok(told));
         }
@@ -323,6 +323,13 @@ impl Desk {
     fn push(&mut self, message: Message) {
         self.outgoing_bytes += payload::written_len(&message);
         self.outgoing.push_back(message);
+    }
+
+    /// what waits for a poll; the end by itself, since clients forget what came in one body with it
+    fn take_outgoing(&mut self) -> Vec<Message> {
+        let kept = usize::from(self.stage == Stage::Closing && self.outgoing.len() > 1);
+        let told = self.outgoing.len() - kept;
+        self.outgoing.drain(..told).collect()
     }
 
     fn noop(&mut self) {

@@ -15,6 +15,7 @@ use super::admin::{Admin, Reply};
 use super::caller::Caller;
 use super::hostile::HostileUpstream;
 use super::patience::eventually;
+use super::polling::Polls;
 use super::program;
 use super::upstream::Upstream;
 use super::wire::Wire;
@@ -210,6 +211,10 @@ impl Picket {
 
     pub fn socketio_caller(&self, address: &str) -> Caller {
         Caller::new(self.gateway(), "/socket.io/?EIO=4&transport=websocket", address)
+    }
+
+    pub fn polls(&self, address: &str) -> Polls {
+        Polls::new(self.gateway(), address)
     }
 
     /// An open WebSocket on the JSON route whose bytes the story makes itself.
