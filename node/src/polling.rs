@@ -205,7 +205,11 @@ impl Door {
                 Ok(response)
             }
             Err(flaw) => {
-                post.violates(flaw.violation);
+                match flaw.violation {
+                    Some(violation) => post.violates(violation),
+                    // Dropped unfinished: whoever was cut off has gone, and did nothing wrong.
+                    None => drop(post),
+                }
                 Err(Answer::bad_request().status(flaw.status))
             }
         }
@@ -222,7 +226,7 @@ impl Door {
         let packets = payload::read(body, limits.polling_packets_max).map_err(|error| match error {
             PayloadError::Malformed(detail) => Flaw::protocol(StatusCode::BAD_REQUEST, detail),
             PayloadError::TooMany => {
-                Flaw { status: StatusCode::BAD_REQUEST, violation: Violation::Flood("packets in one request") }
+                Flaw { status: StatusCode::BAD_REQUEST, violation: Some(Violation::Flood("packets in one request")) }
             }
         })?;
         let bytes_max = self.gate.policy.current().validation.payload_bytes_max;
@@ -258,16 +262,17 @@ impl Door {
 /// what is wrong with a post
 struct Flaw {
     status: StatusCode,
-    violation: Violation,
+    /// `None`: the client broke off
+    violation: Option<Violation>,
 }
 
 impl Flaw {
     fn protocol(status: StatusCode, detail: &'static str) -> Self {
-        Flaw { status, violation: Violation::Protocol(detail) }
+        Flaw { status, violation: Some(Violation::Protocol(detail)) }
     }
 
     fn too_big(bytes: usize) -> Self {
-        Flaw { status: StatusCode::PAYLOAD_TOO_LARGE, violation: Violation::TooBig(bytes as u64) }
+        Flaw { status: StatusCode::PAYLOAD_TOO_LARGE, violation: Some(Violation::TooBig(bytes as u64)) }
     }
 }
 
@@ -276,7 +281,7 @@ async fn read(body: Incoming, bytes_max: usize, patience: Duration) -> Result<By
     match timeout(patience, Limited::new(body, bytes_max).collect()).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Flaw::too_big(bytes_max.saturating_add(1))),
-        Ok(Err(_)) => Err(Flaw::protocol(StatusCode::BAD_REQUEST, "a body that breaks off")),
+        Ok(Err(_)) => Err(Flaw { status: StatusCode::BAD_REQUEST, violation: None }),
         Err(_) => Err(Flaw::protocol(StatusCode::REQUEST_TIMEOUT, "a body that took too long")),
     }
 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::HOME;
 use super::caller::Caller;
 use super::http::Head;
-use super::patience::within;
+use super::patience::{eventually, within};
 use super::wire::{Response, Wire};
 
 /// Engine.IO's packets in one body.
@@ -91,6 +91,20 @@ impl Polls {
     /// Past Engine.IO's open packet, before CONNECT.
     pub async fn open(self) -> Poller {
         let handshake = self.gets("EIO=4&transport=polling").await;
+        self.opened_by(handshake)
+    }
+
+    /// Asks again until there is a place.
+    pub async fn opens_eventually(self) -> Poller {
+        let handshake = eventually("a polling session", async || {
+            let answer = self.gets("EIO=4&transport=polling").await;
+            (answer.head.status() == 200).then_some(answer)
+        })
+        .await;
+        self.opened_by(handshake)
+    }
+
+    fn opened_by(self, handshake: Response) -> Poller {
         let body = text(&handshake);
         assert_eq!(handshake.head.status(), 200, "{:?} {body}", handshake.head);
         let mut packets = body.split(SEPARATOR).map(str::to_owned);
@@ -139,7 +153,16 @@ impl Poller {
 
     /// A poll that is left open.
     pub async fn starts_a_poll(&self) -> Wire {
-        self.polls.asks("GET", &self.query(), &[], b"").await
+        self.starts("GET", &[], b"").await
+    }
+
+    /// A request that the gateway has begun to serve, as far as one can know from outside: later ones were answered.
+    pub async fn starts(&self, method: &str, more: &[&str], body: &[u8]) -> Wire {
+        let wire = self.polls.asks(method, &self.query(), more, body).await;
+        for _ in 0..3 {
+            is_unknown(&self.polls.gets("EIO=4&transport=polling&sid=nobody").await);
+        }
+        wire
     }
 
     /// The next packet that begins so; those before it are passed over.
