@@ -42,9 +42,10 @@ const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=UTF-8");
 impl Door {
     /// whether a request is one of the many of an open session: not a handshake, and bounded by what the session allows
     pub fn belongs_to_a_session(&self, wish: &Result<Wish, Answer>, head: &request::Parts) -> bool {
+        let session = || self.polling.find(&handshake::polled_session(head)?);
         matches!(wish, Ok(Wish::Plain))
             && matches!(head.method, Method::GET | Method::POST)
-            && handshake::polled_session(head).is_some_and(|sid| self.polling.find(&sid).is_some())
+            && session().is_some_and(|session| head.uri.path().starts_with(&*session.opener.route.path))
     }
 
     /// a request of a polling client; every answer says which page may read it

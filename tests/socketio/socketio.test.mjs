@@ -42,7 +42,14 @@ afterEach(() => {
 });
 
 /** The transports of the callers: each story is told once for each of these. */
-const TRANSPORTS = { websocket: ["websocket"], polling: ["polling"], "polling, then websocket": ["polling", "websocket"] };
+const TRANSPORTS = {
+  websocket: ["websocket"],
+  polling: ["polling"],
+  "polling, then websocket": ["polling", "websocket"],
+  "websocket, with polling to fall back on": ["websocket", "polling"],
+};
+/** Where each of them ends up. */
+const lastTransport = () => (transports[0] === "polling" ? transports.at(-1) : transports[0]);
 let transports;
 
 /** Each caller has an address of its own. */
@@ -112,7 +119,7 @@ for (const [title, choice] of Object.entries(TRANSPORTS)) {
         assert.equal(connection.socket.id, socket.id, "the server's own socket id reaches the client");
         assert.match(connection.headers["x-forwarded-for"], /203\.0\.113\.9/);
         assert.ok(connection.headers["x-picket-connection"]);
-        await eventually("the last transport", () => socket.io.engine.transport.name === transports.at(-1));
+        await eventually("the last transport", () => socket.io.engine.transport.name === lastTransport());
       });
 
       test("joins several namespaces over one connection", bounded, async () => {
@@ -295,6 +302,7 @@ for (const [title, choice] of Object.entries(TRANSPORTS)) {
 
         assert.equal(answer.error.reason, "event_rate");
         assert.ok(answer.error.retryAfterMs > 0 && answer.error.retryAfterMs <= 61_000, JSON.stringify(answer));
+        await eventually("those before it", () => seenOf("cheap").length === 2);
         assert.deepEqual(seenOf("cheap").map((record) => record.parameters[0]), [1, 2]);
       });
 
@@ -307,7 +315,7 @@ for (const [title, choice] of Object.entries(TRANSPORTS)) {
 
         const [reason, details] = await gone;
         assert.equal(reason, "transport close");
-        if (transports.length === 1 && transports[0] === "websocket") assert.equal(details.context.code, 1008, "closed by policy");
+        if (transports[0] === "websocket") assert.equal(details.context.code, 1008, "closed by policy");
         assert.deepEqual(refusals, ["unknown_event", "unknown_event", "unknown_event"]);
       });
 
@@ -319,6 +327,25 @@ for (const [title, choice] of Object.entries(TRANSPORTS)) {
         assert.equal((await refusal)[0].event, "admin:upload");
         assert.equal((await socket.timeout(PATIENCE_MS).emitWithAck("chat:send", "after it")).got, "after it");
         assert.equal(seenOf("admin:upload").length, 0);
+      });
+    });
+
+    describe("a block", () => {
+      test("cuts an open session at once, and keeps its address out", bounded, async () => {
+        const address = `203.0.113.${100 + Object.values(TRANSPORTS).indexOf(transports)}`;
+        const extraHeaders = { "X-Forwarded-For": address };
+        const socket = await connected("/chat", { extraHeaders });
+        await eventually("the last transport", () => socket.io.engine.transport.name === lastTransport());
+        const there = application.connections.findLast((connection) => connection.socket.id === socket.id).socket;
+        const gone = hears(socket, "disconnect");
+        const left = hears(there, "disconnect");
+
+        await picket.block(address);
+        // A client that is just between two polls meets the block at the next one.
+        assert.match((await gone)[0], /^transport (close|error)$/);
+        await left;
+        const [error] = await hears(caller("/chat", { extraHeaders }), "connect_error");
+        assert.ok(error instanceof Error);
       });
     });
 
@@ -337,3 +364,17 @@ for (const [title, choice] of Object.entries(TRANSPORTS)) {
     });
   });
 }
+
+describe("over polling", () => {
+  test("the application's cookies reach the client, and come back to it", bounded, async () => {
+    const headers = { origin: HOME, "x-forwarded-for": "203.0.113.200", cookie: "backend=two" };
+    const answer = await fetch(`${picket.url}/socket.io/?EIO=4&transport=polling`, { headers });
+
+    assert.equal(answer.status, 200);
+    assert.equal(answer.headers.get("set-cookie"), "backend=one; Path=/socket.io/");
+    const { sid } = JSON.parse((await answer.text()).slice(1));
+    const post = await fetch(`${picket.url}/socket.io/?EIO=4&transport=polling&sid=${sid}`, { method: "POST", headers, body: "40" });
+    assert.equal(await post.text(), "ok");
+    await eventually("the connection", () => application.connections.some((connection) => connection.headers.cookie === "backend=two"));
+  });
+});

@@ -60,6 +60,18 @@ async fn one_connection_serves_many_polls_and_ends_after_an_error() {
 }
 
 #[tokio::test]
+async fn a_poll_may_wait_longer_than_a_head_and_a_silent_connection_ends() {
+    let upstream = Upstream::engine_io().await;
+    let limits = json!({ "headerTimeoutMs": 300, "pingIntervalMs": 1000 });
+    let picket = Picket::guarding_socketio(&upstream).node(json!({ "limits": limits })).start().await;
+
+    let alice = picket.polls("198.51.100.7").connected().await;
+    let mut wire = alice.starts_a_poll().await;
+    assert_eq!(text(&wire.response().await), "6", "the node's own sign of life");
+    assert!(wire.rest().await.is_empty());
+}
+
+#[tokio::test]
 async fn s08_a_flood_of_packets_or_bytes_in_one_post_ends_the_session() {
     let upstream = Upstream::engine_io().await;
     let picket = Picket::guarding_socketio(&upstream).start().await;
