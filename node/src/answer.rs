@@ -63,6 +63,11 @@ impl Answer {
         Answer::neutral(StatusCode::BAD_REQUEST, code, message)
     }
 
+    /// Engine.IO's error for what it cannot read
+    pub fn bad_request() -> Self {
+        Answer::engine_io(ENGINE_IO_BAD_REQUEST, "Bad request")
+    }
+
     fn neutral(status: StatusCode, code: u8, message: &'static str) -> Self {
         Answer { denial: None, status, code, message, headers: Vec::new() }
     }

@@ -160,6 +160,15 @@ pub struct Limits {
     /// until a Socket.IO CONNECT after the upgrade
     #[schemars(range(min = 1))]
     pub connect_timeout_ms: u64,
+    /// Socket.IO sessions whose client polls, on this node
+    #[schemars(range(min = 1))]
+    pub polling_sessions_max: usize,
+    /// bytes of the body of a polling client's request
+    #[schemars(range(min = 1, max = 67_108_864))]
+    pub polling_body_bytes_max: usize,
+    /// packets in that body
+    #[schemars(range(min = 1, max = 100_000))]
+    pub polling_packets_max: usize,
     /// sockets that wait for their Socket.IO CONNECT, on this node
     #[schemars(range(min = 1))]
     pub pending_max: usize,
@@ -227,6 +236,9 @@ impl Default for Limits {
             handshake_addresses_max: 100_000,
             identities_max: 200_000,
             connect_timeout_ms: 10_000,
+            polling_sessions_max: 10_000,
+            polling_body_bytes_max: 1_000_000,
+            polling_packets_max: 500,
             pending_max: 10_000,
             pending_per_address: 100,
             inspection_ms_per_second: 200,
@@ -276,10 +288,25 @@ pub struct RouteConfig {
     /// `json`: top-level name or JSON pointer of the event's name
     #[serde(default = "default_event_field")]
     pub event_field: String,
+    /// `socketio`: the transports that clients may use
+    #[serde(default = "default_transports")]
+    pub transports: Vec<Transport>,
 }
 
 fn default_event_field() -> String {
     "type".into()
+}
+
+fn default_transports() -> Vec<Transport> {
+    vec![Transport::Polling, Transport::WebSocket]
+}
+
+/// a transport of Engine.IO
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Transport {
+    Polling,
+    WebSocket,
 }
 
 /// how the bytes of a route are understood

@@ -21,14 +21,16 @@ use crate::admission::{admit, screen};
 use crate::answer::Answer;
 use crate::attempt::{Attempt, ClaimedOrigin};
 use crate::checks::{handshake_rate, upgrade_rate};
-use crate::config::Protocol;
+use crate::config::{Protocol, Transport};
 use crate::decide::{self, Case, Stage};
 use crate::forwarded;
 use crate::gate::Gate;
-use crate::handshake::{self, Wish};
+use crate::handshake::{self, EngineIo, Wish};
 use crate::refusal::{Denial, Refusal};
 use crate::route::{Route, Routes};
-use crate::session::{Attention, Conversation, Plain, Presence, Relay, SocketIo, Sockets};
+use crate::session::{
+    Attention, Client, Conversation, Plain, PollingSessions, Presence, Relay, SocketIo, Sockets, client_socket,
+};
 use crate::spans::Exchange;
 use crate::upstream::{self, Opened};
 
@@ -38,14 +40,15 @@ pub struct Door {
     pub trusted_proxies: Vec<IpNet>,
     pub tasks: Tasks,
     pub attention: Attention,
+    pub polling: Arc<PollingSessions>,
 }
 
 /// who asks, by what was settled before any check
-struct Caller {
-    address: IpAddr,
-    scheme: &'static str,
-    host: Option<HeaderValue>,
-    trace: Option<Trace>,
+pub struct Caller {
+    pub address: IpAddr,
+    pub scheme: &'static str,
+    pub host: Option<HeaderValue>,
+    pub trace: Option<Trace>,
 }
 
 impl Door {
@@ -92,26 +95,33 @@ impl Door {
         let gate = &self.gate;
         let now = gate.clock.now();
         let on_upgrade = hyper::upgrade::on(&mut request);
-        let (head, _) = request.into_parts();
+        let (head, body) = request.into_parts();
         let attempt = first_look(caller, &head);
-        handshake_rate::check(&gate.handshakes, gate.policy.current().limits.handshakes, caller.address, now)
-            .map_err(|denial| self.refuse(&attempt, Stage::Handshake, denial))?;
-        let wish = handshake::judge(&head).map_err(|answer| self.record(&attempt, answer))?;
+        let wish = handshake::judge(&head);
+        if !self.belongs_to_a_session(&wish, &head) {
+            self.count_handshake(&attempt)?;
+        }
+        let wish = wish.map_err(|answer| self.record(&attempt, answer))?;
         let route = self
             .routes
             .find(handshake::host(&head.uri, &head.headers).as_deref(), head.uri.path())
             .ok_or_else(Answer::not_found)?;
-        let Wish::WebSocket { key } = wish else {
-            return Err(self.record(&attempt, handshake::plain(route.protocol, &head)));
-        };
-        if route.protocol == Protocol::SocketIo {
-            handshake::engine_io(&head).map_err(|answer| self.record(&attempt, answer))?;
-        }
-        let chance = u16::from_le_bytes(random::bytes());
-        upgrade_rate::check(&gate.upgrades, now, chance)
-            .map_err(|denial| self.refuse(&attempt, Stage::Handshake, denial))?;
         let token = gate.keys.sources.in_request(&head.headers, head.uri.query());
         let attempt = Attempt { token, route: route.path.clone(), ..attempt };
+        let Wish::WebSocket { key } = wish else {
+            return match route.offers(Transport::Polling) {
+                true => Ok(self.polled(caller, attempt, route, head, body).await),
+                false => Err(self.record(&attempt, handshake::plain(route, &head))),
+            };
+        };
+        if route.protocol == Protocol::SocketIo {
+            let asked = handshake::engine_io(&head, route).map_err(|answer| self.record(&attempt, answer))?;
+            match asked {
+                EngineIo { transport: Transport::Polling, .. } => return Err(Answer::bad_request()),
+                EngineIo { sid: Some(sid), .. } => return self.probed(&attempt, &sid, &key, on_upgrade, place).await,
+                EngineIo { sid: None, .. } => {}
+            }
+        }
         let (conversation, rate) = self.admit(&attempt, route, now).await?;
         let (tunnel, answered) = match self.open(caller, &attempt, route, &head, &conversation).await {
             Ok(Opened::Tunnel(tunnel, answered)) => (tunnel, answered),
@@ -130,21 +140,33 @@ impl Door {
                 return;
             };
             // Boxed, as are a session's other seldom ways: while it is idle, it keeps only what it needs.
-            let sockets = Box::pin(Sockets::over(client, tunnel, &gate)).await;
+            let client = Client::WebSocket(Box::pin(client_socket(client, &gate)).await);
+            let sockets = Box::pin(Sockets::between(client, tunnel, &gate)).await;
             Box::new(Relay::new(gate, tasks, attempt, conversation, sockets, attention)).run().await;
             drop(place);
         });
         Ok(response)
     }
 
+    /// counts against the limit of handshakes of the address
+    pub fn count_handshake(&self, attempt: &Attempt) -> Result<(), Answer> {
+        let gate = &self.gate;
+        let quota = gate.policy.current().limits.handshakes;
+        handshake_rate::check(&gate.handshakes, quota, attempt.address, gate.clock.now())
+            .map_err(|denial| self.refuse(attempt, Stage::Handshake, denial))
+    }
+
     /// the checks that the upgrade can be held to; the slots that they take live in the conversation
-    async fn admit(
+    pub async fn admit(
         &self,
         attempt: &Attempt,
         route: &Arc<Route>,
         now: Timestamp,
     ) -> Result<(Conversation, Permits), Answer> {
         let gate = &self.gate;
+        let chance = u16::from_le_bytes(random::bytes());
+        upgrade_rate::check(&gate.upgrades, now, chance)
+            .map_err(|denial| self.refuse(attempt, Stage::Handshake, denial))?;
         let refused = |refusal: Refusal| self.refuse(attempt, Stage::Admission, refusal);
         if route.protocol != Protocol::SocketIo {
             let (screened, admitted) = admit(gate, attempt, now).await.map_err(refused)?;
@@ -164,7 +186,7 @@ impl Door {
     }
 
     /// asks the upstream for the same upgrade, with what the client may not say removed and what Picket knows added
-    async fn open(
+    pub async fn open(
         &self,
         caller: &Caller,
         attempt: &Attempt,
@@ -202,11 +224,11 @@ impl Door {
             .into_response()
     }
 
-    fn refuse(&self, attempt: &Attempt, stage: Stage, refusal: impl Into<Refusal>) -> Answer {
+    pub fn refuse(&self, attempt: &Attempt, stage: Stage, refusal: impl Into<Refusal>) -> Answer {
         decide::refuse(&self.gate, Case::of(attempt, stage), refusal).into()
     }
 
-    fn record(&self, attempt: &Attempt, answer: Answer) -> Answer {
+    pub fn record(&self, attempt: &Attempt, answer: Answer) -> Answer {
         if let Some(denial) = &answer.denial {
             decide::refuse(&self.gate, Case::of(attempt, Stage::Handshake), denial.clone());
         }
@@ -227,7 +249,7 @@ fn first_look(caller: &Caller, head: &request::Parts) -> Attempt {
 }
 
 /// the 101, with the upstream's own end-to-end headers (a sticky cookie, say)
-fn switching(key: &HeaderValue, answered: &HeaderMap) -> Response<Full<Bytes>> {
+pub fn switching(key: &HeaderValue, answered: &HeaderMap) -> Response<Full<Bytes>> {
     let mut headers = answered.clone();
     forwarded::remove_hop_by_hop(&mut headers);
     headers.remove(header::SEC_WEBSOCKET_EXTENSIONS);

@@ -6,8 +6,8 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, header, req
 
 use crate::answer::Answer;
 use crate::attempt::ClaimedOrigin;
-use crate::config::Protocol;
-use crate::route::is_ambiguous;
+use crate::config::{Protocol, Transport};
+use crate::route::{Route, is_ambiguous};
 use picket_shared::policy::Origin;
 use picket_shared::reason::Reason;
 
@@ -112,8 +112,16 @@ pub fn host(uri: &Uri, headers: &HeaderMap) -> Option<String> {
     Some(without_port.to_ascii_lowercase())
 }
 
-/// what Engine.IO 4 requires of a WebSocket's query; its own errors otherwise
-pub fn engine_io(head: &request::Parts) -> Result<(), Answer> {
+/// what an Engine.IO request is about
+#[derive(Debug, PartialEq, Eq)]
+pub struct EngineIo {
+    pub transport: Transport,
+    /// of the session that it belongs to; `None`: it opens one
+    pub sid: Option<String>,
+}
+
+/// what Engine.IO 4 requires of a query; its own errors otherwise
+pub fn engine_io(head: &request::Parts, route: &Route) -> Result<EngineIo, Answer> {
     let query = head.uri.query().unwrap_or_default();
     let values = |name: &str| {
         url::form_urlencoded::parse(query.as_bytes())
@@ -126,22 +134,34 @@ pub fn engine_io(head: &request::Parts) -> Result<(), Answer> {
             return Err(Answer::refused(Reason::ProtocolError, format!("two {name} parameters")));
         }
     }
-    if values("transport") != ["websocket"] {
+    let transport = match values("transport").first().map(String::as_str) {
+        Some("polling") => Transport::Polling,
+        Some("websocket") => Transport::WebSocket,
+        _ => return Err(Answer::engine_io(0, "Transport unknown")),
+    };
+    if !route.offers(transport) {
         return Err(Answer::engine_io(0, "Transport unknown"));
     }
     if values("EIO") != ["4"] {
         return Err(Answer::engine_io(5, "Unsupported protocol version"));
     }
-    match values("sid").is_empty() {
-        true => Ok(()),
-        false => Err(Answer::engine_io(1, "Session ID unknown")),
+    // JSONP: an answer that is a script of another site.
+    if !values("j").is_empty() {
+        return Err(Answer::bad_request());
     }
+    Ok(EngineIo { transport, sid: values("sid").pop() })
 }
 
-/// what a request that is no WebSocket gets on a route
-pub fn plain(protocol: Protocol, head: &request::Parts) -> Answer {
-    match protocol {
-        Protocol::SocketIo => engine_io(head).err().unwrap_or_else(|| Answer::engine_io(3, "Bad request")),
+/// the session that a request of a polling client names, as far as its query can be read
+pub fn polled_session(head: &request::Parts) -> Option<String> {
+    let query = head.uri.query()?;
+    url::form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == "sid").map(|(_, sid)| sid.into_owned())
+}
+
+/// what a request that is no WebSocket gets where clients do not poll
+pub fn plain(route: &Route, head: &request::Parts) -> Answer {
+    match route.protocol {
+        Protocol::SocketIo => engine_io(head, route).err().unwrap_or_else(Answer::bad_request),
         Protocol::Json | Protocol::MsgPack | Protocol::Text | Protocol::Opaque => Answer::upgrade_required(),
     }
 }

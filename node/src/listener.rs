@@ -1,8 +1,9 @@
-//! The gateway's listener: accepts sockets within bounds and serves one request on each, as every answer but 101 says
-//! `Connection: close`.
+//! The gateway's listener: accepts sockets within bounds and serves requests on each, one after the other.
+//!
+//! Only answers to polling clients keep a connection: refusals, errors and all other answers say `Connection: close`.
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -10,6 +11,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -23,6 +25,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const TURNED_AWAY_MAX: usize = 64;
 /// how long one of those may take
 const TURN_AWAY_PATIENCE: Duration = Duration::from_millis(500);
+
+/// requests on one connection; a client that polls on opens another one
+const REQUESTS_MAX: u32 = 1000;
 
 /// accepts until `stop` resolves
 pub async fn serve(listener: TcpListener, door: Arc<Door>, stop: impl Future<Output = ()>) {
@@ -49,7 +54,7 @@ fn receive(stream: TcpStream, peer: SocketAddr, door: &Arc<Door>, places: &Arc<S
         Ok(place) => {
             let door = door.clone();
             let tasks = door.tasks.clone();
-            tasks.spawn("connection", serve_one(stream, peer, door, Arc::new(place)));
+            tasks.spawn("connection", serve_in_turn(stream, peer, door, Arc::new(place)));
         }
         Err(_) => {
             if let Ok(place) = lobby.clone().try_acquire_owned() {
@@ -71,15 +76,25 @@ async fn turn_away(stream: TcpStream, peer: SocketAddr, door: Arc<Door>, place: 
     drop(place);
 }
 
-/// the place is held by the request and whatever session comes of it
-async fn serve_one(stream: TcpStream, peer: SocketAddr, door: Arc<Door>, place: Arc<OwnedSemaphorePermit>) {
+/// the place is held by the connection and whatever session comes of it
+async fn serve_in_turn(stream: TcpStream, peer: SocketAddr, door: Arc<Door>, place: Arc<OwnedSemaphorePermit>) {
     // Latency over batching; a failure only costs that.
     stream.set_nodelay(true).ok();
     let limits = door.gate.limits;
+    let stopped = door.tasks.stopped();
+    let requests = AtomicU32::new(0);
     let service = service_fn(|request: Request<Incoming>| {
         let (door, place) = (door.clone(), place.clone());
-        async move { Ok::<Response<Full<Bytes>>, Infallible>(door.enter(peer, request, place).await) }
+        let is_last = requests.fetch_add(1, Ordering::Relaxed) + 1 >= REQUESTS_MAX;
+        async move {
+            let mut response = door.enter(peer, request, place).await;
+            if is_last && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<Response<Full<Bytes>>, Infallible>(response)
+        }
     });
+    // Between two requests the next head's own time runs: a connection that stays silent ends with it.
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(Duration::from_millis(limits.header_timeout_ms))
@@ -87,7 +102,15 @@ async fn serve_one(stream: TcpStream, peer: SocketAddr, door: Arc<Door>, place: 
         .max_buf_size(limits.header_bytes_max)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
-    if let Err(error) = connection.await {
-        tracing::debug!(%error, "request ended");
+    tokio::pin!(connection, stopped);
+    let ended = tokio::select! {
+        ended = &mut connection => ended,
+        () = &mut stopped => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "connection ended");
     }
 }

@@ -4,7 +4,7 @@ use http::Uri;
 use http::uri::{Authority, PathAndQuery};
 use std::sync::Arc;
 
-use crate::config::{Protocol, RouteConfig};
+use crate::config::{Protocol, RouteConfig, Transport};
 use crate::protocol::EventField;
 
 /// a route that works
@@ -14,6 +14,7 @@ pub struct Route {
     hosts: Vec<String>,
     pub protocol: Protocol,
     pub event_field: EventField,
+    transports: Vec<Transport>,
     pub upstream: Upstream,
 }
 
@@ -61,8 +62,14 @@ impl Route {
             hosts: config.hosts.iter().map(|host| host.to_ascii_lowercase()).collect(),
             protocol: config.protocol,
             event_field: EventField::parse(&config.event_field),
+            transports: config.transports.clone(),
             upstream: Upstream::parse(&config.upstream)?,
         })
+    }
+
+    /// whether clients of this route may use the transport
+    pub fn offers(&self, transport: Transport) -> bool {
+        self.protocol == Protocol::SocketIo && self.transports.contains(&transport)
     }
 
     fn serves(&self, host: Option<&str>, path: &str) -> bool {
@@ -129,6 +136,7 @@ mod tests {
             protocol: Protocol::Json,
             deny_mode: crate::config::DenyMode::Http,
             event_field: "type".into(),
+            transports: vec![Transport::Polling, Transport::WebSocket],
         })
         .unwrap()
     }

@@ -29,7 +29,7 @@ use crate::metrics::{Instruments, observe_clock, observe_identities, observe_mod
 use crate::ops::{self, Ops};
 use crate::pending::Pending;
 use crate::route::{Route, RouteError, Routes};
-use crate::session::{Attention, ring_on_changes};
+use crate::session::{Attention, PollingSessions, ring_on_changes};
 
 /// how often a drain looks whether all sessions have left
 const DRAIN_POLL: Duration = Duration::from_millis(50);
@@ -111,6 +111,7 @@ pub async fn start(parts: Parts) -> Result<Running, StartError> {
         trusted_proxies: canonical_networks(&parts.config.trusted_proxies),
         tasks: tasks.clone(),
         attention: attention.clone(),
+        polling: Arc::new(PollingSessions::new(gate.limits.polling_sessions_max)),
     });
 
     tasks.spawn("gateway", listener::serve(gateway, door, stop_accepting.clone().cancelled_owned()));

@@ -3,7 +3,7 @@
 mod chat;
 mod page;
 
-use picket_node::config::{DenyMode, Protocol, RouteConfig};
+use picket_node::config::{DenyMode, Protocol, RouteConfig, Transport};
 use picket_shared::policy::{AutoBlock, MessageLimit, Policy};
 use picket_shared::tasks::Tasks;
 use std::io;
@@ -29,6 +29,7 @@ fn route(upstream: SocketAddr) -> RouteConfig {
         protocol: Protocol::Json,
         deny_mode: DenyMode::Http,
         event_field: "type".into(),
+        transports: vec![Transport::WebSocket],
     }
 }
 

@@ -7,6 +7,7 @@ import { Server } from "socket.io";
 export async function startApplication() {
   const http = createServer();
   const io = new Server(http, { serveClient: false });
+  io.engine.on("initial_headers", (headers) => (headers["set-cookie"] = "backend=one; Path=/socket.io/"));
   const seen = [];
   const connections = [];
   for (const name of ["/", "/chat", "/notifications"]) {

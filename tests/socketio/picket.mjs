@@ -6,6 +6,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 
+const ADMIN = "warden";
+const PASSWORD = "a-long-password-of-the-stories";
 const STARTS_WITHIN_MS = 20_000;
 export const SECRET = "an-hmac-secret-of-the-stories-0123456789abcdef";
 export const ISSUER = { issuer: "https://id.example.com", audience: "chat", algorithms: ["HS256"], secret: SECRET };
@@ -41,7 +43,7 @@ export async function startPicket(upstreamPort, policy = {}) {
   );
   const process_ = spawn(process.env.PICKET_BIN, ["standalone", "--config", config, "--data-dir", data], {
     cwd: directory,
-    env: { ...cleanEnvironment(), SOCKET_ADMIN_USERNAME: "warden", SOCKET_ADMIN_PASSWORD: "a-long-password-of-the-stories" },
+    env: { ...cleanEnvironment(), SOCKET_ADMIN_USERNAME: ADMIN, SOCKET_ADMIN_PASSWORD: PASSWORD },
     stdio: ["ignore", "ignore", "pipe"],
   });
   const said = [];
@@ -66,6 +68,15 @@ export async function startPicket(upstreamPort, policy = {}) {
   return {
     url: `http://${listeners.get("gateway")}`,
     said,
+    /** Blocks an address by the management API. */
+    async block(ip) {
+      const answer = await fetch(`http://${listeners.get("management")}/api/security/block-ip`, {
+        method: "POST",
+        headers: { "content-type": "application/json", authorization: `Basic ${btoa(`${ADMIN}:${PASSWORD}`)}` },
+        body: JSON.stringify({ ip, reason: "of the stories" }),
+      });
+      if (!answer.ok) throw new Error(`block-ip: ${answer.status} ${await answer.text()}`);
+    },
     async stop() {
       process_.kill("SIGKILL");
       await ended;

@@ -27,6 +27,7 @@ mod limits;
 mod management;
 mod operation;
 mod policy_changes;
+mod polling;
 mod secrecy;
 mod socketio;
 mod telemetry;

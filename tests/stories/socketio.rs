@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Client, Picket, SocketIo, Token, Upstream, Wire, issuer};
+use crate::harness::{Client, Picket, SocketIo, Token, Upstream, issuer};
 
 const CHAT_ONLY: &[&str] = &["chat:send"];
 
@@ -243,24 +243,6 @@ async fn an_active_text_is_sanitised_inside_an_event_and_honest_ones_stay_byte_f
     let seen = events(&upstream);
     assert_eq!(seen[0], honest);
     assert!(seen[1].starts_with("422[") && seen[1].contains("hi ") && !seen[1].contains("script"), "{seen:?}");
-}
-
-#[tokio::test]
-async fn polling_gets_engine_ios_own_400() {
-    let upstream = Upstream::engine_io().await;
-    let picket = Picket::guarding_socketio(&upstream).start().await;
-    let gateway = picket.gateway();
-
-    let mut wire = Wire::to(gateway).await;
-    wire.writes(format!(
-        "GET /socket.io/?EIO=4&transport=polling HTTP/1.1\r\nHost: {gateway}\r\nOrigin: {}\r\nX-Forwarded-For: 198.51.100.7\r\nConnection: close\r\n\r\n",
-        crate::harness::HOME
-    ))
-    .await;
-    let response = wire.response().await;
-    assert_eq!(response.head.status(), 400);
-    let body: Value = serde_json::from_slice(&response.body).unwrap();
-    assert!(body["code"].is_i64() && body["message"].is_string(), "{body}");
 }
 
 #[tokio::test]

@@ -33,6 +33,10 @@ impl Written {
     pub fn bytes(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
+
+    pub fn add(&self, bytes: usize) {
+        self.0.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
 }
 
 struct Judge {
@@ -123,7 +127,7 @@ impl AsyncWrite for Guarded {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let Guarded { io, written, .. } = self.get_mut();
         let taken = ready!(Pin::new(io).poll_write(cx, buf))?;
-        written.0.fetch_add(taken as u64, Ordering::Relaxed);
+        written.add(taken);
         Poll::Ready(Ok(taken))
     }
 
@@ -142,7 +146,7 @@ impl AsyncWrite for Guarded {
     ) -> Poll<io::Result<usize>> {
         let Guarded { io, written, .. } = self.get_mut();
         let taken = ready!(Pin::new(io).poll_write_vectored(cx, bufs))?;
-        written.0.fetch_add(taken as u64, Ordering::Relaxed);
+        written.add(taken);
         Poll::Ready(Ok(taken))
     }
 

@@ -19,9 +19,10 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 
 use super::attention::Listener;
+use super::client::Client;
 use super::guard::violation_of;
 use super::patience::{Stuck, failures_speak_at_the_next_read, patiently};
-use super::sockets::{Heard, Socket, Sockets};
+use super::sockets::{Heard, Sockets};
 use super::step::{Conversation, Step};
 use crate::admission::still_admissible;
 use crate::attempt::Attempt;
@@ -216,7 +217,7 @@ impl Relay {
 
     async fn write_client(&mut self, message: Message) -> Result<(), End> {
         self.sockets.unflushed = true;
-        let written = self.sockets.client.get_ref().written();
+        let written = self.sockets.client.written();
         let write = self.sockets.client.feed(message);
         let outcome = patiently(write, &written, &self.gate, &self.attempt, &self.conversation, &self.attention).await;
         outcome.map_err(|stuck| self.client_stuck(stuck))
@@ -237,7 +238,7 @@ impl Relay {
         let flush = self.sockets.upstream.flush();
         let outcome = patiently(flush, &written, &self.gate, &self.attempt, &self.conversation, &self.attention).await;
         outcome.or_else(failures_speak_at_the_next_read).map_err(|stuck| self.upstream_stuck(stuck))?;
-        let written = self.sockets.client.get_ref().written();
+        let written = self.sockets.client.written();
         let flush = self.sockets.client.flush();
         let outcome = patiently(flush, &written, &self.gate, &self.attempt, &self.conversation, &self.attention).await;
         outcome.or_else(failures_speak_at_the_next_read).map_err(|stuck| self.client_stuck(stuck))
@@ -326,7 +327,7 @@ impl Relay {
 
     /// when the message that is under way has to be whole
     fn message_due(&self) -> Option<Timestamp> {
-        let since = self.sockets.client.get_ref().unfinished_since()?;
+        let since = self.sockets.client.unfinished_since()?;
         Some(since.plus(Duration::from_millis(self.gate.limits.message_timeout_ms)))
     }
 
@@ -338,7 +339,7 @@ impl Relay {
 
     /// the guard has judged the code; tungstenite, which knows fewer, may have replaced it
     fn client_closed(&self, frame: Option<CloseFrame>) -> End {
-        let code = self.sockets.client.get_ref().close_code();
+        let code = self.sockets.client.close_code();
         End::ClientClosed(frame.map(|frame| match code {
             Some(code) if code != u16::from(frame.code) => {
                 CloseFrame { code: code.into(), reason: Utf8Bytes::from_static("") }
@@ -383,7 +384,8 @@ impl Relay {
 
     /// says goodbye to both sides, each in its own terms, within a bounded time
     async fn finish(self: Box<Self>, end: End) {
-        let Relay { sockets: Sockets { mut client, mut upstream, .. }, gate, conversation, .. } = *self;
+        let Relay { sockets: Sockets { mut client, upstream, .. }, gate, conversation, .. } = *self;
+        let mut upstream = Client::WebSocket(upstream);
         // Its slots are free at once, whether or not the peers answer.
         drop(conversation);
         let (to_client, to_upstream) = match end {
@@ -411,7 +413,7 @@ fn going_away() -> CloseFrame {
 }
 
 /// sends a close frame (or the answer to the peer's), then reads on until the peer has closed too, so that no reset destroys it
-async fn say_goodbye(socket: &mut Socket, close: Option<Option<CloseFrame>>, patience: Duration) {
+async fn say_goodbye(socket: &mut Client, close: Option<Option<CloseFrame>>, patience: Duration) {
     let goodbye = async {
         let queued = match close {
             Some(frame) => socket.feed(Message::Close(frame)).await,
@@ -433,7 +435,7 @@ async fn say_goodbye(socket: &mut Socket, close: Option<Option<CloseFrame>>, pat
             }
         }
         // Its frames cannot be read any more, or are too many; but it may not have read ours yet.
-        drop(socket.get_mut().discard(LINGER_BYTES_MAX).await);
+        socket.discard(LINGER_BYTES_MAX).await;
     };
     // Whoever does not answer in time is dropped.
     if timeout(patience, goodbye).await.is_err() {

@@ -1,4 +1,4 @@
-//! The two WebSockets of a session: what either says, in turn, and the flush when neither has more to say.
+//! The two sides of a session: what either says, in turn, and the flush when neither has more to say.
 
 use futures_util::{SinkExt, StreamExt};
 use hyper::upgrade::Upgraded;
@@ -9,6 +9,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message};
 
+use super::client::Client;
 use super::guard::Guarded;
 use crate::gate::Gate;
 use crate::protocol::frames::FrameBounds;
@@ -22,7 +23,7 @@ const CONTROL_FRAMES_WINDOW_MS: u64 = 5000;
 
 /// both ends of a session
 pub struct Sockets {
-    pub client: Socket,
+    pub client: Client,
     pub upstream: Socket,
     /// something may wait in a write buffer
     pub unflushed: bool,
@@ -39,30 +40,12 @@ pub enum Heard {
 }
 
 impl Sockets {
-    /// WebSockets over two upgraded connections, with their bounds
-    pub async fn over(client: Upgraded, upstream: Upgraded, gate: &Gate) -> Self {
-        let limits = &gate.limits;
-        let message_bytes_max = gate.policy.current().validation.payload_bytes_max;
-        let bounds = FrameBounds {
-            message_bytes_max: message_bytes_max as u64,
-            fragments_max: limits.fragments_max,
-            control_frames: Quota::new(limits.control_frames_max, CONTROL_FRAMES_WINDOW_MS),
-        };
-        let client = Guarded::client(client, bounds, gate.clock.clone(), gate.policy.clone());
-        let config = |message_bytes_max| {
-            WebSocketConfig::default()
-                .read_buffer_size(limits.read_buffer_bytes)
-                .write_buffer_size(limits.read_buffer_bytes)
-                .max_write_buffer_size(WRITE_BUFFER_BYTES_MAX)
-                .max_message_size(Some(message_bytes_max))
-                .max_frame_size(Some(message_bytes_max))
-        };
-        // The guard judges by the policy in force, which may change; behind it only the policy's own maximum stands.
-        let client_config = config(PAYLOAD_BYTES_MAX);
-        let upstream_config = config(limits.upstream_message_bytes_max);
+    /// a client and the upstream's tunnel
+    pub async fn between(client: Client, upstream: Upgraded, gate: &Gate) -> Self {
+        let upstream_config = config(gate, gate.limits.upstream_message_bytes_max);
         let upstream = Guarded::upstream(upstream);
         Sockets {
-            client: WebSocketStream::from_raw_socket(client, Role::Server, Some(client_config)).await,
+            client,
             upstream: WebSocketStream::from_raw_socket(upstream, Role::Client, Some(upstream_config)).await,
             unflushed: false,
             upstream_first: false,
@@ -84,6 +67,8 @@ impl Sockets {
     }
 
     fn poll_client(&mut self, is_heard: bool, cx: &mut Context<'_>) -> Poll<Heard> {
+        // What waited for the client's next poll has to be flushed on the WebSocket that took over.
+        self.unflushed |= self.client.goes_over();
         match is_heard {
             true => self.client.poll_next_unpin(cx).map(Heard::Client),
             false => Poll::Pending,
@@ -106,4 +91,27 @@ impl Sockets {
             _ => Poll::Ready(Heard::Blocked),
         }
     }
+}
+
+/// a client's WebSocket over its upgraded connection, with its bounds
+pub async fn client_socket(client: Upgraded, gate: &Gate) -> Socket {
+    let limits = &gate.limits;
+    let message_bytes_max = gate.policy.current().validation.payload_bytes_max;
+    let bounds = FrameBounds {
+        message_bytes_max: message_bytes_max as u64,
+        fragments_max: limits.fragments_max,
+        control_frames: Quota::new(limits.control_frames_max, CONTROL_FRAMES_WINDOW_MS),
+    };
+    let client = Guarded::client(client, bounds, gate.clock.clone(), gate.policy.clone());
+    // The guard judges by the policy in force, which may change; behind it only the policy's own maximum stands.
+    WebSocketStream::from_raw_socket(client, Role::Server, Some(config(gate, PAYLOAD_BYTES_MAX))).await
+}
+
+fn config(gate: &Gate, message_bytes_max: usize) -> WebSocketConfig {
+    WebSocketConfig::default()
+        .read_buffer_size(gate.limits.read_buffer_bytes)
+        .write_buffer_size(gate.limits.read_buffer_bytes)
+        .max_write_buffer_size(WRITE_BUFFER_BYTES_MAX)
+        .max_message_size(Some(message_bytes_max))
+        .max_frame_size(Some(message_bytes_max))
 }

@@ -51,6 +51,9 @@ fn hosts(route: &RouteConfig) -> Vec<Option<String>> {
 
 fn wrong_fields(route: &RouteConfig) -> Vec<(&'static str, String)> {
     let mut wrong = Vec::new();
+    if route.transports.is_empty() {
+        wrong.push(("transports", "must name polling, websocket or both".to_owned()));
+    }
     if !route.path.starts_with('/') || route.path.contains(['?', '#']) || route.path.contains(char::is_whitespace) {
         wrong.push(("path", "must start with `/`, and have no query, fragment or blank".to_owned()));
     }

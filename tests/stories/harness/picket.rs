@@ -16,6 +16,7 @@ use super::caller::Caller;
 use super::collector::Collector;
 use super::hostile::HostileUpstream;
 use super::patience::eventually;
+use super::polling::Polls;
 use super::program;
 use super::upstream::Upstream;
 use super::wire::Wire;
@@ -224,6 +225,10 @@ impl Picket {
 
     pub fn socketio_caller(&self, address: &str) -> Caller {
         Caller::new(self.gateway(), "/socket.io/?EIO=4&transport=websocket", address)
+    }
+
+    pub fn polls(&self, address: &str) -> Polls {
+        Polls::new(self.gateway(), address)
     }
 
     /// An open WebSocket on the JSON route whose bytes the story makes itself.
