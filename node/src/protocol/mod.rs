@@ -2,6 +2,7 @@
 
 mod event_name;
 pub mod frames;
+pub mod msgpack;
 pub mod socketio;
 
 pub use event_name::{EventField, NamedAt, locate, locate_first};
