@@ -43,11 +43,13 @@ pub struct Case<'a> {
     pub principal: Option<&'a Principal>,
     pub event: Option<&'a str>,
     pub message: Option<&'a Message>,
+    /// what the client calls itself, where it was told
+    pub user_agent: Option<&'a str>,
 }
 
 impl<'a> Case<'a> {
     pub fn of(attempt: &'a Attempt, stage: Stage) -> Self {
-        Case { stage, attempt, principal: None, event: None, message: None }
+        Case { stage, attempt, principal: None, event: None, message: None, user_agent: None }
     }
 }
 
@@ -66,13 +68,18 @@ pub fn refuse(gate: &Gate, case: Case<'_>, refusal: impl Into<Refusal>) -> Denia
 
 /// records who came in
 pub fn admitted(gate: &Gate, attempt: &Attempt, principal: &Principal) {
-    gate.instruments.allowed(Stage::Admission);
+    came_in(gate, Case::of(attempt, Stage::Admission), principal);
+}
+
+/// the same, with what else is known of the case
+pub fn came_in(gate: &Gate, case: Case<'_>, principal: &Principal) {
+    gate.instruments.allowed(case.stage);
     let (kind, message) = match principal {
         Principal::Anonymous => (EventType::ConnectionAttempt, "anonymous connection admitted"),
         Principal::User(_) => (EventType::AuthenticationSuccess, "authenticated connection admitted"),
     };
-    let record = AuditRecord::new(kind, Severity::Low, attempt.address, message, gate.clock.now());
-    let case = Case { principal: Some(principal), ..Case::of(attempt, Stage::Admission) };
+    let record = AuditRecord::new(kind, Severity::Low, case.attempt.address, message, gate.clock.now());
+    let case = Case { principal: Some(principal), ..case };
     gate.outbox.record(describe(gate, case, record, None));
 }
 
@@ -96,6 +103,9 @@ fn describe(gate: &Gate, case: Case<'_>, mut record: AuditRecord, detail: Option
     record.node = Some(gate.node.to_string());
     if let Some(detail) = detail {
         record = record.with("detail", printable(detail, IDENTIFIER_BYTES_MAX));
+    }
+    if let Some(agent) = case.user_agent {
+        record = record.with("userAgent", printable(agent, IDENTIFIER_BYTES_MAX));
     }
     if let Some(message) = case.message {
         record = with_excerpt(record, message);

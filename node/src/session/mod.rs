@@ -16,4 +16,4 @@ pub use presence::Presence;
 pub use relay::Relay;
 pub use socketio::SocketIo;
 pub use sockets::Sockets;
-pub use step::Conversation;
+pub use step::{Conversation, Step, Violations, record};

@@ -2,6 +2,7 @@
 //! callers, and the administrator.
 
 mod admin;
+mod application;
 mod caller;
 mod client;
 mod cluster;
@@ -9,6 +10,7 @@ mod detour;
 mod engine_io;
 mod hostile;
 mod http;
+mod nginx;
 mod patience;
 mod picket;
 mod program;
@@ -21,12 +23,14 @@ mod upstream;
 mod wire;
 
 pub use admin::{Admin, Reply};
+pub use application::{Application, Form};
 pub use caller::{Caller, Outcome};
 pub use client::Client;
 pub use cluster::Cluster;
 pub use detour::Detour;
 pub use engine_io::SocketIo;
 pub use hostile::HostileUpstream;
+pub use nginx::Nginx;
 pub use patience::{eventually, soon, within};
 pub use picket::{Picket, PicketBuilder};
 pub use program::Program;
