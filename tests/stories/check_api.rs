@@ -6,7 +6,8 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Application, Client, Form, HOME, Nginx, Picket, PicketBuilder, Token, Upstream, eventually, issuer,
+    Application, Caller, Client, Cluster, Form, HOME, Nginx, Picket, PicketBuilder, Redis, Token, Upstream, eventually,
+    issuer,
 };
 
 const ALICE: &str = "198.51.100.7";
@@ -340,6 +341,56 @@ async fn a_token_that_comes_later_completes_the_connection_and_its_end_ends_it()
 }
 
 #[tokio::test]
+async fn r17_a_panic_ends_one_connection_and_is_counted() {
+    let (_upstream, builder) = both_doors().await;
+    let picket = builder.environment("PICKET_TEST_PANIC_EVENT", "boom").start().await;
+    let application = picket.application();
+    assert_eq!(application.connects("c1", ALICE).await, allowed());
+
+    for event in ["boom", "chat:say"] {
+        let refused = application.says("c1", ALICE, event, json!({})).await;
+        is_refused(&refused, "internal_error");
+        assert_eq!(refused["close"], 1011, "{refused}");
+    }
+    assert_eq!(application.says("c2", ALICE, "chat:say", json!({})).await, allowed());
+    assert_eq!(picket.metric("picket_panics_total").await, 1.0);
+}
+
+#[tokio::test]
+async fn x01_one_user_has_one_budget_at_the_proxy_of_one_node_and_the_check_api_of_another() {
+    let redis = Redis::start().await;
+    let limits = json!({
+        "messageLimit": { "maxMessages": 10, "windowMs": 600_000, "events": ["chat:*"], "exact": true },
+        "concurrentConnections": { "perUser": 2 },
+    });
+    let cluster = Cluster::of(1).on(&redis).policy(json!({ "rateLimiting": limits })).start().await;
+    let other = cluster.another_node("edge-check").checking().start().await;
+    let token = Token::of("alice").signed();
+    let mut client = cluster.node(0).caller(ALICE).bearing(&token).comes_in().await;
+    let application = other.application();
+    let with_token = json!({ "token": token });
+    assert_eq!(application.connects_with("c1", MALLORY, with_token.clone()).await, allowed());
+    is_refused(&application.connects_with("c2", MALLORY, with_token.clone()).await, "too_many_connections");
+
+    for number in 0..7 {
+        client.sends(json!({ "type": "chat:say", "n": number })).await;
+        client.receives(json!({ "type": "chat:say", "n": number })).await;
+    }
+    for _ in 0..3 {
+        assert_eq!(application.says("c1", MALLORY, "chat:say", json!({})).await, allowed());
+    }
+    is_refused(&application.says("c1", MALLORY, "chat:say", json!({})).await, "message_rate");
+    client.sends(json!({ "type": "chat:say" })).await;
+    client.is_refused("message_rate").await;
+
+    client.leaves().await;
+    eventually("the slot of a socket at the other door", async || {
+        (application.connects_with("c2", MALLORY, with_token.clone()).await == allowed()).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn only_the_token_opens_and_nothing_else_is_told() {
     let (_upstream, builder) = both_doors().await;
     let picket = builder.start().await;
@@ -461,7 +512,7 @@ async fn nginx_asks_with_the_documented_configuration() {
     let picket = Picket::guarding(&upstream).checking().issuer(issuer()).policy(limit).start().await;
     let nginx = Nginx::before(upstream.address(), picket.address("check")).await;
     // What a client says about itself must not reach the check: only nginx knows where it comes from.
-    let caller = || crate::harness::Caller::new(nginx.address(), "/ws", MALLORY).header("X-Picket-User", "root");
+    let caller = || Caller::new(nginx.address(), "/ws", MALLORY).header("X-Picket-User", "root");
 
     let mut client = caller().bearing(&Token::of("alice").signed()).comes_in().await;
     client.is_still_served().await;

@@ -8,6 +8,7 @@ use axum::response::Response;
 use http::StatusCode;
 use picket_shared::clock::Timestamp;
 use picket_shared::policy::Mistake;
+use picket_shared::reason::Reason;
 use picket_shared::token::{Principal, User};
 use serde::Deserialize;
 use serde_json::Value;
@@ -58,7 +59,10 @@ pub async fn check(State(api): State<Arc<CheckApi>>, asked: Asked) -> Result<Res
     let question = question(&api.gate, fields, payload).map_err(|problem| problem.written_in(asked.answer_in))?;
     let now = api.gate.clock.now();
     let verdict = match api.known(&question, now) {
-        Ok(known) => answer(&api.gate, &known, &question, now).await,
+        Ok(known) => match api.tasks.isolate("event", answer(&api.gate, &known, &question, now)).await {
+            Some(verdict) => verdict,
+            None => Ok(known.fails(&api.gate).await),
+        },
         Err(denial) => Ok(Verdict::refused(&denial, None)),
     };
     verdict.map_err(|problem| problem.written_in(asked.answer_in))?.written_in(asked.answer_in)
@@ -103,6 +107,16 @@ impl CheckApi {
         let talk = Talk::new(attempt.clone(), None, &self.gate.traffic);
         let inserted = self.connections.insert(question.id.clone(), talk, now);
         inserted.map_err(|_| decide::refuse(&self.gate, Case::of(&attempt, Stage::Session), full()))
+    }
+}
+
+impl Known {
+    /// a panic ends one connection, as at the proxy
+    async fn fails(&self, gate: &Gate) -> Verdict {
+        let mut talk = self.talk.lock().await;
+        let denial = decide::refuse(gate, Case::of(&talk.attempt, Stage::Session), Reason::InternalError);
+        talk.end(denial.clone());
+        ending(&denial)
     }
 }
 
