@@ -60,6 +60,7 @@ pub async fn run(args: &BlocksArgs) -> Result<()> {
         redis: redis.url(),
         routes: json_route(upstream),
         policy: policy(json!({ "security": { "maxAnonymousConnections": 100_000 } })),
+        limits: json!({}),
     };
     let coordinator = plan.coordinator("coordinator-1", None).await?;
     let nodes = try_join_all((1..=NODES).map(async |number| plan.node(&format!("edge-{number}"), None).await)).await?;

@@ -51,8 +51,10 @@ pub fn draw(results: &Results) -> String {
 
 fn colour(peer: Peer) -> &'static str {
     match peer {
-        Peer::Picket | Peer::PicketSocketio => "#1f6feb",
-        Peer::Bare | Peer::Nginx | Peer::Haproxy | Peer::SocketioUnchecked => "#8aa0b8",
+        Peer::Picket | Peer::PicketTwoCores | Peer::PicketSocketio => "#1f6feb",
+        Peer::Bare | Peer::BareEager | Peer::BareBusy | Peer::Nginx | Peer::Haproxy | Peer::SocketioUnchecked => {
+            "#8aa0b8"
+        }
         Peer::NodeProxy | Peer::SocketioChecked => "#d08a2e",
     }
 }

@@ -3,15 +3,26 @@
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use crate::bare::{self, BareArgs};
 use crate::blocks::{self, BlocksArgs};
 use crate::compare::{self, CompareArgs};
+use crate::drill::{self, Drill};
 use crate::echo::{self, EchoArgs};
+use crate::herd::{self, HerdArgs};
 use crate::history::{self, HistoryArgs};
+use crate::identities::{self, IdentitiesArgs};
+use crate::ingest::{self, IngestArgs};
 use crate::load::{self, LoadArgs};
+use crate::lookup::{self, LookupArgs};
+use crate::queries::{self, QueriesArgs};
+use crate::shares::{self, SharesArgs};
+use crate::telemetry::{self, TelemetryArgs};
 
-/// Measure Picket beside its peers, on loopback
+const LEAST_PRIORITY: i32 = 19;
+
+/// Measure Picket beside its peers on loopback, and drill gateways with attacks
 #[derive(Debug, Parser)]
 #[command(name = "picket-bench", version, arg_required_else_help = true)]
 pub struct Cli {
@@ -27,6 +38,23 @@ enum Command {
     Compare(CompareArgs),
     /// Thousands of people on three nodes while Redis and a node fail, and the proof that no limit was broken
     History(HistoryArgs),
+    /// Attack a gateway, and see what a well-behaved client notices of it
+    #[command(subcommand)]
+    Drill(Box<Drill>),
+    /// What exporting traces, metrics and logs costs, and that a collector which is away costs nothing
+    Telemetry(TelemetryArgs),
+    /// Time until everybody is back after Redis was away, and what that costs Redis
+    Herd(HerdArgs),
+    /// What a million newcomers leave in Redis, with and without a node's bound
+    Identities(IdentitiesArgs),
+    /// Audit records per second that one coordinator stores
+    Ingest(IngestArgs),
+    /// Time and memory of the block list with a million prefixes
+    Lookup(LookupArgs),
+    /// Latency of checks while the management API searches a million audit records
+    Queries(QueriesArgs),
+    /// What nodes that share a limit admit of it, beside an exact log, and how often they ask Redis
+    Shares(SharesArgs),
     #[command(hide = true)]
     Load(LoadArgs),
     #[command(hide = true)]
@@ -35,20 +63,39 @@ enum Command {
     Bare(BareArgs),
 }
 
-pub fn run(cli: Cli) -> Result<()> {
+/// what the process ends with
+pub fn run(cli: Cli) -> Result<ExitCode> {
     match cli.command {
         Command::Blocks(args) => many_threads()?.block_on(blocks::run(&args)),
         Command::Compare(args) => many_threads()?.block_on(compare::run(&args)),
         Command::History(args) => many_threads()?.block_on(history::run(&args)),
+        Command::Telemetry(args) => many_threads()?.block_on(telemetry::run(&args)),
+        Command::Herd(args) => many_threads()?.block_on(herd::run(&args)),
+        Command::Identities(args) => many_threads()?.block_on(identities::run(&args)),
+        Command::Ingest(args) => many_threads()?.block_on(ingest::run(&args)),
+        Command::Lookup(args) => lookup::run(&args),
+        Command::Queries(args) => many_threads()?.block_on(queries::run(&args)),
+        Command::Shares(args) => many_threads()?.block_on(shares::run(&args)),
         Command::Load(args) => one_thread()?.block_on(load::run(&args)),
         Command::Echo(args) => one_thread()?.block_on(echo::run(&args)),
         // As a proxy that has to use every core would be built; bound to one core it has one worker.
         Command::Bare(args) => many_threads()?.block_on(bare::run(&args)),
-    }
+        Command::Drill(drill) => return modest_threads()?.block_on(drill::command(&drill)),
+    }?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn many_threads() -> Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no runtime")
+}
+
+/// attackers take what is left of the processor: elsewhere they would take nothing from a target's, nor from its clients'
+fn modest_threads() -> Result<tokio::runtime::Runtime> {
+    let modest = || {
+        // Where it is not allowed, attackers are attackers nonetheless.
+        rustix::process::nice(LEAST_PRIORITY).ok();
+    };
+    tokio::runtime::Builder::new_multi_thread().enable_all().on_thread_start(modest).build().context("no runtime")
 }
 
 fn one_thread() -> Result<tokio::runtime::Runtime> {

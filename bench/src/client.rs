@@ -30,17 +30,23 @@ pub struct Door {
 /// why there is no socket
 #[derive(Debug)]
 pub enum NotOpened {
-    Refused(StatusCode),
+    Refused {
+        status: StatusCode,
+        retry_after: Option<Duration>,
+    },
     Failed(Error),
     TooSlow,
+    /// it got in, and was not let in any further
+    Unwelcome(String),
 }
 
 impl std::fmt::Display for NotOpened {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            NotOpened::Refused(status) => write!(f, "refused with {status}"),
+            NotOpened::Refused { status, .. } => write!(f, "refused with {status}"),
             NotOpened::Failed(error) => write!(f, "failed: {error}"),
             NotOpened::TooSlow => write!(f, "no answer within {OPENS_WITHIN:?}"),
+            NotOpened::Unwelcome(why) => write!(f, "not let in: {why}"),
         }
     }
 }
@@ -87,7 +93,10 @@ impl Door {
         }
         match client_async_with_config(request, stream, Some(config())).await {
             Ok((socket, _)) => Ok(socket),
-            Err(Error::Http(response)) => Err(NotOpened::Refused(response.status())),
+            Err(Error::Http(response)) => {
+                let seconds = response.headers().get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
+                Err(NotOpened::Refused { status: response.status(), retry_after: seconds.map(Duration::from_secs) })
+            }
             Err(error) => Err(NotOpened::Failed(error)),
         }
     }

@@ -100,7 +100,7 @@ fn refuse_what_is_missing(peers: &[Peer], stage: &Stage) -> Result<()> {
 }
 
 /// the proxy alone on the first core, everything else on the others
-fn cores() -> Result<Cores> {
+pub fn cores() -> Result<Cores> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap_or_default();
     let mut cores = list_of(list.trim()).into_iter();

@@ -11,6 +11,8 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 
 use crate::client;
 use crate::dialect::Dialect;
+use crate::ports;
+use crate::process::{Running, command};
 
 const OPEN: &str = r#"0{"sid":"echo","upgrades":[],"pingInterval":25000,"pingTimeout":20000,"maxPayload":1000000}"#;
 const CONNECTED: &str = r#"40{"sid":"echo-socket"}"#;
@@ -25,6 +27,20 @@ pub struct EchoArgs {
 
 pub async fn run(args: &EchoArgs) -> Result<()> {
     serve(TcpListener::bind(args.listen).await?, args.dialect).await
+}
+
+/// an echo server in a process of its own, and where it listens
+pub async fn process(cores: Option<&str>, dialect: Dialect) -> Result<(Running, SocketAddr)> {
+    let address = ports::free();
+    let name = match dialect {
+        Dialect::Json => "json",
+        Dialect::Socketio => "socketio",
+    };
+    let mut command = command(cores, std::env::current_exe()?);
+    command.args(["echo", "--dialect", name, "--listen", &address.to_string()]);
+    let mut echo = Running::start("the echo server", command)?;
+    echo.listens(address).await?;
+    Ok((echo, address))
 }
 
 /// serves until it is dropped

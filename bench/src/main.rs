@@ -1,4 +1,5 @@
-//! Measures Picket beside its peers on loopback. It starts every process that it needs, and ends only those.
+//! Measures Picket beside its peers on loopback, and drills gateways with attacks. It starts every process that it needs, and ends
+//! only those.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line speaks to the terminal")]
 #![expect(clippy::disallowed_methods, reason = "a stopwatch reads the clock; tasks end with their runtime")]
@@ -11,19 +12,28 @@ mod client;
 mod compare;
 mod cpu;
 mod dialect;
+mod drill;
 mod echo;
 mod figures;
+mod herd;
 mod history;
+mod identities;
+mod ingest;
 mod load;
+mod lookup;
 mod machine;
 mod measure;
+mod numbers;
 mod peers;
 mod picket;
 mod ports;
 mod process;
+mod queries;
 mod redis;
+mod shares;
 mod stats;
 mod table;
+mod telemetry;
 mod token;
 
 use clap::Parser;
@@ -31,7 +41,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     match cli::run(cli::Cli::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("picket-bench: {error:#}");
             ExitCode::FAILURE

@@ -22,8 +22,8 @@ const PACED_PER_SECOND: usize = 4000;
 const QUOTA_USERS: usize = 50;
 
 /// what was used from the start of a load to its end
-struct Used {
-    proxy_nanos: u64,
+pub struct Used {
+    pub proxy_nanos: u64,
     redis_nanos: u64,
     scripts: u64,
     resident_bytes: i64,
@@ -39,8 +39,10 @@ struct Reading {
 pub async fn round(peer: Peer, stage: &Stage, effort: Effort, results: &mut Results) -> Result<()> {
     let standing = peer.start(stage, LIMIT_BEYOND).await?;
     let mut bench = Bench { peer, stage, standing: &standing, results };
-    bench.idle(effort.idle).await?;
-    bench.connections(effort.connections).await?;
+    if !peer.is_variant() {
+        bench.idle(effort.idle).await?;
+        bench.connections(effort.connections).await?;
+    }
     let messages = [
         (50, 1, [Figure::Fifty, Figure::FiftyRedis, Figure::FiftyRate]),
         (500, 1, [Figure::FiveHundred, Figure::FiveHundredRedis, Figure::FiveHundredRate]),
@@ -49,7 +51,9 @@ pub async fn round(peer: Peer, stage: &Stage, effort: Effort, results: &mut Resu
     for (connections, pipeline, figures) in messages {
         bench.closed(Work::Closed { connections, pipeline, millis: effort.millis }, figures).await?;
     }
-    bench.paced(effort.millis).await?;
+    if !peer.is_variant() {
+        bench.paced(effort.millis).await?;
+    }
     drop(standing);
     if peer == Peer::Picket || peer == Peer::NodeProxy {
         quota(peer, stage, 1000, [Figure::TripsThousand, Figure::RedisThousand], results).await?;
@@ -117,33 +121,7 @@ impl Bench<'_> {
     }
 
     async fn load(&self, work: Work) -> Result<(Outcome, Used)> {
-        let plan = Plan { address: self.standing.address, dialect: self.peer.dialect(), work };
-        let failed = || format!("{}: {work:?}\n{}", self.peer.title(), self.standing.process.output());
-        let mut load = Load::start(&self.stage.cores.rest, &plan).with_context(failed)?;
-        let before = self.read().await?;
-        let outcome = load.go().with_context(failed)?;
-        let after = self.read().await?;
-        let used = Used {
-            proxy_nanos: after.proxy_nanos.saturating_sub(before.proxy_nanos),
-            redis_nanos: after.redis_nanos.saturating_sub(before.redis_nanos),
-            scripts: after.scripts.saturating_sub(before.scripts),
-            resident_bytes: after.resident_bytes.cast_signed() - before.resident_bytes.cast_signed(),
-        };
-        Ok((outcome, used))
-    }
-
-    async fn read(&self) -> Result<Reading> {
-        let process = self.standing.process.id();
-        let (redis_nanos, scripts) = match &self.standing.redis {
-            Some(redis) => {
-                let calls = redis.calls().await?;
-                let scripts = ["eval", "evalsha"].iter().filter_map(|name| calls.get(*name)).sum();
-                (cpu::used_nanos(redis.id())?, scripts)
-            }
-            None => (0, 0),
-        };
-        let resident_bytes = cpu::resident_bytes(process)?;
-        Ok(Reading { proxy_nanos: cpu::used_nanos(process)?, redis_nanos, scripts, resident_bytes })
+        load(self.peer, self.stage, self.standing, work).await
     }
 
     fn tell(&mut self, figure: Figure, value: f64) {
@@ -151,6 +129,37 @@ impl Bench<'_> {
     }
 }
 
-fn per_count_micros(nanos: u64, outcome: &Outcome) -> f64 {
+/// puts one load on a peer, and tells what it saw and what was used meanwhile
+pub async fn load(peer: Peer, stage: &Stage, standing: &Standing, work: Work) -> Result<(Outcome, Used)> {
+    let plan = Plan { address: standing.address, dialect: peer.dialect(), work };
+    let failed = || format!("{}: {work:?}\n{}", peer.title(), standing.process.output());
+    let mut load = Load::start(&stage.cores.rest, &plan).with_context(failed)?;
+    let before = read(standing).await?;
+    let outcome = load.go().with_context(failed)?;
+    let after = read(standing).await?;
+    let used = Used {
+        proxy_nanos: after.proxy_nanos.saturating_sub(before.proxy_nanos),
+        redis_nanos: after.redis_nanos.saturating_sub(before.redis_nanos),
+        scripts: after.scripts.saturating_sub(before.scripts),
+        resident_bytes: after.resident_bytes.cast_signed() - before.resident_bytes.cast_signed(),
+    };
+    Ok((outcome, used))
+}
+
+async fn read(standing: &Standing) -> Result<Reading> {
+    let process = standing.process.id();
+    let (redis_nanos, scripts) = match &standing.redis {
+        Some(redis) => {
+            let calls = redis.calls().await?;
+            let scripts = ["eval", "evalsha"].iter().filter_map(|name| calls.get(*name)).sum();
+            (cpu::used_nanos(redis.id())?, scripts)
+        }
+        None => (0, 0),
+    };
+    let resident_bytes = cpu::resident_bytes(process)?;
+    Ok(Reading { proxy_nanos: cpu::used_nanos(process)?, redis_nanos, scripts, resident_bytes })
+}
+
+pub fn per_count_micros(nanos: u64, outcome: &Outcome) -> f64 {
     nanos as f64 / 1000.0 / outcome.count as f64
 }

@@ -23,6 +23,8 @@ pub struct Plan<'a> {
     pub redis: String,
     pub routes: Value,
     pub policy: Value,
+    /// `node.limits`, where other than as shipped
+    pub limits: Value,
 }
 
 /// one process, and where it listens
@@ -45,15 +47,21 @@ impl Picket {
 impl Plan<'_> {
     /// ready, with the policy of the state
     pub async fn node(&self, id: &str, cores: Option<&str>) -> Result<Picket> {
-        self.node_with(id, cores, Value::Object(Map::new())).await
+        self.node_with(id, cores, Value::Object(Map::new()), &[]).await
     }
 
-    /// with its configuration laid over by a merge patch
-    pub async fn node_with(&self, id: &str, cores: Option<&str>, patch: Value) -> Result<Picket> {
+    /// with its configuration laid over by a merge patch, and with variables of its own
+    pub async fn node_with(
+        &self,
+        id: &str,
+        cores: Option<&str>,
+        patch: Value,
+        environment: &[(&str, String)],
+    ) -> Result<Picket> {
         let (gateway, ops) = (ports::free(), ports::free());
         let mut config = self.config(id, gateway, ops);
         merge(&mut config, patch);
-        let mut node = self.start("node", id, config, (gateway, ops), cores)?;
+        let mut node = self.start("node", id, config, (gateway, ops), cores, environment)?;
         node.process.listens(gateway).await?;
         let deadline = Instant::now() + READY_WITHIN;
         while !is_ready(ops).await {
@@ -70,7 +78,7 @@ impl Plan<'_> {
         let management = ports::free();
         let ops = ports::free();
         let config = self.config(id, management, ops);
-        let mut coordinator = self.start("coordinator", id, config, (management, ops), cores)?;
+        let mut coordinator = self.start("coordinator", id, config, (management, ops), cores, &[])?;
         coordinator.process.listens(management).await?;
         Ok(coordinator)
     }
@@ -85,6 +93,7 @@ impl Plan<'_> {
                 "opsListen": ops,
                 "trustedProxies": ["127.0.0.0/8"],
                 "routes": self.routes,
+                "limits": self.limits,
             },
             "auth": { "jwt": { "issuers": [token::issuer()] } },
             "coordinator": { "listen": address },
@@ -99,6 +108,7 @@ impl Plan<'_> {
         mut config: Value,
         (address, ops): (SocketAddr, SocketAddr),
         cores: Option<&str>,
+        environment: &[(&str, String)],
     ) -> Result<Picket> {
         let directory = TempDir::new()?;
         let data = directory.path().join("data");
@@ -112,6 +122,7 @@ impl Plan<'_> {
             .current_dir(directory.path())
             .env("SOCKET_ADMIN_USERNAME", ADMIN)
             .env("SOCKET_ADMIN_PASSWORD", PASSWORD)
+            .envs(environment.iter().map(|(name, value)| (name, value)))
             .arg(role)
             .arg("--config")
             .arg(&file)
@@ -163,8 +174,20 @@ pub struct Admin {
 
 impl Admin {
     pub fn new(coordinator: &Picket) -> Result<Self> {
-        let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(10)).build()?;
+        let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(30)).build()?;
         Ok(Admin { http, base: format!("http://{}/api/security", coordinator.address) })
+    }
+
+    /// reads the whole answer
+    pub async fn get(&self, path: &str) -> Result<usize> {
+        let request = self.http.get(format!("{}{path}", self.base)).basic_auth(ADMIN, Some(PASSWORD));
+        let response = request.send().await.with_context(|| format!("GET {path}"))?;
+        let status = response.status();
+        let body = response.bytes().await?;
+        if !status.is_success() {
+            bail!("GET {path} was answered with {status}: {}", String::from_utf8_lossy(&body));
+        }
+        Ok(body.len())
     }
 
     pub async fn post(&self, path: &str, body: &Value) -> Result<()> {

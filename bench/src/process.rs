@@ -111,7 +111,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if self.child.kill().and_then(|()| self.child.wait()).is_err() {
+        if self.kill().is_err() {
             eprintln!("{} (process {}) was not reaped", self.name, self.child.id());
         }
     }

@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -17,26 +18,24 @@ const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 pub struct Redis {
     address: SocketAddr,
     server: Running,
+    cores: Option<String>,
     directory: TempDir,
+}
+
+/// what `INFO keyspace` tells
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Keys {
+    pub keys: u64,
+    /// of them those that end by themselves
+    pub ending: u64,
+    pub mean_life_ms: u64,
 }
 
 impl Redis {
     pub async fn start(cores: Option<&str>) -> Result<Self> {
         let (address, directory) = (ports::free(), TempDir::new()?);
-        let server = Self::launch(cores, address, &directory).await?;
-        Ok(Redis { address, server, directory })
-    }
-
-    async fn launch(cores: Option<&str>, address: SocketAddr, directory: &TempDir) -> Result<Running> {
-        let mut command = command(cores, "redis-server");
-        command
-            .args(["--bind", "127.0.0.1", "--port", &address.port().to_string()])
-            .args(["--save", "", "--appendonly", "no", "--loglevel", "warning"])
-            .arg("--dir")
-            .arg(directory.path());
-        let mut server = Running::start("redis-server", command)?;
-        server.listens(address).await?;
-        Ok(server)
+        let server = serve(address, cores, directory.path()).await?;
+        Ok(Redis { address, server, cores: cores.map(str::to_owned), directory })
     }
 
     /// connections stay, and nothing is answered
@@ -54,8 +53,19 @@ impl Redis {
 
     /// after it was killed: empty, at the same address
     pub async fn restart(&mut self) -> Result<()> {
-        self.server = Self::launch(None, self.address, &self.directory).await?;
+        self.server = serve(self.address, self.cores.as_deref(), self.directory.path()).await?;
         Ok(())
+    }
+
+    pub async fn keys(&self) -> Result<Keys> {
+        Ok(keys(&self.patient_info("keyspace").await?))
+    }
+
+    /// one number of `INFO`
+    pub async fn number(&self, section: &str, name: &str) -> Result<u64> {
+        let info = self.patient_info(section).await?;
+        let value = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')?.trim().parse().ok());
+        value.with_context(|| format!("redis tells no {name}"))
     }
 
     pub fn url(&self) -> String {
@@ -68,8 +78,11 @@ impl Redis {
 
     /// how often each command was called, since the start
     pub async fn calls(&self) -> Result<BTreeMap<String, u64>> {
-        let info = timeout(ANSWERS_WITHIN, self.info("commandstats")).await.context("redis does not answer")??;
-        Ok(calls(&info))
+        Ok(calls(&self.patient_info("commandstats").await?))
+    }
+
+    async fn patient_info(&self, section: &str) -> Result<String> {
+        timeout(ANSWERS_WITHIN, self.info(section)).await.context("redis does not answer")?
     }
 
     async fn info(&self, section: &str) -> Result<String> {
@@ -84,6 +97,26 @@ impl Redis {
         stream.read_exact(&mut text).await?;
         Ok(String::from_utf8(text)?)
     }
+}
+
+async fn serve(address: SocketAddr, cores: Option<&str>, directory: &Path) -> Result<Running> {
+    let mut command = command(cores, "redis-server");
+    command
+        .args(["--bind", "127.0.0.1", "--port", &address.port().to_string()])
+        .args(["--save", "", "--appendonly", "no", "--loglevel", "warning"])
+        .arg("--dir")
+        .arg(directory);
+    let mut server = Running::start("redis-server", command)?;
+    server.listens(address).await?;
+    Ok(server)
+}
+
+/// `db0:keys=3,expires=1,avg_ttl=1000`
+fn keys(info: &str) -> Keys {
+    let line = info.lines().find_map(|line| line.strip_prefix("db0:")).unwrap_or_default();
+    let field =
+        |name: &str| line.trim().split(',').find_map(|field| field.strip_prefix(name)?.parse().ok()).unwrap_or(0);
+    Keys { keys: field("keys="), ending: field("expires="), mean_life_ms: field("avg_ttl=") }
 }
 
 /// `cmdstat_evalsha:calls=12,usec=…`

@@ -14,7 +14,7 @@ use crate::metrics::Instruments;
 use crate::store::{AuditStore, Cursor, Filter, StoreError};
 
 /// records in one transaction
-const BATCH_MAX: usize = 512;
+const BATCH_MAX: usize = 2048;
 /// how long one read waits for the first record
 const READ_WAIT: Duration = Duration::from_millis(250);
 /// the pause after a failure; the records wait in the audit log
@@ -119,7 +119,7 @@ impl Ingest {
         let logging = self.policy.current().document.security.enable_audit_logging;
         let (stored, passed): (Vec<_>, Vec<_>) =
             batch.iter().partition(|(_, record)| logging || is_always_stored(record));
-        let records: Vec<_> = stored.iter().map(|(_, record)| record.clone()).collect();
+        let records: Vec<_> = stored.iter().map(|(_, record)| record).collect();
         let is_new = self.store.insert(&records).await?;
         let repeated = is_new.iter().filter(|new| !**new).count() as u64;
         self.instruments.records_stored.add(records.len() as u64 - repeated, &[]);

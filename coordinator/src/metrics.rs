@@ -1,7 +1,7 @@
 //! Every instrument of this crate. Label values come from enums, never from clients.
 
 use opentelemetry::KeyValue;
-use opentelemetry::metrics::{Counter, Gauge};
+use opentelemetry::metrics::{Counter, Gauge, Meter};
 use picket_shared::telemetry::Metrics;
 
 #[derive(Clone)]
@@ -38,7 +38,10 @@ impl LoginOutcome {
 
 impl Instruments {
     pub(crate) fn new(metrics: &Metrics) -> Self {
-        let meter = metrics.meter("picket-coordinator");
+        Self::of(&metrics.meter("picket-coordinator"))
+    }
+
+    fn of(meter: &Meter) -> Self {
         let counter =
             |name, description, unit| meter.u64_counter(name).with_description(description).with_unit(unit).build();
         let gauge =
@@ -101,5 +104,21 @@ impl Instruments {
             _ => "server_error",
         };
         self.requests.add(1, &[KeyValue::new("status", class)]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use picket_shared::telemetry::catalogue::Catalogue;
+    use std::path::Path;
+
+    #[test]
+    fn metrics_are_documented() {
+        let catalogue = Catalogue::default();
+        Instruments::of(&catalogue.meter());
+
+        let document = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/telemetry.md");
+        assert!(catalogue.is_in(&document, "a coordinator"), "docs/telemetry.md is stale");
     }
 }

@@ -1,6 +1,7 @@
 //! A connection asking to come in: what is known about it before anything is decided.
 
 use picket_shared::policy::Origin;
+use picket_shared::telemetry::Trace;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -26,4 +27,6 @@ pub struct Attempt {
     pub token: Option<FoundToken>,
     /// the route's path, for audit
     pub route: Arc<str>,
+    /// `None` where traces go nowhere
+    pub trace: Option<Trace>,
 }

@@ -146,9 +146,15 @@ pub struct Limits {
     /// for a whole request head
     #[schemars(range(min = 1))]
     pub header_timeout_ms: u64,
+    /// upgrades that a node takes up in any second, from all addresses together; the others are told when to come back
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub upgrades_per_second_max: u32,
     /// addresses whose handshakes are counted at once
     #[schemars(range(min = 1))]
     pub handshake_addresses_max: usize,
+    /// counters of addresses and users that this node keeps in the shared state at once; newcomers beyond are counted together
+    #[schemars(range(min = 1, max = 10_000_000))]
+    pub identities_max: usize,
     /// until a Socket.IO CONNECT after the upgrade
     #[schemars(range(min = 1))]
     pub connect_timeout_ms: u64,
@@ -170,6 +176,9 @@ pub struct Limits {
     /// requests that the check API answers at once
     #[schemars(range(min = 1))]
     pub check_requests_max: usize,
+    /// processor time in a second for which the payloads of one connection are looked into
+    #[schemars(range(min = 1, max = 1000))]
+    pub inspection_ms_per_second: u32,
     /// keys in one payload
     #[schemars(range(min = 1))]
     pub keys_max: usize,
@@ -224,7 +233,9 @@ impl Default for Limits {
             header_bytes_max: 16_384,
             headers_max: 100,
             header_timeout_ms: 5000,
+            upgrades_per_second_max: 1000,
             handshake_addresses_max: 100_000,
+            identities_max: 200_000,
             connect_timeout_ms: 10_000,
             pending_max: 10_000,
             pending_per_address: 100,
@@ -232,6 +243,7 @@ impl Default for Limits {
             check_idle_ms: 120_000,
             check_body_bytes_max: 2_097_152,
             check_requests_max: 256,
+            inspection_ms_per_second: 200,
             keys_max: 10_000,
             attachments_max: 10,
             namespaces_max: 16,
@@ -252,6 +264,10 @@ impl Default for Limits {
 }
 
 impl Limits {
+    pub fn inspection_per_second(&self) -> Duration {
+        Duration::from_millis(self.inspection_ms_per_second.into())
+    }
+
     pub fn write_timeout(&self) -> Duration {
         Duration::from_millis(self.write_timeout_ms)
     }

@@ -1,18 +1,21 @@
-//! The one place where outcomes are recorded: once each, as audit record, metric and count.
+//! The one place where outcomes are recorded: once each, as audit record, metric, span and count.
 //!
 //! Checks decide and say nothing; whoever runs a pipeline comes here with what it answered.
 
 use picket_shared::audit::{AuditRecord, EXCERPT_BYTES_MAX, EventType, IDENTIFIER_BYTES_MAX, Severity, printable};
 use picket_shared::reason::Reason;
+use picket_shared::telemetry::Trace;
 use picket_shared::token::Principal;
 use sha2::{Digest, Sha256};
 use std::sync::atomic::Ordering;
+use std::time::SystemTime;
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::attempt::Attempt;
 use crate::checks::content::Observation;
 use crate::gate::Gate;
 use crate::refusal::{Denial, Refusal};
+use crate::spans;
 
 /// where in a connection's life an outcome belongs
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,11 +48,14 @@ pub struct Case<'a> {
     pub message: Option<&'a Message>,
     /// what the client calls itself, where it was told
     pub user_agent: Option<&'a str>,
+    /// when it began, for its span; `None` where traces go nowhere
+    pub started: Option<SystemTime>,
 }
 
 impl<'a> Case<'a> {
     pub fn of(attempt: &'a Attempt, stage: Stage) -> Self {
-        Case { stage, attempt, principal: None, event: None, message: None, user_agent: None }
+        let started = attempt.trace.as_ref().map(Trace::begun);
+        Case { stage, attempt, principal: None, event: None, message: None, user_agent: None, started }
     }
 }
 
@@ -61,6 +67,7 @@ pub fn refuse(gate: &Gate, case: Case<'_>, refusal: impl Into<Refusal>) -> Denia
     };
     gate.traffic.count_refusal(denial.reason, matches!(case.stage, Stage::Handshake | Stage::Admission));
     gate.instruments.refused(case.stage, denial.reason);
+    spans::refused(gate, &case, denial.reason);
     let record = AuditRecord::refusal(denial.reason, case.attempt.address, gate.clock.now());
     gate.outbox.record(describe(gate, case, record, denial.detail.as_deref()));
     denial
@@ -80,6 +87,7 @@ pub fn came_in(gate: &Gate, case: Case<'_>, principal: &Principal) {
     };
     let record = AuditRecord::new(kind, Severity::Low, case.attempt.address, message, gate.clock.now());
     let case = Case { principal: Some(principal), ..case };
+    spans::admitted(gate, &case);
     gate.outbox.record(describe(gate, case, record, None));
 }
 
@@ -91,7 +99,8 @@ pub fn observed(gate: &Gate, case: Case<'_>, observation: &Observation) {
 }
 
 /// counts an event that passed
-pub fn cleared(gate: &Gate) {
+pub fn cleared(gate: &Gate, case: &Case<'_>) {
+    spans::cleared(gate, case);
     gate.traffic.events.fetch_add(1, Ordering::Relaxed);
 }
 

@@ -10,6 +10,7 @@ use picket_shared::random;
 use picket_shared::reason::Reason;
 use picket_shared::state::{Permits, refund_all};
 use picket_shared::tasks::Tasks;
+use picket_shared::telemetry::Trace;
 use picket_shared::token::Principal;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use crate::admission::{admit, screen};
 use crate::answer::Answer;
 use crate::attempt::{Attempt, ClaimedOrigin};
-use crate::checks::handshake_rate;
+use crate::checks::{handshake_rate, upgrade_rate};
 use crate::config::Protocol;
 use crate::decide::{self, Case, Stage};
 use crate::forwarded;
@@ -28,6 +29,7 @@ use crate::handshake::{self, Wish};
 use crate::refusal::{Denial, Refusal};
 use crate::route::{Route, Routes};
 use crate::session::{Attention, Conversation, Plain, Presence, Relay, SocketIo, Sockets};
+use crate::spans::Exchange;
 use crate::upstream::{self, Opened};
 
 pub struct Door {
@@ -43,6 +45,7 @@ struct Caller {
     address: IpAddr,
     scheme: &'static str,
     host: Option<HeaderValue>,
+    trace: Option<Trace>,
 }
 
 impl Door {
@@ -54,10 +57,18 @@ impl Door {
     ) -> Response<Full<Bytes>> {
         let address = forwarded::client_address(peer.ip(), request.headers(), &self.trusted_proxies);
         let caller = self.caller(peer.ip(), address, request.headers());
-        match self.upgrade(&caller, request, place).await {
-            Ok(response) => response,
-            Err(answer) => answer.into_response(),
+        let exchange = caller.trace.as_ref().map(|trace| Exchange::new(trace, address, caller.scheme, &request));
+        let (response, reason) = match self.upgrade(&caller, request, place).await {
+            Ok(response) => (response, None),
+            Err(answer) => {
+                let reason = answer.denial.as_ref().map(|denial| denial.reason);
+                (answer.into_response(), reason)
+            }
+        };
+        if let Some(exchange) = exchange {
+            exchange.answered(&self.gate, &self.routes, response.status(), reason);
         }
+        response
     }
 
     fn caller(&self, peer: IpAddr, address: IpAddr, headers: &HeaderMap) -> Caller {
@@ -68,7 +79,8 @@ impl Door {
             _ => "http",
         };
         let host = claimed("x-forwarded-host").or_else(|| headers.get(header::HOST)).cloned();
-        Caller { address, scheme, host }
+        let trace = self.gate.tracer.as_ref().map(|tracer| tracer.join(headers));
+        Caller { address, scheme, host, trace }
     }
 
     async fn upgrade(
@@ -81,18 +93,23 @@ impl Door {
         let now = gate.clock.now();
         let on_upgrade = hyper::upgrade::on(&mut request);
         let (head, _) = request.into_parts();
-        let attempt = first_look(caller.address, &head);
+        let attempt = first_look(caller, &head);
         handshake_rate::check(&gate.handshakes, gate.policy.current().limits.handshakes, caller.address, now)
             .map_err(|denial| self.refuse(&attempt, Stage::Handshake, denial))?;
         let wish = handshake::judge(&head).map_err(|answer| self.record(&attempt, answer))?;
-        let route =
-            self.routes.find(handshake::host(&head).as_deref(), head.uri.path()).ok_or_else(Answer::not_found)?;
+        let route = self
+            .routes
+            .find(handshake::host(&head.uri, &head.headers).as_deref(), head.uri.path())
+            .ok_or_else(Answer::not_found)?;
         let Wish::WebSocket { key } = wish else {
             return Err(self.record(&attempt, handshake::plain(route.protocol, &head)));
         };
         if route.protocol == Protocol::SocketIo {
             handshake::engine_io(&head).map_err(|answer| self.record(&attempt, answer))?;
         }
+        let chance = u16::from_le_bytes(random::bytes());
+        upgrade_rate::check(&gate.upgrades, now, chance)
+            .map_err(|denial| self.refuse(&attempt, Stage::Handshake, denial))?;
         let token = gate.keys.sources.in_request(&head.headers, head.uri.query());
         let attempt = Attempt { token, route: route.path.clone(), ..attempt };
         let (conversation, rate) = self.admit(&attempt, route, now).await?;
@@ -106,6 +123,7 @@ impl Door {
             }
         };
         let response = switching(&key, &answered);
+        let attempt = Attempt { trace: attempt.trace.map(Trace::opened), ..attempt };
         let (gate, tasks, attention) = (gate.clone(), self.tasks.clone(), self.attention.listen());
         self.tasks.spawn("session", async move {
             let Ok(client) = on_upgrade.await else {
@@ -162,6 +180,9 @@ impl Door {
         forwarded::add_claims(&mut headers, attempt, caller.host.as_ref(), caller.scheme, principal);
         headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
         headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        if let Some(trace) = &attempt.trace {
+            forwarded::continue_trace(&mut headers, trace);
+        }
         let target = head.uri.path_and_query().map_or_else(|| "/".to_owned(), |request| route.upstream_target(request));
         upstream::open(&self.tasks, &self.gate.limits, &route.upstream, &target, headers).await
     }
@@ -175,6 +196,7 @@ impl Door {
             origin: ClaimedOrigin::Missing,
             token: None,
             route: "-".into(),
+            trace: self.gate.tracer.as_ref().map(|tracer| tracer.join(&HeaderMap::new())),
         };
         self.refuse(&attempt, Stage::Handshake, Denial::from(Reason::Overload).because("node.limits.connectionsMax"))
             .into_response()
@@ -193,13 +215,14 @@ impl Door {
 }
 
 /// what is known before a route is found
-fn first_look(address: IpAddr, head: &request::Parts) -> Attempt {
+fn first_look(caller: &Caller, head: &request::Parts) -> Attempt {
     Attempt {
         id: random::hex(16).into(),
-        address,
+        address: caller.address,
         origin: handshake::origin(&head.headers),
         token: None,
         route: "-".into(),
+        trace: caller.trace.clone(),
     }
 }
 

@@ -3,6 +3,7 @@
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use ipnet::IpNet;
 use picket_shared::address;
+use picket_shared::telemetry::Trace;
 use picket_shared::token::Principal;
 use std::net::IpAddr;
 
@@ -102,6 +103,16 @@ pub fn add_claims(
     }
     if let Some(host) = host {
         headers.insert("x-forwarded-host", host.clone());
+    }
+}
+
+/// the upstream is the next in the client's trace, after the node (W3C Trace Context)
+pub fn continue_trace(headers: &mut HeaderMap, trace: &Trace) {
+    for (name, value) in [("traceparent", trace.traceparent()), ("tracestate", trace.tracestate())] {
+        headers.remove(name);
+        if let Some(value) = HeaderValue::try_from(value).ok().filter(|value| !value.is_empty()) {
+            headers.insert(name, value);
+        }
     }
 }
 

@@ -3,9 +3,11 @@
 use picket_shared::audit::Outbox;
 use picket_shared::clock::Clock;
 use picket_shared::state::{BlockView, Counters, Leases, LivePolicy, Traffic};
+use picket_shared::telemetry::Tracer;
 use std::sync::Arc;
 
 use crate::checks::handshake_rate::Handshakes;
+use crate::checks::upgrade_rate::Upgrades;
 use crate::config::Limits;
 use crate::identity::Keys;
 use crate::metrics::Instruments;
@@ -20,11 +22,14 @@ pub struct Gate {
     pub leases: Arc<dyn Leases>,
     pub keys: Keys,
     pub handshakes: Handshakes,
+    pub upgrades: Upgrades,
     pub pending: Arc<Pending>,
     pub limits: Limits,
     pub outbox: Outbox,
     pub traffic: Arc<Traffic>,
     pub instruments: Instruments,
+    /// `None` where traces go nowhere
+    pub tracer: Option<Arc<Tracer>>,
     /// an event of this name panics, to show that a panic ends one connection; debug builds only
     pub panic_event: Option<String>,
 }

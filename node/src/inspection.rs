@@ -1,15 +1,17 @@
 //! Inspection, the event pipeline: the order of its checks and nothing else.
 
 use bytes::Bytes;
-use picket_shared::clock::Timestamp;
+use picket_shared::clock::{Timestamp, thread_time};
 use picket_shared::token::Principal;
 use std::net::IpAddr;
 use std::ops::Range;
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::checks;
+use crate::checks::content::Finding;
 use crate::checks::content::Observation;
 use crate::checks::event_rate::ConnectionRates;
+use crate::checks::inspection_time::{InspectionTime, TIMED_BYTES_MIN};
 use crate::checks::message_rate::{NamedRates, Sender};
 use crate::gate::Gate;
 use crate::refusal::{Denial, Refusal};
@@ -64,6 +66,7 @@ pub struct Speaker<'a> {
 pub struct Rates {
     pub connection: ConnectionRates,
     pub named: NamedRates,
+    pub inspection: InspectionTime,
 }
 
 /// a message that may be written to the upstream; there is no other way to make one than to pass the checks
@@ -106,10 +109,13 @@ pub async fn inspect(
     panic_if_asked(gate, name);
 
     checks::event_rate::check(&mut speaker.rates.connection, &policy.limits, now)?;
+    checks::inspection_time::check(&mut speaker.rates.inspection, gate.limits.inspection_per_second(), now)?;
     checks::message_rate::check(&*gate.counters, &policy.limits, &mut speaker.rates.named, &sender, name, now).await?;
-    let checked = checks::payload::check(&policy.validation, gate.limits.keys_max, event)?;
-    checks::permission::check(&policy.validation, speaker.principal, name)?;
-    let finding = checks::content::check(&policy.validation, event, checked)?;
+    let finding = timed(&mut speaker.rates.inspection, event, || {
+        let checked = checks::payload::check(&policy.validation, gate.limits.keys_max, event)?;
+        checks::permission::check(&policy.validation, speaker.principal, name)?;
+        checks::content::check(&policy.validation, event, checked)
+    })?;
 
     Ok(Inspected { cleared: cleared(event, finding.rewritten), observed: finding.observed })
 }
@@ -124,8 +130,11 @@ pub fn inspect_ack(
     let policy = gate.policy.current();
 
     checks::event_rate::check(&mut speaker.rates.connection, &policy.limits, now)?;
-    let checked = checks::payload::check_form(&policy.validation, gate.limits.keys_max, ack)?;
-    let finding = checks::content::check(&policy.validation, ack, checked)?;
+    checks::inspection_time::check(&mut speaker.rates.inspection, gate.limits.inspection_per_second(), now)?;
+    let finding = timed(&mut speaker.rates.inspection, ack, || {
+        let checked = checks::payload::check_form(&policy.validation, gate.limits.keys_max, ack)?;
+        checks::content::check(&policy.validation, ack, checked)
+    })?;
 
     Ok(Inspected { cleared: cleared(ack, finding.rewritten), observed: finding.observed })
 }
@@ -146,6 +155,21 @@ pub fn inspect_connect(gate: &Gate, auth: &Event<'_>) -> Result<Inspected, Denia
     let finding = checks::content::check(&policy.validation, auth, checked)?;
 
     Ok(Inspected { cleared: cleared(auth, finding.rewritten), observed: finding.observed })
+}
+
+/// looks into a payload, and takes note of the processor time that a large one took, whatever came of it
+fn timed(
+    time: &mut InspectionTime,
+    event: &Event<'_>,
+    look: impl FnOnce() -> Result<Finding, Denial>,
+) -> Result<Finding, Denial> {
+    if event.size < TIMED_BYTES_MIN {
+        return look();
+    }
+    let start = thread_time();
+    let outcome = look();
+    time.took(thread_time().saturating_sub(start));
+    outcome
 }
 
 fn cleared(event: &Event<'_>, rewritten: Option<String>) -> Cleared {

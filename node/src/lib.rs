@@ -25,6 +25,7 @@ pub mod protocol;
 pub mod refusal;
 pub mod route;
 mod session;
+mod spans;
 mod start;
 mod upstream;
 

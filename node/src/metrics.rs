@@ -5,7 +5,7 @@ use opentelemetry::metrics::{Counter, Meter};
 use picket_shared::audit::Outbox;
 use picket_shared::clock::Clock;
 use picket_shared::reason::Reason;
-use picket_shared::state::{Mode, Overshoot, Traffic};
+use picket_shared::state::{Holdings, Mode, Overshoot, Traffic};
 use picket_shared::tasks::Tasks;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -122,6 +122,24 @@ pub fn observe_clock(meter: &Meter, clock: &Arc<dyn Clock>) {
         .build();
 }
 
+/// how many counters this node has in the shared state, and how often newcomers shared one
+pub fn observe_identities(meter: &Meter, holdings: &Arc<Holdings>) {
+    let held = holdings.clone();
+    meter
+        .u64_observable_gauge("picket.identities")
+        .with_description("Counters of addresses and users that this node keeps in the shared state.")
+        .with_unit("{counter}")
+        .with_callback(move |observer| observer.observe(held.identities().number() as u64, &[]))
+        .build();
+    let held = holdings.clone();
+    meter
+        .u64_observable_counter("picket.identities.crowded")
+        .with_description("Uses counted together with others', since node.limits.identitiesMax was reached.")
+        .with_unit("{use}")
+        .with_callback(move |observer| observer.observe(held.identities().crowded_total(), &[]))
+        .build();
+}
+
 /// numbers that are counted elsewhere without locks, and read when they are asked for
 fn observe(meter: &Meter, traffic: &Arc<Traffic>, outbox: &Outbox, tasks: &Tasks) {
     let seen = traffic.clone();
@@ -156,4 +174,28 @@ fn observe(meter: &Meter, traffic: &Arc<Traffic>, outbox: &Outbox, tasks: &Tasks
         .with_unit("{panic}")
         .with_callback(move |observer| observer.observe(all.panics(), &[]))
         .build();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use picket_shared::clock::SystemClock;
+    use picket_shared::policy::{Environment, Policy};
+    use picket_shared::state::{KnownNodes, LivePolicy};
+    use picket_shared::telemetry::catalogue::Catalogue;
+    use std::path::Path;
+
+    #[test]
+    fn metrics_are_documented() {
+        let (catalogue, traffic) = (Catalogue::default(), Arc::new(Traffic::default()));
+        let meter = catalogue.meter();
+        Instruments::new(&meter, &traffic, &Outbox::default(), &Tasks::default());
+        let policy = LivePolicy::starting_with(Policy::default(), Environment::Development).unwrap();
+        let membership = Membership::new("".into(), traffic, policy, None, KnownNodes::default(), true);
+        observe_mode(&meter, &Arc::new(membership));
+        observe_clock(&meter, &(Arc::new(SystemClock) as Arc<dyn Clock>));
+
+        let document = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/telemetry.md");
+        assert!(catalogue.is_in(&document, "a node"), "docs/telemetry.md is stale");
+    }
 }

@@ -4,10 +4,10 @@ use picket_shared::address::canonical_networks;
 use picket_shared::audit::Outbox;
 use picket_shared::clock::Clock;
 use picket_shared::state::{
-    BlockView, Counters, Holdings, KnownNodes, LivePolicy, Overshoot, State, Traffic, WithStance,
+    BlockView, Counters, Holdings, Identities, KnownNodes, LivePolicy, Overshoot, State, Traffic, WithStance,
 };
 use picket_shared::tasks::Tasks;
-use picket_shared::telemetry::Metrics;
+use picket_shared::telemetry::{Metrics, Tracer};
 use picket_shared::token::{ClaimNames, KeyError, TokenVerifier};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,13 +19,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::check_api::{self, CheckApi};
 use crate::checks::handshake_rate::Handshakes;
+use crate::checks::upgrade_rate::Upgrades;
 use crate::config::{AuthConfig, Drain, NodeConfig, SessionsMode};
 use crate::door::Door;
 use crate::gate::Gate;
 use crate::identity::{IntrospectionError, Introspector, Keys, TokenSource, TokenSources};
 use crate::listener;
 use crate::membership::Membership;
-use crate::metrics::{Instruments, observe_clock, observe_mode, observe_overshoot};
+use crate::metrics::{Instruments, observe_clock, observe_identities, observe_mode, observe_overshoot};
 use crate::ops::{self, Ops};
 use crate::pending::Pending;
 use crate::route::{Route, RouteError, Routes};
@@ -48,6 +49,8 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     pub tasks: Tasks,
     pub metrics: Metrics,
+    /// `None` where traces go nowhere
+    pub tracer: Option<Arc<Tracer>>,
     /// whether the shared state is not asked at present; `None` where it cannot be away
     pub outage: Option<watch::Receiver<bool>>,
     /// how many nodes share a limit
@@ -219,7 +222,9 @@ fn counters(parts: &Parts, overshoot: &Arc<Overshoot>) -> Arc<dyn Counters> {
         return parts.state.counters.clone();
     };
     let (counters, clock) = (parts.state.counters.clone(), parts.clock.clone());
-    let holdings = Arc::new(Holdings::new(counters, shares, clock, overshoot.clone()));
+    let identities = Identities::new(parts.config.limits.identities_max);
+    let holdings = Arc::new(Holdings::new(counters, shares, clock, identities, overshoot.clone()));
+    observe_identities(&parts.metrics.meter("picket"), &holdings);
     parts.tasks.spawn("shares of quotas", holdings.clone().settle_lapsed(parts.tasks.stopped()));
     holdings
 }
@@ -241,9 +246,11 @@ fn gate(parts: &Parts, keys: Keys, known: &KnownNodes) -> Gate {
         leases: limits_of_state,
         keys,
         handshakes: Handshakes::new(limits.handshake_addresses_max),
+        upgrades: Upgrades::new(limits.upgrades_per_second_max),
         pending: Arc::new(Pending::new(limits.pending_max, limits.pending_per_address)),
         limits,
         instruments: Instruments::new(&parts.metrics.meter("picket"), &traffic, &parts.outbox, &parts.tasks),
+        tracer: parts.tracer.clone(),
         outbox: parts.outbox.clone(),
         traffic,
         panic_event: parts.panic_event.clone().filter(|_| cfg!(debug_assertions)),

@@ -9,6 +9,10 @@ pub const IPV6_SUBJECT_PREFIX: u8 = 64;
 /// honest neighbours fit, and whoever changes its /64 with each connection does not
 const IPV6_TIERS: [(u8, u32); 2] = [(56, 4), (48, 16)];
 
+/// what one network operator is given at the least, by rule of thumb
+const NEIGHBOURHOOD_V4: u8 = 16;
+const NEIGHBOURHOOD_V6: u8 = 32;
+
 /// folds IPv4-mapped IPv6 addresses (`::ffff:192.0.2.1`, RFC 4291 section 2.5.5.2) to IPv4
 pub fn canonical(address: IpAddr) -> IpAddr {
     address.to_canonical()
@@ -33,6 +37,19 @@ impl AddressKey {
             IpAddr::V6(v6) => Some((AddressKey(IpNet::V6(Ipv6Net::new_assert(v6, length).trunc())), factor)),
         });
         std::iter::once((AddressKey::of(address), 1)).chain(wider)
+    }
+
+    /// the network in which addresses are counted that came when there was no place for a counter of their own
+    pub fn neighbourhood(self) -> Self {
+        let length = match self.0 {
+            IpNet::V4(_) => NEIGHBOURHOOD_V4,
+            IpNet::V6(_) => NEIGHBOURHOOD_V6,
+        };
+        AddressKey(IpNet::new_assert(self.0.addr(), length.min(self.0.prefix_len())).trunc())
+    }
+
+    pub fn is_wider_than_one_client(self) -> bool {
+        self != AddressKey::of(self.0.addr())
     }
 
     pub fn network(self) -> IpNet {

@@ -2,7 +2,7 @@
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use time::macros::format_description;
@@ -75,6 +75,12 @@ impl<'de> Deserialize<'de> for Timestamp {
     }
 }
 
+/// the processor time that the calling thread has used: a difference tells what something cost, whoever else was running
+pub fn thread_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::try_from(time).unwrap_or_default()
+}
+
 /// a machine's clock that is further from the cluster's deserves a look
 pub const CLOCK_OFFSET_MAX_MS: u64 = 2000;
 
@@ -95,9 +101,15 @@ pub struct SystemClock;
 impl Clock for SystemClock {
     #[expect(clippy::disallowed_methods, reason = "this is the one place that asks the system for the time")]
     fn now(&self) -> Timestamp {
-        let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let since_epoch = SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         Timestamp(millis(since_epoch.unwrap_or_default()))
     }
+}
+
+/// the machine's own time, finer than a millisecond: for spans, which are compared with those of other machines
+#[expect(clippy::disallowed_methods, reason = "this is the one place that asks the system for the time")]
+pub fn wall() -> SystemTime {
+    SystemTime::now()
 }
 
 /// a clock that stands still until it is moved, for tests

@@ -24,6 +24,7 @@ pub enum Reason {
     AnonymousLimit,
     EventRate,
     Burst,
+    InspectionTime,
     MessageRate,
     PayloadTooLarge,
     TextTooLong,
@@ -85,7 +86,7 @@ const ONE_A_MINUTE: Points = Points { points: 1.0, at_most_every: Some(Duration:
 const ONE_AN_HOUR: Points = Points { points: 1.0, at_most_every: Some(Duration::from_secs(3600)) };
 
 impl Reason {
-    pub const ALL: [Reason; 37] = {
+    pub const ALL: [Reason; 38] = {
         use Reason::*;
         [
             AddressBlocked,
@@ -101,6 +102,7 @@ impl Reason {
             AnonymousLimit,
             EventRate,
             Burst,
+            InspectionTime,
             MessageRate,
             PayloadTooLarge,
             TextTooLong,
@@ -150,6 +152,7 @@ impl Reason {
             Reason::AnonymousLimit => row("anonymous_limit", "too many anonymous connections", 503, 1013, Some(ConnectionBlocked), Medium, NONE, true),
             Reason::EventRate => row("event_rate", "too many events", 429, 1008, Some(RateLimitExceeded), Medium, ONE_A_MINUTE, true),
             Reason::Burst => row("burst", "too many events at once", 429, 1008, Some(RateLimitExceeded), Medium, ONE_A_MINUTE, true),
+            Reason::InspectionTime => row("inspection_time", "the messages take too long to look into", 429, 1008, Some(RateLimitExceeded), Medium, ONE_A_MINUTE, true),
             Reason::MessageRate => row("message_rate", "too many messages", 429, 1008, Some(RateLimitExceeded), Medium, ONE_A_MINUTE, true),
             Reason::PayloadTooLarge => row("payload_too_large", "the message is too large", 413, 1009, Some(PayloadTooLarge), Medium, ONE, false),
             Reason::TextTooLong => row("text_too_long", "a text in the message is too long", 400, 1008, Some(ValidationError), Low, NONE, false),

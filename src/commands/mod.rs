@@ -31,7 +31,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
 fn variables() -> Result<Vec<(String, String)>, Refusal> {
     let all = std::env::vars_os().map(|(name, value)| match (name.into_string(), value.into_string()) {
         (Ok(name), Ok(value)) => Ok(Some((name, value))),
-        (Ok(name), Err(_)) if name.starts_with("PICKET_") => {
+        (Ok(name), Err(_)) if name.starts_with("PICKET_") || name.starts_with("OTEL_") => {
             Err(Refusal::Command(format!("environment variable {name}: is not valid Unicode")))
         }
         _ => Ok(None),

@@ -1,4 +1,4 @@
-//! The environment's variables as configuration: `PICKET_NODE__LISTEN` is `node.listen`; and those of the origin document.
+//! The environment's variables as configuration: `PICKET_NODE__LISTEN` is `node.listen`; and some by the names that others gave them.
 //!
 //! `__` separates the names of a path; inside a name case and `_` do not matter: `OPS_LISTEN` is `opsListen`. Where the schema
 //! wants a text the value is taken as it is; a list of texts may be written with commas; everything else is read as YAML.
@@ -44,7 +44,7 @@ pub fn read(variables: &[(String, String)], schema: &Value) -> Variables {
                 read.setting(name, rest, text, schema);
             }
         } else if !text.is_empty() {
-            read.of_the_origin_document(name, text);
+            read.of_others(name, text);
         }
     }
     read
@@ -75,8 +75,11 @@ impl Variables {
         }
     }
 
-    fn of_the_origin_document(&mut self, name: &str, text: &str) {
+    /// the names that the origin document and OpenTelemetry have for some settings
+    fn of_others(&mut self, name: &str, text: &str) {
         match name {
+            "OTEL_EXPORTER_OTLP_ENDPOINT" => self.set(name, "telemetry.otlpEndpoint", text.into()),
+            "OTEL_SERVICE_NAME" => self.set(name, "telemetry.serviceName", text.into()),
             "WHITE_LIST_URLS" => self.set(name, "policy.cors.allowedOrigins", texts(text)),
             "REDIS_URL" => self.set(name, "state.url", text.into()),
             "SOCKET_ADMIN_USERNAME" => self.set(name, "coordinator.admin.username", text.into()),

@@ -10,7 +10,7 @@ use std::path::Path;
 use crate::role::Role;
 
 use super::origins::{Located, Origins, Place};
-use super::{Config, check, credential, environment, yaml};
+use super::{Config, Otel, check, credential, environment, otel, yaml};
 
 /// the complete default files, which are the defaults
 const PRODUCTION: &str = include_str!("../../deploy/production.yaml");
@@ -34,6 +34,7 @@ pub struct Loaded {
     pub origins: Origins,
     /// the management password in clear, where a variable named it
     pub admin_password: Option<Secret>,
+    pub otel: Otel,
 }
 
 /// reads and checks everything, or says every mistake with its place
@@ -70,8 +71,12 @@ pub fn load(request: Request<'_>) -> Result<Loaded, Vec<Located>> {
         found.push(Mistake::new("coordinator.admin.passwordHash", credential::KNOWN_PASSWORD));
     }
     mistakes.extend(found.into_iter().map(|mistake| origins.locate(mistake)));
+    let telemetry = config.as_ref().map(|config: &Config| config.telemetry.clone()).unwrap_or_default();
+    let otel = otel::read(request.variables, &telemetry).map_err(|found| mistakes.extend(found)).unwrap_or_default();
     match config {
-        Some(config) if mistakes.is_empty() => Ok(Loaded { config, origins, admin_password: variables.admin_password }),
+        Some(config) if mistakes.is_empty() => {
+            Ok(Loaded { config, origins, admin_password: variables.admin_password, otel })
+        }
         _ => {
             mistakes.sort();
             mistakes.dedup();

@@ -6,12 +6,14 @@ mod credential;
 mod environment;
 mod load;
 mod origins;
+mod otel;
 mod shape;
 pub mod yaml;
 
 pub use credential::hash;
 pub use load::{Loaded, Request, load};
 pub use origins::Located;
+pub use otel::Otel;
 
 use picket_coordinator::config::CoordinatorConfig;
 use picket_node::config::{AuthConfig, NodeConfig};
@@ -38,7 +40,7 @@ pub struct Config {
     pub auth: AuthConfig,
     /// a coordinator's wiring: its listener, its store, and who may manage
     pub coordinator: CoordinatorConfig,
-    /// logs and metrics
+    /// logs, metrics and traces
     pub telemetry: TelemetryConfig,
     /// the security rules; all of it is live: `GET` and `PUT /api/security/config`
     pub policy: Policy,
@@ -89,9 +91,9 @@ fn masked(url: &str) -> Option<String> {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct TelemetryConfig {
-    /// not available in this version
+    /// a collector that takes metrics, traces and logs by OTLP, such as `http://127.0.0.1:4318`; the rest is said by the standard variables `OTEL_*`
     pub otlp_endpoint: Option<String>,
-    /// the name under which metrics are reported
+    /// the name under which everything is reported
     pub service_name: String,
     /// of the log on standard error
     pub log_format: LogFormat,

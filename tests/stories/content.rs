@@ -156,3 +156,21 @@ async fn with_content_checks_off_active_text_passes_unchanged() {
         assert_eq!(text_of(&mallory.receives_text(|_| true).await), *text);
     }
 }
+
+#[tokio::test]
+async fn p15_a_connection_has_a_processor_time_of_its_own_and_others_are_not_concerned() {
+    let upstream = Upstream::echo().await;
+    let node = json!({ "limits": { "inspectionMsPerSecond": 1 } });
+    let picket = Picket::guarding(&upstream).node(node).start().await;
+    let mut mallory = picket.caller("198.51.100.7").comes_in().await;
+    let texts = vec!["<a x=".repeat(1900); 50];
+    let heavy = json!({ "type": "chat:say", "texts": texts });
+
+    mallory.sends(heavy).await;
+    mallory.sends(json!({ "type": "chat:say", "text": "hi" })).await;
+    let refusal = mallory.is_refused("inspection_time").await;
+
+    eprintln!("p15: after half a megabyte of tags the next message waits {} ms", refusal["retryAfterMs"]);
+    assert!(refusal["retryAfterMs"].as_u64().is_some_and(|wait| wait > 0), "{refusal}");
+    picket.caller("198.51.100.8").comes_in().await.is_still_served().await;
+}

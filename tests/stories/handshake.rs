@@ -272,10 +272,12 @@ async fn the_longest_path_prefix_wins_and_a_path_without_a_route_is_404() {
 
 #[tokio::test]
 async fn an_upstream_that_is_not_there_is_502() {
-    let upstream = Upstream::echo().await;
-    let builder = Picket::guarding(&upstream);
-    drop(upstream);
-    let picket = builder.start().await;
+    // Bound, and not listening: nobody else can have the port meanwhile.
+    let taken = tokio::net::TcpSocket::new_v4().unwrap();
+    taken.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let upstream = format!("ws://{}/ws", taken.local_addr().unwrap());
+    let route = json!({ "path": "/ws", "upstream": upstream, "protocol": "json" });
+    let picket = Picket::builder().route(route).start().await;
 
     picket.caller("198.51.100.7").connects().await.refused_with(502, "upstream_unavailable");
 }

@@ -1,6 +1,7 @@
 //! How much one may say: messages per user, bursts, events by name, roles, and what happens to those who go on.
 
 use serde_json::{Value, json};
+use std::time::{Duration, Instant};
 
 use crate::harness::{Client, Picket, Token, Upstream, issuer, within};
 
@@ -217,4 +218,27 @@ async fn refused_events_leave_the_connection_open_until_there_were_too_many() {
 
     upstream.loses(1).await;
     assert!(!upstream.texts().iter().any(|text| text.contains("admin:drop")), "{:?}", upstream.texts());
+}
+
+#[tokio::test]
+async fn a_client_that_goes_on_being_refused_waits_in_its_own_buffers() {
+    let upstream = Upstream::echo().await;
+    let policy = json!({
+        "rateLimiting": { "messageLimit": { "maxMessages": 1, "windowMs": 60_000, "events": ["*"] } },
+        "security": { "violationsBeforeClose": 1000 },
+    });
+    let picket = Picket::guarding(&upstream).policy(policy).start().await;
+    let mut mallory = picket.caller("198.51.100.7").comes_in().await;
+
+    let start = Instant::now();
+    says(&mut mallory, 41).await;
+    for _ in 0..40 {
+        mallory.is_refused("message_rate").await;
+    }
+
+    // Each of the 39 before the last cost a pause of 20 ms, whatever the machine is like.
+    let waited = start.elapsed();
+    assert!(waited >= Duration::from_millis(39 * 20), "{waited:?}");
+    mallory.sends(say(41)).await;
+    mallory.is_refused("message_rate").await;
 }

@@ -30,3 +30,4 @@ mod operation;
 mod policy_changes;
 mod secrecy;
 mod socketio;
+mod telemetry;

@@ -60,8 +60,8 @@ impl Connection {
         let opened = door.open().await;
         let outcome = match &opened {
             Ok(_) => Outcome::Admitted,
-            Err(NotOpened::Refused(status)) => Outcome::Refused(status.as_u16()),
-            Err(NotOpened::Failed(_) | NotOpened::TooSlow) => Outcome::Failed,
+            Err(NotOpened::Refused { status, .. }) => Outcome::Refused(status.as_u16()),
+            Err(NotOpened::Failed(_) | NotOpened::TooSlow | NotOpened::Unwelcome(_)) => Outcome::Failed,
         };
         stage.log.write(&Client::Connect {
             connection: number,

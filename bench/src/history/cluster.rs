@@ -61,7 +61,13 @@ pub struct Cluster {
 }
 
 fn plan<'a>(executable: &'a Path, redis: &Redis, upstream: SocketAddr, limits: &Limits) -> Plan<'a> {
-    Plan { executable, redis: redis.url(), routes: json_route(upstream), policy: policy(limits.policy()) }
+    Plan {
+        executable,
+        redis: redis.url(),
+        routes: json_route(upstream),
+        policy: policy(limits.policy()),
+        limits: json!({}),
+    }
 }
 
 fn patience(timeout: Duration) -> Value {
@@ -76,7 +82,7 @@ impl Cluster {
         let coordinator = plan.coordinator("coordinator-1", None).await?;
         let mut nodes = Vec::new();
         for number in 1..=NODES {
-            nodes.push(plan.node_with(&format!("edge-{number}"), None, patience(timeout)).await?);
+            nodes.push(plan.node_with(&format!("edge-{number}"), None, patience(timeout), &[]).await?);
         }
         let gateways = Gateways(Arc::new(RwLock::new(nodes.iter().map(Doors::of).collect())));
         Ok(Cluster {
@@ -139,7 +145,7 @@ impl Cluster {
             }
             Phase::Node => {
                 let plan = plan(&self.executable, &self.redis, self.upstream, &self.limits);
-                let node = plan.node_with("edge-again", None, patience(self.timeout)).await?;
+                let node = plan.node_with("edge-again", None, patience(self.timeout), &[]).await?;
                 self.gateways.set(NODES - 1, Doors::of(&node));
                 self.nodes[NODES - 1] = Some(node);
                 log.write(&Fault::NodeReturns { node: NODES - 1, at: watch.now() });

@@ -48,7 +48,7 @@ async fn visit(plan: &Plan, users: &[User], refused: bool) -> Result<Vec<f64>> {
 
 async fn is_refused(user: &User) -> Result<()> {
     match user.door().open().await {
-        Err(NotOpened::Refused(StatusCode::FORBIDDEN | StatusCode::BAD_REQUEST)) => Ok(()),
+        Err(NotOpened::Refused { status: StatusCode::FORBIDDEN | StatusCode::BAD_REQUEST, .. }) => Ok(()),
         Err(other) => Err(other).context("instead of a refusal"),
         Ok(_) => bail!("a connection from elsewhere was let in"),
     }

@@ -43,7 +43,7 @@ impl User {
     /// connected, introduced, and one message back
     pub async fn connect(&self, plan: &Plan) -> Result<Socket> {
         let mut socket = self.door.open().await.context("a connection")?;
-        plan.dialect.introduce(&mut socket, &self.token).await?;
+        plan.dialect.introduce(&mut socket, Some(&self.token)).await?;
         let answer =
             timeout(ANSWERS_WITHIN, ask(&mut socket, plan.dialect.message())).await.context("no first echo")??;
         match answer {

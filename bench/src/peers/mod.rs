@@ -4,7 +4,7 @@ mod bare;
 mod haproxy;
 mod nginx;
 mod node;
-mod picket;
+pub mod picket;
 
 use anyhow::Result;
 use clap::ValueEnum;
@@ -14,17 +14,19 @@ use std::path::PathBuf;
 use tempfile::TempDir;
 
 use crate::dialect::Dialect;
-use crate::ports;
-use crate::process::{Running, command};
+use crate::process::Running;
 use crate::redis::Redis;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Peer {
     Bare,
+    BareEager,
+    BareBusy,
     Nginx,
     Haproxy,
     Picket,
+    PicketTwoCores,
     NodeProxy,
     PicketSocketio,
     SocketioChecked,
@@ -47,6 +49,14 @@ pub struct Stage {
     pub peers: PathBuf,
 }
 
+impl Stage {
+    /// the proxy may use the cores of the rest, too
+    fn on_all_cores(&self) -> Stage {
+        let cores = Cores { proxy: format!("{},{}", self.cores.proxy, self.cores.rest), rest: self.cores.rest.clone() };
+        Stage { cores, picket: self.picket.clone(), peers: self.peers.clone() }
+    }
+}
+
 /// a peer that runs, and everything around it; all of it ends when this is dropped
 pub struct Standing {
     /// the process that is measured
@@ -65,9 +75,12 @@ impl Peer {
     pub fn title(self) -> &'static str {
         match self {
             Peer::Bare => "bare tokio-tungstenite proxy (no checks)",
+            Peer::BareEager => "the same, flushing each message",
+            Peer::BareBusy => "the same with 1 µs of work per message",
             Peer::Nginx => "nginx (no checks)",
             Peer::Haproxy => "HAProxy (no checks)",
             Peer::Picket => "Picket, JSON route, all checks",
+            Peer::PicketTwoCores => "the same on two cores, which the load shares",
             Peer::NodeProxy => "Node ws proxy, same checks",
             Peer::PicketSocketio => "Picket, Socket.IO route, all checks",
             Peer::SocketioChecked => "Socket.IO server, same checks in-process",
@@ -77,7 +90,14 @@ impl Peer {
 
     pub fn dialect(self) -> Dialect {
         match self {
-            Peer::Bare | Peer::Nginx | Peer::Haproxy | Peer::Picket | Peer::NodeProxy => Dialect::Json,
+            Peer::Bare
+            | Peer::BareEager
+            | Peer::BareBusy
+            | Peer::Nginx
+            | Peer::Haproxy
+            | Peer::Picket
+            | Peer::PicketTwoCores
+            | Peer::NodeProxy => Dialect::Json,
             Peer::PicketSocketio | Peer::SocketioChecked | Peer::SocketioUnchecked => Dialect::Socketio,
         }
     }
@@ -85,38 +105,52 @@ impl Peer {
     /// whether it decides anything, and so can refuse a connection
     pub fn checks(self) -> bool {
         match self {
-            Peer::Picket | Peer::NodeProxy | Peer::PicketSocketio | Peer::SocketioChecked => true,
-            Peer::Bare | Peer::Nginx | Peer::Haproxy | Peer::SocketioUnchecked => false,
+            Peer::Picket | Peer::PicketTwoCores | Peer::NodeProxy | Peer::PicketSocketio | Peer::SocketioChecked => {
+                true
+            }
+            Peer::Bare | Peer::BareEager | Peer::BareBusy | Peer::Nginx | Peer::Haproxy | Peer::SocketioUnchecked => {
+                false
+            }
         }
+    }
+
+    /// whether it is there for what it says about messages, and is another peer in all else
+    pub fn is_variant(self) -> bool {
+        matches!(self, Peer::BareEager | Peer::BareBusy | Peer::PicketTwoCores)
     }
 
     /// what has to be installed first, and how
     pub fn missing(self, stage: &Stage) -> Option<String> {
         match self {
-            Peer::Bare => None,
+            Peer::Bare | Peer::BareEager | Peer::BareBusy => None,
             Peer::Nginx => nginx::missing(),
             Peer::Haproxy => haproxy::missing(),
-            Peer::Picket | Peer::PicketSocketio => picket::missing(),
+            Peer::Picket | Peer::PicketTwoCores | Peer::PicketSocketio => picket::missing(),
             Peer::NodeProxy | Peer::SocketioChecked | Peer::SocketioUnchecked => node::missing(stage),
         }
     }
 
     pub fn version(self, stage: &Stage) -> String {
         match self {
-            Peer::Bare => "tokio-tungstenite 0.30".to_owned(),
+            Peer::Bare | Peer::BareEager | Peer::BareBusy => "tokio-tungstenite 0.30".to_owned(),
             Peer::Nginx => nginx::version(),
             Peer::Haproxy => haproxy::version(),
-            Peer::Picket | Peer::PicketSocketio => crate::machine::version(&stage.picket, "--version"),
+            Peer::Picket | Peer::PicketTwoCores | Peer::PicketSocketio => {
+                crate::machine::version(&stage.picket, "--version")
+            }
             Peer::NodeProxy | Peer::SocketioChecked | Peer::SocketioUnchecked => node::version(self),
         }
     }
 
     pub async fn start(self, stage: &Stage, limit: u32) -> Result<Standing> {
         match self {
-            Peer::Bare => bare::start(stage).await,
+            Peer::Bare => bare::start(stage, &[]).await,
+            Peer::BareEager => bare::start(stage, &["--flush-each"]).await,
+            Peer::BareBusy => bare::start(stage, &["--work-nanos", "1000"]).await,
             Peer::Nginx => nginx::start(stage).await,
             Peer::Haproxy => haproxy::start(stage).await,
-            Peer::Picket | Peer::PicketSocketio => picket::start(stage, self.dialect(), limit).await,
+            Peer::Picket | Peer::PicketSocketio => picket::start(stage, self.dialect(), limit, &[]).await,
+            Peer::PicketTwoCores => picket::start(&stage.on_all_cores(), self.dialect(), limit, &[]).await,
             Peer::NodeProxy | Peer::SocketioChecked | Peer::SocketioUnchecked => node::start(self, stage, limit).await,
         }
     }
@@ -124,16 +158,7 @@ impl Peer {
 
 /// the echo server, in a process of its own
 async fn echo(stage: &Stage, dialect: Dialect) -> Result<(Running, SocketAddr)> {
-    let address = ports::free();
-    let name = match dialect {
-        Dialect::Json => "json",
-        Dialect::Socketio => "socketio",
-    };
-    let mut command = command(Some(&stage.cores.rest), std::env::current_exe()?);
-    command.args(["echo", "--dialect", name, "--listen", &address.to_string()]);
-    let mut echo = Running::start("the echo server", command)?;
-    echo.listens(address).await?;
-    Ok((echo, address))
+    crate::echo::process(Some(&stage.cores.rest), dialect).await
 }
 
 fn is_installed(program: &str) -> bool {

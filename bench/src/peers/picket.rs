@@ -12,7 +12,8 @@ pub fn missing() -> Option<String> {
     debian("redis-server", "redis-server")
 }
 
-pub async fn start(stage: &Stage, dialect: Dialect, limit: u32) -> Result<Standing> {
+/// `environment` is the node's
+pub async fn start(stage: &Stage, dialect: Dialect, limit: u32, environment: &[(&str, String)]) -> Result<Standing> {
     let (echo, upstream) = echo(stage, dialect).await?;
     let rest = Some(stage.cores.rest.as_str());
     let redis = Redis::start(rest).await?;
@@ -22,9 +23,15 @@ pub async fn start(stage: &Stage, dialect: Dialect, limit: u32) -> Result<Standi
             json!([{ "path": "/socket.io/", "upstream": format!("http://{upstream}"), "protocol": "socketio" }])
         }
     };
-    let plan = Plan { executable: &stage.picket, redis: redis.url(), routes, policy: policy(limits(limit)) };
+    let plan = Plan {
+        executable: &stage.picket,
+        redis: redis.url(),
+        routes,
+        policy: policy(limits(limit)),
+        limits: json!({ "upgradesPerSecondMax": LIMIT_BEYOND }),
+    };
     let coordinator = plan.coordinator("coordinator-1", rest).await?;
-    let node = plan.node("edge-1", Some(&stage.cores.proxy)).await?;
+    let node = plan.node_with("edge-1", Some(&stage.cores.proxy), json!({}), environment).await?;
     let (coordinator, its_directory) = coordinator.into_parts();
     let address = node.address;
     let (process, directory) = node.into_parts();

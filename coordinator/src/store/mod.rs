@@ -29,6 +29,10 @@ const READERS_MAX: u32 = 4;
 const WAIT_MAX: Duration = Duration::from_secs(5);
 /// records deleted in one step, so that writes are not held up
 const DELETE_STEP: u32 = 5_000;
+/// what each connection keeps of the file; negative means KiB to SQLite
+const CACHE_KIB: &str = "-32768";
+/// pages in the write-ahead log after which they are written back
+const CHECKPOINT_PAGES: &str = "8192";
 const MINUTE_MS: u64 = 60_000;
 /// users listed for an address
 const USERS_MAX: u32 = 100;
@@ -126,6 +130,9 @@ impl AuditStore {
             .journal_mode(SqliteJournalMode::Wal)
             // With a write-ahead log a power cut may lose the last commits, never the file; the audit log holds what is not acknowledged.
             .synchronous(SqliteSynchronous::Normal)
+            // Records of many addresses touch many pages of the indices: they are kept, and written back seldom.
+            .pragma("cache_size", CACHE_KIB)
+            .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
             .busy_timeout(WAIT_MAX);
         let writer =
             SqlitePoolOptions::new().max_connections(1).acquire_timeout(WAIT_MAX).connect_with(options.clone()).await?;
@@ -136,20 +143,17 @@ impl AuditStore {
     }
 
     /// stores all records or none; answers for each whether it is new
-    pub async fn insert(&self, records: &[AuditRecord]) -> Result<Vec<bool>, StoreError> {
+    pub async fn insert(&self, records: &[&AuditRecord]) -> Result<Vec<bool>, StoreError> {
         let mut transaction = self.writer.begin().await?;
-        let mut new = Vec::with_capacity(records.len());
-        let mut counts: BTreeMap<queries::CountKey, u64> = BTreeMap::new();
-        for record in records {
-            let is_new = queries::insert(&mut transaction, record).await?;
-            new.push(is_new);
-            if is_new {
-                *counts
-                    .entry((minute(record.timestamp), record.event_type, record.severity, record.reason))
-                    .or_default() += 1;
-            }
-        }
-        for (key, count) in counts {
+        let new = if queries::insert_all(&mut transaction, records).await? {
+            vec![true; records.len()]
+        } else {
+            // Some are there already. Which, only single steps tell.
+            transaction.rollback().await?;
+            transaction = self.writer.begin().await?;
+            queries::insert_one_by_one(&mut transaction, records).await?
+        };
+        for (key, count) in counts(records, &new) {
             queries::count_up(&mut transaction, key, count).await?;
         }
         transaction.commit().await?;
@@ -230,6 +234,16 @@ impl AuditStore {
         self.readers.close().await;
         self.writer.close().await;
     }
+}
+
+/// how many new records fall into each count
+fn counts(records: &[&AuditRecord], new: &[bool]) -> BTreeMap<queries::CountKey, u64> {
+    let mut counts = BTreeMap::new();
+    for (record, _) in records.iter().zip(new).filter(|(_, new)| **new) {
+        let key = (minute(record.timestamp), record.event_type, record.severity, record.reason);
+        *counts.entry(key).or_default() += 1;
+    }
+    counts
 }
 
 fn path_of(url: &str) -> Result<PathBuf, StoreError> {

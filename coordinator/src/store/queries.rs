@@ -15,29 +15,54 @@ use super::{Cursor, Filter, Span};
 const COLUMNS: &str =
     "id, timestamp, event_type, severity, ip, message, socket_id, user_id, event_name, route, node, reason, metadata";
 
-/// stores a record; false if it is there already
-pub(super) async fn insert(connection: &mut SqliteConnection, record: &AuditRecord) -> sqlx::Result<bool> {
-    let metadata = serde_json::to_string(&record.metadata).unwrap_or_else(|_| "{}".to_owned());
-    let done = sqlx::query(
-        "INSERT INTO audit (id, timestamp, event_type, severity, ip, message, socket_id, user_id, event_name, route, node, reason, metadata)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
-    )
-    .bind(&record.id)
-    .bind(stored_time(record.timestamp))
-    .bind(record.event_type.as_str())
-    .bind(record.severity as i64)
-    .bind(address_key(record.ip))
-    .bind(&record.message)
-    .bind(&record.socket_id)
-    .bind(&record.user_id)
-    .bind(&record.event_name)
-    .bind(&record.route)
-    .bind(&record.node)
-    .bind(record.reason.map(Reason::token))
-    .bind(metadata)
-    .execute(connection)
-    .await?;
-    Ok(done.rows_affected() == 1)
+/// records in one statement: the way to SQLite costs more than a record does there
+const ROWS: usize = 64;
+
+/// stores records; false if any was there already, and then what is stored is to be rolled back
+pub(super) async fn insert_all(connection: &mut SqliteConnection, records: &[&AuditRecord]) -> sqlx::Result<bool> {
+    for chunk in records.chunks(ROWS) {
+        if insert(connection, chunk).await? != chunk.len() as u64 {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// stores records; for each whether it is new
+pub(super) async fn insert_one_by_one(
+    connection: &mut SqliteConnection,
+    records: &[&AuditRecord],
+) -> sqlx::Result<Vec<bool>> {
+    let mut new = Vec::with_capacity(records.len());
+    for record in records {
+        new.push(insert(connection, &[*record]).await? == 1);
+    }
+    Ok(new)
+}
+
+/// how many were new
+async fn insert(connection: &mut SqliteConnection, records: &[&AuditRecord]) -> sqlx::Result<u64> {
+    let mut query = QueryBuilder::new(format!("INSERT INTO audit ({COLUMNS}) "));
+    query.push_values(records, |mut row, record| {
+        let metadata = serde_json::to_string(&record.metadata).unwrap_or_else(|_| "{}".to_owned());
+        row.push_bind(record.id.clone())
+            .push_bind(stored_time(record.timestamp))
+            .push_bind(record.event_type.as_str())
+            .push_bind(record.severity as i64)
+            .push_bind(address_key(record.ip))
+            .push_bind(record.message.clone())
+            .push_bind(record.socket_id.clone())
+            .push_bind(record.user_id.clone())
+            .push_bind(record.event_name.clone())
+            .push_bind(record.route.clone())
+            .push_bind(record.node.clone())
+            .push_bind(record.reason.map(Reason::token))
+            .push_bind(metadata);
+    });
+    query.push(" ON CONFLICT (id) DO NOTHING");
+    // Statements of the usual lengths are prepared once.
+    let is_usual = records.len() == ROWS || records.len() == 1;
+    Ok(query.build().persistent(is_usual).execute(connection).await?.rows_affected())
 }
 
 /// up to `limit` records after `cursor`, newest first

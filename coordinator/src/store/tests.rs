@@ -18,7 +18,7 @@ impl Shelf {
 
     async fn with(records: &[AuditRecord]) -> Self {
         let shelf = Self::empty().await;
-        shelf.store.insert(records).await.unwrap();
+        shelf.store.insert(&refs(records)).await.unwrap();
         shelf
     }
 
@@ -40,6 +40,10 @@ fn record(millis: u64, ip: &str, message: &str) -> AuditRecord {
     AuditRecord::new(EventType::ValidationError, Severity::Low, ip.parse().unwrap(), message, at(millis))
 }
 
+fn refs(records: &[AuditRecord]) -> Vec<&AuditRecord> {
+    records.iter().collect()
+}
+
 #[tokio::test]
 async fn a_record_comes_back_as_it_was_and_is_stored_once() {
     let mut whole = AuditRecord::refusal(Reason::MessageRate, "2001:db8::7".parse().unwrap(), at(1)).with("limit", 7);
@@ -49,8 +53,8 @@ async fn a_record_comes_back_as_it_was_and_is_stored_once() {
     whole.route = Some("/ws".into());
     whole.node = Some("edge-1".into());
     let shelf = Shelf::empty().await;
-    assert_eq!(shelf.store.insert(std::slice::from_ref(&whole)).await.unwrap(), [true]);
-    assert_eq!(shelf.store.insert(&[whole.clone(), record(2, "192.0.2.1", "new")]).await.unwrap(), [false, true]);
+    assert_eq!(shelf.store.insert(&[&whole]).await.unwrap(), [true]);
+    assert_eq!(shelf.store.insert(&[&whole, &record(2, "192.0.2.1", "new")]).await.unwrap(), [false, true]);
     assert_eq!(shelf.store.find(&whole.id).await.unwrap().unwrap(), whole);
     assert_eq!(shelf.store.find("nothing").await.unwrap(), None);
 }
@@ -138,7 +142,7 @@ async fn a_summary_counts_by_kind_severity_reason_address_and_time() {
     let mut records: Vec<_> = (0..6).map(|n| record(n * 30_000, "192.0.2.1", "x")).collect();
     records.push(AuditRecord::refusal(Reason::TokenInvalid, "192.0.2.9".parse().unwrap(), at(70_000)));
     let shelf = Shelf::with(&records).await;
-    shelf.store.insert(&records).await.unwrap();
+    shelf.store.insert(&refs(&records)).await.unwrap();
     let span = Span { since: at(0), until: at(90_001) };
     let summary = shelf.store.summary(span, Duration::from_secs(60), 1).await.unwrap();
     assert_eq!(summary.total, 5, "whole minutes, and each record once");
@@ -178,4 +182,19 @@ async fn another_kind_of_store_is_refused_without_its_password() {
         let error = AuditStore::open(url).await.err().unwrap().to_string();
         assert!(error.contains("sqlite:PATH") && !error.contains("canary"), "{error}");
     }
+}
+
+#[tokio::test]
+async fn a_batch_that_repeats_some_is_stored_once_each_and_counted_once() {
+    let shelf = Shelf::empty().await;
+    let records: Vec<_> = (0..200).map(|number| record(number, "192.0.2.1", "once")).collect();
+    shelf.store.insert(&refs(&records[..70])).await.unwrap();
+    let mut batch = refs(&records);
+    batch.push(&records[150]);
+    let new = shelf.store.insert(&batch).await.unwrap();
+    assert_eq!(new.iter().filter(|new| **new).count(), 130);
+    assert!(!new[..70].contains(&true) && !new[200], "what was there, and what came twice");
+    assert_eq!(shelf.store.total(&Filter::default()).await.unwrap().count, 200);
+    let span = Span { since: Timestamp::default(), until: Timestamp::from_millis(u64::MAX / 2) };
+    assert_eq!(shelf.store.summary(span, Duration::from_secs(3600), 1).await.unwrap().total, 200);
 }

@@ -53,6 +53,7 @@ fn attempt(api: &CheckApi, request: &Request) -> Result<Attempt, Problem> {
         origin: handshake::origin(&headers),
         token: api.gate.keys.sources.in_request(&headers, query),
         route: ROUTE.into(),
+        trace: None,
     })
 }
 

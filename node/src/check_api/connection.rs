@@ -87,6 +87,7 @@ pub(super) fn attempt(id: Option<Arc<str>>, address: IpAddr) -> Attempt {
         origin: ClaimedOrigin::Missing,
         token: None,
         route: ROUTE.into(),
+        trace: None,
     }
 }
 

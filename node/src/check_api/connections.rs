@@ -163,6 +163,7 @@ mod tests {
             origin: ClaimedOrigin::Missing,
             token: None,
             route: "/v1/check".into(),
+            trace: None,
         };
         Talk::new(attempt, None, traffic)
     }

@@ -1,4 +1,4 @@
-//! Inspection 5: would a text run or load something where it is shown? Only texts that could are parsed.
+//! Inspection 6: would a text run or load something where it is shown? Only texts that could are parsed.
 
 use picket_shared::policy::{ContentMode, ValidationRules};
 use picket_shared::reason::Reason;

@@ -1,4 +1,4 @@
-//! Inspection 2: how many messages does this user, else this address, send over all sockets and nodes? Shared counters.
+//! Inspection 3: how many messages does this user, else this address, send over all sockets and nodes? Shared counters.
 //!
 //! One event may count against several limits; if one refuses, the others get their permits back.
 

@@ -1,4 +1,4 @@
-//! Inspection 3: size, form, depth, length of texts, known event. Pure, on the bytes at hand.
+//! Inspection 4: size, form, depth, length of texts, known event. Pure, on the bytes at hand.
 
 use picket_shared::policy::ValidationRules;
 use picket_shared::reason::Reason;

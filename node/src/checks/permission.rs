@@ -1,4 +1,4 @@
-//! Inspection 4: may this principal send this event? Lookups in memory.
+//! Inspection 5: may this principal send this event? Lookups in memory.
 
 use picket_shared::policy::ValidationRules;
 use picket_shared::reason::Reason;

@@ -2,8 +2,6 @@
 //! characters and folds look-alikes (NFKC), and as one that decodes URL or JavaScript escapes once more, or twice.
 //! A form is for detection; it is delivered only when it has to be rewritten.
 
-use std::borrow::Cow;
-
 use unicode_normalization::char::decompose_compatible;
 
 /// How often escapes are decoded.
@@ -11,23 +9,19 @@ const DECODINGS: usize = 2;
 
 /// The forms of `text` that differ from it.
 pub(super) fn of(text: &str) -> Vec<String> {
-    let mut forms = Vec::new();
-    let mut current = Cow::Borrowed(text);
-    if let Some(folded) = folded(text) {
-        forms.push(folded.clone());
-        current = Cow::Owned(folded);
-    }
+    let mut forms: Vec<String> = folded(text).into_iter().collect();
     for _ in 0..DECODINGS {
-        let Some(decoded) = unescaped(&current) else { break };
-        let decoded = folded(&decoded).unwrap_or(decoded);
-        forms.push(decoded.clone());
-        current = Cow::Owned(decoded);
+        let Some(decoded) = unescaped(forms.last().map_or(text, String::as_str)) else { break };
+        forms.push(folded(&decoded).unwrap_or(decoded));
     }
     forms
 }
 
 /// Without controls and invisible characters, and with every character that is compatible with ASCII as ASCII.
 pub(super) fn folded(text: &str) -> Option<String> {
+    if text.bytes().all(is_plain) {
+        return None;
+    }
     text.chars().any(|character| !matches!(fold(character), Fold::Same)).then(|| {
         let mut form = String::with_capacity(text.len());
         for character in text.chars() {
@@ -39,6 +33,11 @@ pub(super) fn folded(text: &str) -> Option<String> {
         }
         form
     })
+}
+
+/// folded to itself, as most bytes are
+fn is_plain(byte: u8) -> bool {
+    matches!(byte, b'\t' | b'\n' | b'\r' | 0xC | b' '..=b'~')
 }
 
 enum Fold {
@@ -86,7 +85,13 @@ fn unescaped(text: &str) -> Option<String> {
             rest = tail;
         }
     }
-    changed.then(|| String::from_utf8_lossy(&without_overlong(&decoded)).into_owned())
+    changed.then(|| text_of(decoded))
+}
+
+fn text_of(bytes: Vec<u8>) -> String {
+    let is_overlong = memchr::memchr3(0xC0, 0xC1, 0xE0, &bytes).is_some();
+    let bytes = if is_overlong { without_overlong(&bytes) } else { bytes };
+    String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
 }
 
 enum Code {

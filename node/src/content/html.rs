@@ -76,7 +76,7 @@ impl TokenSink for Judge {
 fn tag_acts(tag: &Tag) -> bool {
     tag.name.contains('<')
         || tag.had_duplicate_attributes
-        || rules::element_acts(&tag.name, !tag.attrs.is_empty())
+        || rules::element_acts(rules::local_name(&tag.name), !tag.attrs.is_empty())
         || tag.attrs.iter().any(|attribute| {
             let name = &attribute.name.local;
             name.contains('<')

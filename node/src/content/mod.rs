@@ -46,6 +46,8 @@ mod url;
 mod verdict;
 
 #[cfg(test)]
+mod cost;
+#[cfg(test)]
 mod properties;
 #[cfg(test)]
 mod tests;

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use proptest::prelude::*;
 
 use super::*;
-use super::{tag, verdict};
+use super::{html, tag, verdict};
 
 /// Pieces of which attacks, mutations and honest texts are made.
 const FRAGMENTS: &[&str] = &[
@@ -155,6 +155,11 @@ proptest! {
     #[test]
     fn p09_sanitising_is_stable_over_nasty_fragments(text in nasty()) {
         check_laws(&text);
+    }
+
+    #[test]
+    fn p09_where_the_first_tag_acts_the_parser_says_so_too(text in nasty()) {
+        prop_assert!(!tag::first_acts(&text) || html::acts(&text), "{}", text);
     }
 
     #[test]

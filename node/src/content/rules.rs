@@ -193,17 +193,17 @@ pub(super) fn local_name(element: &str) -> &str {
     element.rsplit(':').next().unwrap_or(element)
 }
 
-/// True if the element acts whatever its attributes say.
-pub(super) fn element_acts(element: &str, has_attributes: bool) -> bool {
-    match local_name(element) {
+/// True if the element, by its local name, acts whatever its attributes say.
+pub(super) fn element_acts(local: &str, has_attributes: bool) -> bool {
+    match local {
         "script" => true,
         "handler" | "listener" => has_attributes,
         _ => false,
     }
 }
 
-pub(super) fn is_ambiguous(element: &str) -> bool {
-    AMBIGUOUS.contains(&local_name(element))
+pub(super) fn is_ambiguous(local: &str) -> bool {
+    AMBIGUOUS.contains(&local)
 }
 
 pub(super) fn is_formatting(element: &str) -> bool {
@@ -227,7 +227,7 @@ pub(super) fn attribute_acts(element: Option<&str>, name: &str, value: &str) -> 
         | "imagesrcset" | "poster" | "background" => !value.is_empty(),
         "style" => css::reaches_out(value),
         "src" => on(SRC_LOADERS) && url::fetches(value),
-        "href" | "xlink:href" => element.is_some_and(loads_href) && url::fetches(value),
+        "href" | "xlink:href" => element.is_some_and(|element| loads_href(local_name(element))) && url::fetches(value),
         "action" => on(&["form"]) && !value.is_empty(),
         "data" | "classid" | "codebase" | "archive" | "code" => on(PLUGINS) && !value.is_empty(),
         "manifest" => on(&["html"]) && !value.is_empty(),
@@ -239,8 +239,8 @@ pub(super) fn attribute_acts(element: Option<&str>, name: &str, value: &str) -> 
 }
 
 /// True if the element fetches what its `href` names. Without an element at hand the caller has to ask.
-pub(super) fn loads_href(element: &str) -> bool {
-    HREF_LOADERS.contains(&local_name(element))
+pub(super) fn loads_href(local: &str) -> bool {
+    HREF_LOADERS.contains(&local)
 }
 
 /// The encoding in which `<` is spelled in letters.

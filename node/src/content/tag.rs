@@ -23,6 +23,8 @@ pub(super) enum Glance {
 /// Beyond this size and number of attributes the glance is the verdict.
 const PARSED_BYTES_MAX: usize = 64 * 1024;
 const PARSED_ATTRIBUTES_MAX: usize = 512;
+/// Attributes of a first tag that are read before the parser is asked.
+const FIRST_ATTRIBUTES_MAX: usize = 4;
 /// How often, on average, a byte may be read as part of an attribute.
 const READINGS_MAX: usize = 8;
 
@@ -33,6 +35,23 @@ pub(super) fn glance(text: &str) -> Glance {
 /// True if an attribute's value is itself markup that acts. Values inside it are not opened again.
 pub(super) fn holds_markup(value: &str) -> bool {
     memchr::memchr(b'<', value.as_bytes()).is_some() && Glancer::new(value, false).run() != Glance::Inert
+}
+
+/// True if the first tag of the text acts. Nothing before it can hide it, so that the parser would say the same.
+pub(super) fn first_acts(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    let Some(start) = memchr::memchr(b'<', bytes).map(|open| open + 1) else { return false };
+    let end = skip(bytes, start, |byte| !is_space(byte) && !matches!(byte, b'/' | b'>'));
+    let Some(name) = text.get(start..end).filter(|name| name.starts_with(|first: char| first.is_ascii_alphabetic()))
+    else {
+        return false;
+    };
+    let name = lowercase(name);
+    let attributes = std::iter::successors(attribute(text, end), |last| attribute(text, last.next));
+    let acts = |attribute: &Attribute<'_>| {
+        rules::attribute_acts(Some(&name), &lowercase(attribute.name), &entity::decode(attribute.value))
+    };
+    attributes.take(FIRST_ATTRIBUTES_MAX).any(|attribute| acts(&attribute))
 }
 
 /// One attribute as the HTML tokenizer reads it.
@@ -165,11 +184,12 @@ impl<'a> Glancer<'a> {
         let end = self.name_end;
         let name = self.text.get(start..end).filter(|name| name.len() <= rules::NAME_BYTES_MAX).unwrap_or_default();
         let name = lowercase(name);
+        let local = rules::local_name(&name);
         let closed = self.bytes.get(end) == Some(&b'>');
-        self.ambiguous |= rules::is_ambiguous(&name);
-        self.href_loader |= rules::loads_href(&name);
-        self.flagged |= rules::element_acts(&name, !closed);
-        if rules::local_name(&name) == "style" {
+        self.ambiguous |= rules::is_ambiguous(local);
+        self.href_loader |= rules::loads_href(local);
+        self.flagged |= rules::element_acts(local, !closed);
+        if local == "style" {
             self.flagged |= self.has_style_after(end);
         }
         if !closed {

@@ -60,7 +60,7 @@ fn judge(form: &str) -> Option<Finding> {
 fn markup(form: &str) -> Option<Finding> {
     match tag::glance(form) {
         Glance::Inert => None,
-        Glance::Flagged => html::acts(form).then_some(Finding::Markup),
+        Glance::Flagged => (tag::first_acts(form) || html::acts(form)).then_some(Finding::Markup),
         Glance::Certain => Some(Finding::Markup),
         Glance::Excessive => Some(Finding::Excess),
     }
@@ -68,7 +68,9 @@ fn markup(form: &str) -> Option<Finding> {
 
 /// A script URL spelled in character references, which an attribute decodes. Markup in references is text and stays.
 fn references_to_a_script(text: &str) -> Option<Verdict> {
-    if !["&#", "&colon;", ":"].iter().any(|colon| text.contains(colon)) {
+    if memchr::memchr(b'&', text.as_bytes()).is_none()
+        || !["&#", "&colon;", ":"].iter().any(|colon| text.contains(colon))
+    {
         return None;
     }
     let decoded = entity::decode(text);

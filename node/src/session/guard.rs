@@ -9,11 +9,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
 use crate::protocol::frames::{FrameBounds, FrameScanner, Violation};
 
-const DISCARD_BUFFER_BYTES: usize = 4096;
+const DISCARD_BUFFER_BYTES: usize = 16 * 1024;
+/// between two buffers of what is thrown away: a peer that goes on sending must not cost others their turn
+const DISCARD_PAUSE: Duration = Duration::from_millis(5);
 
 /// a connection whose incoming frames are judged by their headers
 pub struct Guarded {
@@ -69,7 +72,11 @@ impl Guarded {
         while discarded <= bytes_max {
             match self.io.read(&mut buffer).await? {
                 0 => break,
-                read => discarded += read,
+                read if read < buffer.len() => discarded += read,
+                read => {
+                    discarded += read;
+                    tokio::time::sleep(DISCARD_PAUSE).await;
+                }
             }
         }
         Ok(())

@@ -34,6 +34,10 @@ use crate::refusal::Denial;
 const LINGER: Duration = Duration::from_secs(2);
 /// what a peer may still send after a close frame before it is dropped
 const LINGER_BYTES_MAX: usize = 1024 * 1024;
+/// of that, what is read as messages, for the peer's own close frame to be seen; the rest is only thrown away
+const LINGER_MESSAGE_BYTES_MAX: usize = 64 * 1024;
+/// a client whose event was refused is not read for so long: a flood waits in its sender's buffers, and takes no turns from others
+const REFUSAL_PAUSE: Duration = Duration::from_millis(20);
 /// a session's longest sleep; every deadline that appears meanwhile arms the timer anew
 const SLEEP_MAX: Duration = Duration::from_secs(3600);
 
@@ -54,6 +58,8 @@ struct Alarms {
     last_heard: Timestamp,
     pinged: Option<Timestamp>,
     leave: Option<Timestamp>,
+    /// until when the client is not read
+    resume: Option<Timestamp>,
     armed_for: Option<Timestamp>,
     timer: Pin<Box<Sleep>>,
 }
@@ -89,6 +95,7 @@ impl Relay {
             last_heard: now,
             pinged: None,
             leave: None,
+            resume: None,
             armed_for: None,
             timer: Box::pin(sleep(SLEEP_MAX)),
         };
@@ -116,7 +123,7 @@ impl Relay {
         if self.clock.armed_for.is_some_and(|due| due < self.clock.now) {
             return Poll::Ready(Input::Alarm);
         }
-        if let Poll::Ready(heard) = self.sockets.poll_next(cx) {
+        if let Poll::Ready(heard) = self.sockets.poll_next(self.clock.resume.is_none(), cx) {
             return Poll::Ready(Input::Heard(heard));
         }
         if self.attention.poll_ring(cx).is_ready() {
@@ -166,7 +173,10 @@ impl Relay {
                 }
                 Ok(())
             }
-            Step::Answer(answers) => self.answer(answers).await,
+            Step::Answer(answers) => {
+                self.clock.resume = Some(now.plus(REFUSAL_PAUSE));
+                self.answer(answers).await
+            }
             Step::Nothing => Ok(()),
             Step::End(answers, denial) => {
                 self.answer(answers).await?;
@@ -267,6 +277,9 @@ impl Relay {
     async fn alarm(&mut self) -> Result<(), End> {
         let now = self.gate.clock.now();
         self.clock.armed_for = None;
+        if self.clock.resume.is_some_and(|resume| resume <= now) {
+            self.clock.resume = None;
+        }
         if self.clock.leave.is_some_and(|leave| leave <= now) {
             return Err(self.deny(Reason::Draining));
         }
@@ -299,7 +312,10 @@ impl Relay {
             None => self.clock.last_heard.plus(Duration::from_millis(limits.ping_interval_ms)),
         };
         let own = self.conversation.deadline().map(|(due, _)| due);
-        let due = [own, self.clock.leave, self.message_due()].into_iter().flatten().fold(silence, Timestamp::min);
+        let due = [own, self.clock.leave, self.clock.resume, self.message_due()]
+            .into_iter()
+            .flatten()
+            .fold(silence, Timestamp::min);
         if self.clock.armed_for.is_none_or(|armed| due < armed) {
             let wait = due.since(self.gate.clock.now()).min(SLEEP_MAX);
             // Never a moment too early by rounding, which would arm it again for nothing.
@@ -409,14 +425,15 @@ async fn say_goodbye(socket: &mut Socket, close: Option<Option<CloseFrame>>, pat
         if socket.flush().await.is_err() {
             return;
         }
-        while discarded <= LINGER_BYTES_MAX {
+        while discarded <= LINGER_MESSAGE_BYTES_MAX {
             match socket.next().await {
                 Some(Ok(message)) => discarded += message.len(),
                 Some(Err(Error::ConnectionClosed)) | None => return,
-                // Its frames cannot be read any more, but it may not have read ours yet.
-                Some(Err(_)) => return drop(socket.get_mut().discard(LINGER_BYTES_MAX).await),
+                Some(Err(_)) => break,
             }
         }
+        // Its frames cannot be read any more, or are too many; but it may not have read ours yet.
+        drop(socket.get_mut().discard(LINGER_BYTES_MAX).await);
     };
     // Whoever does not answer in time is dropped.
     if timeout(patience, goodbye).await.is_err() {

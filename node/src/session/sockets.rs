@@ -70,21 +70,24 @@ impl Sockets {
     }
 
     /// what comes next. One pass asks each side once: a burst is read whole, and then costs one write on the other side.
-    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Heard> {
+    pub fn poll_next(&mut self, hears_client: bool, cx: &mut Context<'_>) -> Poll<Heard> {
         self.upstream_first = !self.upstream_first;
-        let first = if self.upstream_first { self.poll_upstream(cx) } else { self.poll_client(cx) };
+        let first = if self.upstream_first { self.poll_upstream(cx) } else { self.poll_client(hears_client, cx) };
         if first.is_ready() {
             return first;
         }
-        let second = if self.upstream_first { self.poll_client(cx) } else { self.poll_upstream(cx) };
+        let second = if self.upstream_first { self.poll_client(hears_client, cx) } else { self.poll_upstream(cx) };
         match second.is_pending() && self.unflushed {
             true => self.poll_flush(cx),
             false => second,
         }
     }
 
-    fn poll_client(&mut self, cx: &mut Context<'_>) -> Poll<Heard> {
-        self.client.poll_next_unpin(cx).map(Heard::Client)
+    fn poll_client(&mut self, is_heard: bool, cx: &mut Context<'_>) -> Poll<Heard> {
+        match is_heard {
+            true => self.client.poll_next_unpin(cx).map(Heard::Client),
+            false => Poll::Pending,
+        }
     }
 
     fn poll_upstream(&mut self, cx: &mut Context<'_>) -> Poll<Heard> {

@@ -19,7 +19,7 @@ pub enum Step {
     Forward(Cleared),
     /// write all to the upstream, in order
     ForwardAll(Vec<Cleared>),
-    /// write to the client
+    /// the event was refused: write to the client, and let it wait
     Answer(Vec<Message>),
     Nothing,
     /// write to the client, then end the session; the denial is recorded already
@@ -101,7 +101,7 @@ pub fn record(gate: &Gate, case: Case<'_>, outcome: Result<Inspected, Refusal>) 
             if let Some(observation) = &inspected.observed {
                 decide::observed(gate, case, observation);
             }
-            decide::cleared(gate);
+            decide::cleared(gate, &case);
             Ok(inspected.cleared)
         }
         Err(refusal) => Err(decide::refuse(gate, case, refusal)),

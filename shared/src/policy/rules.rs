@@ -13,6 +13,8 @@ use crate::window::Quota;
 const ENTRIES_MAX: usize = 10_000;
 /// the largest role factor
 const FACTOR_MAX: f64 = 1_000_000.0;
+/// what a pattern of `validation.schemas` may compile into, and what its matching may keep
+const PATTERN_BYTES_MAX: usize = 1 << 20;
 
 /// the policy in force, as the pipelines read it
 #[derive(Debug)]
@@ -199,7 +201,7 @@ fn validation(document: &Policy, mistakes: &mut Vec<Mistake>) -> ValidationRules
     bounded("validation.schemas", validation.schemas.len(), mistakes);
     let mut schemas = HashMap::new();
     for (event, schema) in &validation.schemas {
-        match jsonschema::validator_for(schema) {
+        match validator(schema) {
             Ok(validator) => drop(schemas.insert(event.clone(), validator)),
             Err(error) => mistakes
                 .push(Mistake::new(format!("validation.schemas.{event}"), format!("not a JSON Schema: {error}"))),
@@ -215,6 +217,12 @@ fn validation(document: &Policy, mistakes: &mut Vec<Mistake>) -> ValidationRules
         content: validation.content.mode,
         schemas,
     }
+}
+
+/// patterns of a schema meet the texts of clients: an engine that cannot backtrack, and no pattern that compiles into much
+fn validator(schema: &serde_json::Value) -> Result<jsonschema::Validator, jsonschema::ValidationError<'static>> {
+    let patterns = jsonschema::PatternOptions::regex().size_limit(PATTERN_BYTES_MAX).dfa_size_limit(PATTERN_BYTES_MAX);
+    jsonschema::options().with_pattern_options(patterns).build(schema)
 }
 
 fn security(document: &Policy, mistakes: &mut Vec<Mistake>) -> SecurityRules {
@@ -272,6 +280,40 @@ mod tests {
     #[test]
     fn the_defaults_compile() {
         assert!(Rules::compile(Policy::default(), Environment::Production).is_ok());
+    }
+
+    fn with_pattern(pattern: &str) -> Result<Rules, Vec<Mistake>> {
+        let mut policy = Policy::default();
+        let schema = serde_json::json!({ "type": "string", "pattern": pattern });
+        policy.validation.schemas.insert("chat:say".into(), schema);
+        Rules::compile(policy, Environment::Production)
+    }
+
+    #[test]
+    fn p13_a_pattern_that_would_backtrack_or_swell_is_no_policy() {
+        for pattern in [r"(a)\1", "(?=a)b", "(?<!a)b", "((a{100}){100}){100}"] {
+            let mistakes = with_pattern(pattern).expect_err(pattern);
+            println!("p13: {mistakes:?}");
+            assert_eq!(mistakes[0].path, "validation.schemas.chat:say");
+        }
+        assert!(with_pattern(r"^[\p{L}\w .,-]{1,100}$").is_ok(), "an honest pattern has room");
+    }
+
+    #[test]
+    fn p13_a_mebibyte_meets_the_worst_patterns_in_milliseconds() {
+        const MIB: usize = 1 << 20;
+        let most = Duration::from_millis(if cfg!(debug_assertions) { 10_000 } else { 150 });
+        for pattern in
+            ["^(a+)+$", "^(a|a)*$", "^(a|aa)+$", "(.*)*x", "^([a-zA-Z0-9]+)*$", "a.*a.*a.*a.*b", "(a?){50}a{50}b"]
+        {
+            let rules = with_pattern(pattern).unwrap();
+            let text = serde_json::Value::from(format!("{}!", "a".repeat(MIB)));
+            let start = crate::clock::thread_time();
+            let matches = rules.validation.schema_of("chat:say").unwrap().is_valid(&text);
+            let took = crate::clock::thread_time() - start;
+            println!("p13: {:>6.1} ms per MiB against {pattern}", took.as_secs_f64() * 1000.0);
+            assert!(!matches && took < most, "{pattern}: {took:?}");
+        }
     }
 
     #[test]

@@ -1,9 +1,8 @@
 //! The block list: a set in the state with a versioned log, and each process's view of it with longest-prefix lookup.
 
 use async_trait::async_trait;
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use ipnet::IpNet;
 use parking_lot::RwLock;
-use prefix_trie::PrefixMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -11,6 +10,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::StateError;
+use super::block_table::BlockTable;
 use crate::address;
 use crate::audit;
 use crate::clock::{Clock, Timestamp};
@@ -45,7 +45,7 @@ pub const BLOCKS_MAX: usize = 1_000_000;
 pub const BLOCK_USERS_MAX: usize = 64;
 
 /// whom of its addresses a block refuses
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BlockScope {
     /// who has not logged in, and the users that the block names: clean users share the address (NAT, campus, carrier)
@@ -54,7 +54,7 @@ pub enum BlockScope {
     Everyone,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BlockOrigin {
     Manual,
@@ -170,16 +170,10 @@ pub struct BlockView {
 }
 
 struct View {
-    tables: RwLock<Tables>,
+    tables: RwLock<BlockTable>,
     at: RwLock<BlockPosition>,
     /// how often the view changed
     changes: watch::Sender<u64>,
-}
-
-#[derive(Default)]
-struct Tables {
-    v4: PrefixMap<Ipv4Net, Block>,
-    v6: PrefixMap<Ipv6Net, Block>,
 }
 
 impl Default for BlockView {
@@ -214,8 +208,7 @@ impl BlockView {
 
     /// how many blocks there are, ended ones too
     pub fn len(&self) -> usize {
-        let tables = self.shared.tables.read();
-        tables.v4.len() + tables.v6.len()
+        self.shared.tables.read().len()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -234,8 +227,7 @@ impl BlockView {
 
     /// every block of the view, ended ones too
     pub fn blocks(&self) -> Vec<Block> {
-        let tables = self.shared.tables.read();
-        tables.v4.values().chain(tables.v6.values()).cloned().collect()
+        self.shared.tables.read().all()
     }
 
     /// adds blocks of networks that the view has no block for: what a store or a snapshot remembers
@@ -255,7 +247,7 @@ impl BlockView {
     }
 
     pub(super) fn replace(&self, set: BlockSet) {
-        let mut tables = Tables::default();
+        let mut tables = BlockTable::default();
         for block in set.blocks {
             tables.put(block);
         }
@@ -279,38 +271,6 @@ impl BlockView {
 
     fn tell(&self) {
         self.shared.changes.send_modify(|count| *count += 1);
-    }
-}
-
-impl Tables {
-    fn put(&mut self, block: Block) {
-        match block.network {
-            IpNet::V4(network) => drop(self.v4.insert(network, block)),
-            IpNet::V6(network) => drop(self.v6.insert(network, block)),
-        }
-    }
-
-    fn holds(&self, network: IpNet) -> bool {
-        match network {
-            IpNet::V4(network) => self.v4.contains_key(&network),
-            IpNet::V6(network) => self.v6.contains_key(&network),
-        }
-    }
-
-    fn remove(&mut self, network: IpNet) {
-        match network {
-            IpNet::V4(network) => drop(self.v4.remove(&network)),
-            IpNet::V6(network) => drop(self.v6.remove(&network)),
-        }
-    }
-
-    /// the most specific block of a network that holds this one and is `wanted`
-    fn find(&self, network: IpNet, wanted: impl Fn(&Block) -> bool) -> Option<Block> {
-        let wanted = |block: &&Block| wanted(block);
-        match network {
-            IpNet::V4(v4) => self.v4.cover(&v4).map(|(_, block)| block).filter(wanted).last().cloned(),
-            IpNet::V6(v6) => self.v6.cover(&v6).map(|(_, block)| block).filter(wanted).last().cloned(),
-        }
     }
 }
 

@@ -15,6 +15,8 @@ use crate::window::Quota;
 pub enum Subject {
     Address(AddressKey),
     User(Arc<str>),
+    /// users who came when a node had no place for counters of their own
+    Crowd(u16),
 }
 
 /// which limit they are added up against

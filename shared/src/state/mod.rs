@@ -4,8 +4,10 @@
 //! backend keeps are in [`laws`].
 
 mod audit;
+mod block_table;
 mod blocks;
 mod counters;
+mod identities;
 mod leases;
 mod memory;
 mod nodes;
@@ -29,6 +31,7 @@ pub use blocks::{
 pub use counters::{
     Charge, CounterKey, Counters, Joint, Ledger, LimitName, Permit, Permits, Subject, charge_all, refund_all,
 };
+pub use identities::{CROWD_FACTOR, Identities};
 pub use leases::{Acquired, Claim, Lease, LeaseKey, Leases};
 pub use memory::Memory;
 pub use nodes::{CoordinatorStatus, Mode, NodeStatus, Nodes, Traffic, TrafficSnapshot};

@@ -18,8 +18,9 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 
+use super::identities::Place;
 use super::overshoot::Overshoot;
-use super::{Charge, CounterKey, Counters, Ledger, Permit, StateError};
+use super::{Charge, CounterKey, Counters, Identities, Ledger, Permit, StateError};
 use crate::clock::{Clock, Timestamp};
 use crate::window::Quota;
 
@@ -80,6 +81,7 @@ pub struct Holdings {
     counters: Arc<dyn Counters>,
     shares: Arc<dyn Shares>,
     clock: Arc<dyn Clock>,
+    identities: Identities,
     holder: u64,
     taken: AtomicU32,
     /// whether the last trip was answered: what may not be told twice is told only then
@@ -203,12 +205,14 @@ impl Holdings {
         counters: Arc<dyn Counters>,
         shares: Arc<dyn Shares>,
         clock: Arc<dyn Clock>,
+        identities: Identities,
         overshoot: Arc<Overshoot>,
     ) -> Self {
         Holdings {
             counters,
             shares,
             clock,
+            identities,
             holder: u64::from_le_bytes(crate::random::bytes()),
             taken: AtomicU32::new(0),
             is_answered: AtomicBool::new(false),
@@ -216,6 +220,10 @@ impl Holdings {
             hasher: RandomState::new(),
             shards: std::array::from_fn(|_| Mutex::default()),
         }
+    }
+
+    pub fn identities(&self) -> &Identities {
+        &self.identities
     }
 
     /// reports shares that have lapsed, and what was used alone, until `stop` resolves, then all of them
@@ -360,6 +368,13 @@ impl Holdings {
 #[async_trait]
 impl Counters for Holdings {
     async fn charge(&self, key: CounterKey, quota: Quota, now: Timestamp) -> Result<Charge, StateError> {
+        if let Some(charge) = self.charge_at_once(&key, quota, now) {
+            return Ok(charge);
+        }
+        let (key, quota) = match self.identities.place(key, quota, now) {
+            Place::Counter(key, quota) => (key, quota),
+            Place::Nowhere(key) => return Ok(Charge::Granted(Permit { key, at: now, ledger: Ledger::None })),
+        };
         let holding = if quota.exact { None } else { self.holding(&key) };
         let Some(holding) = holding else {
             let charge = self.counters.charge(key, quota, now).await;
@@ -383,8 +398,10 @@ impl Counters for Holdings {
     /// a permit goes back to the share it came from. If that has been reported meanwhile, it goes back to the state: had the report
     /// been lost, the whole share would still be charged there, so no more is given back than was taken
     async fn refund(&self, permit: Permit) -> Result<(), StateError> {
-        let Ledger::Share(id) = permit.ledger else {
-            return self.counters.refund(permit).await;
+        let id = match permit.ledger {
+            Ledger::Share(id) => id,
+            Ledger::None => return Ok(()),
+            Ledger::Shared | Ledger::Local => return self.counters.refund(permit).await,
         };
         if let Some(holding) = self.holding(&permit.key) {
             let mut local = holding.local.lock();

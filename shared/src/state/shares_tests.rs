@@ -141,7 +141,13 @@ impl Fleet {
 }
 
 fn node(network: &Arc<Network>, clock: &Arc<ManualClock>, overshoot: &Arc<Overshoot>) -> Arc<Holdings> {
-    Arc::new(Holdings::new(Arc::new(Memory::default()), network.clone(), clock.clone(), overshoot.clone()))
+    Arc::new(Holdings::new(
+        Arc::new(Memory::default()),
+        network.clone(),
+        clock.clone(),
+        Identities::new(1000),
+        overshoot.clone(),
+    ))
 }
 
 fn key() -> CounterKey {

@@ -4,9 +4,9 @@ mod access;
 mod banner;
 mod data_dir;
 mod identity;
-mod logging;
 mod signals;
 mod state;
+mod telemetry;
 
 use access::Access;
 use banner::Banner;
@@ -18,7 +18,7 @@ use picket_shared::state::{
     BlockView, FilePolicy, KnownNodes, LivePolicy, State, follow_and_seed_blocks, follow_blocks, follow_policy,
 };
 use picket_shared::tasks::Tasks;
-use picket_shared::telemetry::Metrics;
+use picket_shared::telemetry::{Metrics, Telemetry, Tracer};
 use signals::Signals;
 use state::Opened;
 use std::sync::Arc;
@@ -35,6 +35,8 @@ use crate::terminal;
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
 /// the same, for who has signalled twice
 const NO_PATIENCE: Duration = Duration::from_millis(200);
+/// for spans, log records and metrics on their way to a collector
+const TELEMETRY_PATIENCE: Duration = Duration::from_secs(2);
 /// names an event that panics, for tests of debug builds
 const PANIC_EVENT: &str = "PICKET_TEST_PANIC_EVENT";
 /// how many audit records may wait, for tests of debug builds
@@ -48,19 +50,22 @@ pub fn run(role: Role, args: ServeArgs, variables: &[(String, String)]) -> anyho
     let planned = (role.is_coordinator() || args.data_dir.is_some()).then(|| Planned::new(args.data_dir.clone()));
     let store = planned.as_ref().filter(|_| role == Role::Standalone || args.data_dir.is_some()).map(Planned::path);
     let mut loaded = super::load(role, args.config.config.as_deref(), variables, store)?;
-    logging::start(&loaded, variables)?;
+    let id = identity::of(&loaded.config, variables);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let telemetry = {
+        let _runtime = runtime.enter();
+        telemetry::start(role, &id, &loaded, variables)?
+    };
     let data_dir = planned.map(Planned::create).transpose()?;
     let access = match &data_dir {
         Some(data_dir) if role.is_coordinator() => Some(Access::decide(&mut loaded, data_dir)?),
         _ => None,
     };
-    let id = identity::of(&loaded.config, variables);
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let panic_event = variables.iter().find(|(name, _)| name == PANIC_EVENT).map(|(_, event)| event.clone());
     let queue = variables.iter().find(|(name, _)| name == AUDIT_QUEUE).and_then(|(_, records)| records.parse().ok());
     let audit_queue = queue.filter(|_| cfg!(debug_assertions)).unwrap_or(OUTBOX_RECORDS_MAX);
     let process = Process { role, id, access, data_dir: data_dir.as_ref(), panic_event, audit_queue };
-    runtime.block_on(serve(loaded.config, process))
+    runtime.block_on(serve(loaded.config, process, telemetry))
 }
 
 /// what the roles share
@@ -73,6 +78,7 @@ struct Common {
     outbox: Outbox,
     clock: Arc<dyn Clock>,
     metrics: Metrics,
+    tracer: Option<Arc<Tracer>>,
 }
 
 /// what this run has besides its configuration
@@ -85,7 +91,7 @@ struct Process<'a> {
     audit_queue: usize,
 }
 
-async fn serve(mut config: Config, process: Process<'_>) -> anyhow::Result<()> {
+async fn serve(mut config: Config, process: Process<'_>, telemetry: Telemetry) -> anyhow::Result<()> {
     let role = process.role;
     let mut signals = Signals::listen()?;
     // The node's tasks stop first, so that the coordinator still stores what they record last.
@@ -94,7 +100,7 @@ async fn serve(mut config: Config, process: Process<'_>) -> anyhow::Result<()> {
     if with_demo {
         demo::stand_in(&mut config, &edge).await?;
     }
-    let common = Common::start(&config, &process, &edge, &center).await?;
+    let common = Common::start(&config, &process, &telemetry, &edge, &center).await?;
     // A coordinator too: it seeds an empty Redis with the blocks that it knows.
     let has_snapshot = role != Role::Standalone && common.remember(&process, &edge);
     let management = match role.is_coordinator() {
@@ -139,11 +145,20 @@ async fn serve(mut config: Config, process: Process<'_>) -> anyhow::Result<()> {
         }
     };
     stop(role, &common.state, &edge, &center, patience).await;
+    if !telemetry.stop(patience.min(TELEMETRY_PATIENCE)).await {
+        tracing::warn!("the last telemetry was not delivered");
+    }
     Ok(())
 }
 
 impl Common {
-    async fn start(config: &Config, process: &Process<'_>, edge: &Tasks, center: &Tasks) -> anyhow::Result<Self> {
+    async fn start(
+        config: &Config,
+        process: &Process<'_>,
+        telemetry: &Telemetry,
+        edge: &Tasks,
+        center: &Tasks,
+    ) -> anyhow::Result<Self> {
         let policy = LivePolicy::starting_with(config.policy.clone(), config.environment).map_err(|mistakes| {
             anyhow::anyhow!(
                 "the policy cannot be put in force: {}",
@@ -153,7 +168,7 @@ impl Common {
         let own: Arc<dyn Clock> = Arc::new(SystemClock);
         // The state outlives the roles: what they say last still reaches it.
         let Opened { state, outage, clock } = state::open(process.role, config, &process.id, center, &own).await?;
-        let metrics = Metrics::start(&config.telemetry.service_name)?;
+        let (metrics, tracer) = (telemetry.metrics.clone(), telemetry.tracer.clone());
         let (blocks, outbox) = (BlockView::default(), Outbox::with_capacity(process.audit_queue));
         let file = FilePolicy { policy: config.policy.clone(), source: config.state.policy_source };
         let policies = state.policies.clone();
@@ -165,7 +180,7 @@ impl Common {
         }
         edge.spawn("outbox", outbox.clone().deliver(state.audit.clone(), clock.clone(), edge.stopped()));
         let known = KnownNodes::default();
-        Ok(Common { state, outage, policy, blocks, known, outbox, clock, metrics })
+        Ok(Common { state, outage, policy, blocks, known, outbox, clock, metrics, tracer })
     }
 
     /// puts the snapshot in force, if there is one, and keeps it up to date; a broken one is said and left behind
@@ -222,6 +237,7 @@ impl Common {
             clock: self.clock.clone(),
             tasks: edge.clone(),
             metrics: self.metrics.clone(),
+            tracer: self.tracer.clone(),
             outage: self.outage.clone(),
             known: self.known.clone(),
             has_snapshot,

@@ -9,7 +9,7 @@ use picket_shared::policy::{Environment, Mistake, Rules};
 use picket_shared::state::check_authorities;
 use serde_json::Value;
 
-use super::{Config, shape};
+use super::{Config, otel, shape};
 use crate::role::Role;
 
 /// what is said about a setting of the contract that this version does not carry out: refused rather than ignored
@@ -36,8 +36,8 @@ fn meaning(config: &Config, role: Role) -> Vec<Mistake> {
     if role.is_coordinator() {
         access::coordinator(config, &mut mistakes);
     }
-    if config.telemetry.otlp_endpoint.is_some() {
-        mistakes.push(Mistake::new("telemetry.otlpEndpoint", format!("{UNAVAILABLE}; metrics are at /metrics")));
+    if let Some(Err(message)) = config.telemetry.otlp_endpoint.as_deref().map(otel::endpoint) {
+        mistakes.push(Mistake::new("telemetry.otlpEndpoint", message));
     }
     policy(config, &mut mistakes);
     mistakes
@@ -158,7 +158,8 @@ mod tests {
                 "every proxy",
             ),
             (json!({ "node": { "tls": { "certFile": "x" } } }), "node.tls", "not available"),
-            (json!({ "telemetry": { "otlpEndpoint": "http://x" } }), "telemetry.otlpEndpoint", "not available"),
+            (json!({ "telemetry": { "otlpEndpoint": "collector:4317" } }), "telemetry.otlpEndpoint", "http://"),
+            (json!({ "telemetry": { "otlpEndpoint": "http://a:b@x" } }), "telemetry.otlpEndpoint", "HEADERS"),
             (json!({ "policy": { "enforce": "shadow" } }), "policy.enforce", "in this version"),
             (
                 json!({ "policy": { "cors": { "allowedOrigins": ["*"] } } }),

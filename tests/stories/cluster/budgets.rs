@@ -144,4 +144,19 @@ async fn h24_two_hundred_users_behind_one_address_work_undisturbed_on_three_node
         assert_eq!(metrics[refusals], 0, "{refusals}: {metrics}");
     }
     assert!(!admin.lists_block("198.51.100.7").await);
+
+    // Any web page can make its visitors do this.
+    for first in (0..60).step_by(20) {
+        let strays = (first..first + 20).map(|number| {
+            let page = cluster.node(number % 3).caller("198.51.100.7").origin("https://evil.example");
+            page.connects()
+        });
+        for stray in join_all(strays).await {
+            stray.refused_with(403, "origin_not_allowed");
+        }
+    }
+    admin.audited("eventType=INVALID_ORIGIN&limit=100", 60).await;
+    eprintln!("h24: 60 bad origins from their address, blocked: {}", admin.lists_block("198.51.100.7").await);
+    assert!(!admin.lists_block("198.51.100.7").await);
+    assert_eq!(all_say(&mut students, 1).await, STUDENTS);
 }

@@ -4,6 +4,7 @@
 mod audit;
 mod blocks;
 mod budgets;
+mod herd;
 mod keys;
 mod loss;
 mod members;

@@ -14,6 +14,7 @@ use super::HOME;
 use super::admin::{Admin, Reply};
 use super::application::{Application, CHECK_TOKEN};
 use super::caller::Caller;
+use super::collector::Collector;
 use super::hostile::HostileUpstream;
 use super::patience::eventually;
 use super::program;
@@ -62,6 +63,19 @@ impl PicketBuilder {
     pub fn environment(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
         self
+    }
+
+    /// Exports to a collector, over gRPC or as the default says, and not seconds later.
+    pub fn exporting_to(self, collector: &Collector, protocol: Option<&str>) -> Self {
+        let exporting = self
+            .environment("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.endpoint())
+            .environment("OTEL_BSP_SCHEDULE_DELAY", "50")
+            .environment("OTEL_BLRP_SCHEDULE_DELAY", "50")
+            .environment("OTEL_METRIC_EXPORT_INTERVAL", "100");
+        match protocol {
+            Some(protocol) => exporting.environment("OTEL_EXPORTER_OTLP_PROTOCOL", protocol),
+            None => exporting,
+        }
     }
 
     pub fn without_environment(mut self, name: &str) -> Self {
@@ -280,6 +294,14 @@ impl Picket {
 
     pub fn config_file(&self) -> std::path::PathBuf {
         self.directory.path().join("picket.yaml")
+    }
+
+    /// What it has in memory, in bytes.
+    pub fn resident_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a VmRSS line");
+        let kibibytes: u64 = line.trim().trim_end_matches(" kB").parse().unwrap();
+        kibibytes * 1024
     }
 
     pub fn terminates(&self) {

@@ -45,7 +45,7 @@ impl Topology {
         let authority = Authority::new();
         let address = free_address();
         let mut arguments = vec!["--tls-port".to_owned(), address.port().to_string()];
-        for (option, file) in [("cert", "redis.pem"), ("key", "redis.key"), ("ca-cert", "ca.pem")] {
+        for (option, file) in [("cert", "server.pem"), ("key", "server.key"), ("ca-cert", "ca.pem")] {
             arguments.extend([format!("--tls-{option}-file"), authority.file(file).display().to_string()]);
         }
         arguments.extend(["--tls-auth-clients".into(), "no".into()]);
@@ -170,27 +170,27 @@ fn valkey() -> PathBuf {
 }
 
 /// An authority that nobody else knows, and its certificate for 127.0.0.1.
-struct Authority {
+pub(super) struct Authority {
     directory: TempDir,
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let authority = Self { directory: TempDir::new().unwrap() };
         let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -noenc -days 2";
         authority.openssl(&format!(
             "req -x509 {key} -subj /CN=authority -keyout ca.key -out ca.pem -addext keyUsage=critical,keyCertSign"
         ));
         authority.openssl(&format!(
-            "req {key} -subj /CN=redis -keyout redis.key -out redis.csr -addext subjectAltName=IP:127.0.0.1"
+            "req {key} -subj /CN=server -keyout server.key -out server.csr -addext subjectAltName=IP:127.0.0.1"
         ));
         authority.openssl(
-            "x509 -req -in redis.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -copy_extensions copy -out redis.pem",
+            "x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -copy_extensions copy -out server.pem",
         );
         authority
     }
 
-    fn file(&self, name: &str) -> PathBuf {
+    pub(super) fn file(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 

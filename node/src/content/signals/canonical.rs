@@ -25,9 +25,12 @@ pub(super) fn form(text: &str) -> String {
     let decoded = forms::of(text).pop();
     let text = decoded.as_deref().unwrap_or(text);
     let mut form = String::with_capacity(text.len());
+    // A comment that nobody ends is no comment; it is looked for once.
+    let comments_end = text.rfind("*/").map_or(0, |end| end + 2);
     let mut rest = text;
     while let Some(first) = rest.chars().next() {
-        let length = match comment_length(rest) {
+        let may_end = text.len() - rest.len() < comments_end;
+        let length = match comment_length(rest, may_end) {
             Some(length) => {
                 blank(&mut form);
                 length
@@ -43,12 +46,12 @@ pub(super) fn form(text: &str) -> String {
 }
 
 /// `/* … */` is a blank to SQL, and `/*! … */` is what it holds.
-fn comment_length(rest: &str) -> Option<usize> {
+fn comment_length(rest: &str, may_end: bool) -> Option<usize> {
     let body = rest.strip_prefix("/*")?;
     if let Some(conditional) = body.strip_prefix('!') {
         return Some(3 + conditional.bytes().take_while(u8::is_ascii_digit).count());
     }
-    body.find("*/").map(|end| end + 4)
+    may_end.then(|| body.find("*/"))?.map(|end| end + 4)
 }
 
 fn push(form: &mut String, character: char) {

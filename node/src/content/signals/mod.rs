@@ -79,6 +79,8 @@ impl SignalSet {
 /// How much of one text and of one payload is looked at.
 const TEXT_BYTES_MAX: usize = 4 * 1024;
 const PAYLOAD_BYTES_MAX: usize = 32 * 1024;
+/// What a text costs of that at the least: thousands of tiny ones are no shorter a look.
+const TEXT_COST_MIN: usize = 64;
 
 /// The signals of all string values of a JSON text, but for those in `keep` (the event's name).
 pub fn signals(json: &str, keep: Option<Range<usize>>) -> SignalSet {
@@ -88,7 +90,7 @@ pub fn signals(json: &str, keep: Option<Range<usize>>) -> SignalSet {
         let content = start_of(json.get(range).unwrap_or_default(), budget.min(TEXT_BYTES_MAX));
         if canonical::may_matter(content) {
             found = found.union(text_signals(&strings::decode(content)));
-            budget -= content.len();
+            budget = budget.saturating_sub(content.len().max(TEXT_COST_MIN));
         }
         if budget == 0 {
             break;

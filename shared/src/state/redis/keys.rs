@@ -105,6 +105,7 @@ impl Keys {
         match subject {
             Subject::Address(address) => self.address(*address),
             Subject::User(user) => self.hash(b'u', user.as_bytes()),
+            Subject::Crowd(crowd) => self.hash(b'c', &crowd.to_le_bytes()),
         }
     }
 

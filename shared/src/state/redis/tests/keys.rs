@@ -1,5 +1,6 @@
 //! What is in Redis: no identity in any key, a life on every key of an identity, and little memory.
 
+use futures_util::StreamExt;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,10 +9,13 @@ use super::server::Server;
 use super::{UNUSED, block, messages_of};
 use crate::address::AddressKey;
 use crate::audit::AuditRecord;
-use crate::clock::SystemClock;
+use crate::clock::{Clock, SystemClock};
 use crate::policy::Policy;
 use crate::reason::Reason;
-use crate::state::{Claim, ConnectError, CounterKey, LeaseKey, LimitName, RedisOptions, RedisState, State, Subject};
+use crate::state::{
+    Claim, ConnectError, CounterKey, Counters, Holdings, Identities, LeaseKey, LimitName, RedisOptions, RedisState,
+    State, Subject,
+};
 use crate::tasks::Tasks;
 use crate::window::Quota;
 
@@ -106,6 +110,47 @@ async fn r03_every_key_of_an_identity_ends_by_itself_and_is_small() {
     }
     println!("alice takes {of_alice} B");
     assert!(of_alice <= 1024, "{of_alice} B");
+}
+
+/// `picket-bench identities` does the same with a million
+#[tokio::test]
+async fn r03_thousands_of_newcomers_leave_small_keys_that_end_and_beyond_the_bound_a_few() {
+    const NEWCOMERS: u32 = 4_000;
+    // The test beside this one may have the processor.
+    let patient = RedisOptions { timeout: Duration::from_secs(10), ..RedisOptions::default() };
+    let quota = Quota::new(100, 60_000);
+    let server = Server::start().await;
+    let used = async || info(&server, "memory", "used_memory").await;
+    let come = async |identities_max: usize, name: &str| {
+        let state = server.process_with(patient.clone()).await.state();
+        let identities = Identities::new(identities_max);
+        let node =
+            Holdings::new(state.counters, state.shares.unwrap(), Arc::new(SystemClock), identities, Arc::default());
+        let newcomers = (0..NEWCOMERS).map(|number| {
+            let (node, key) = (&node, messages_of(&format!("{name}-{number}")));
+            async move { node.charge(key, quota, SystemClock.now()).await.unwrap() }
+        });
+        futures_util::stream::iter(newcomers).buffer_unordered(16).for_each(|_| std::future::ready(())).await;
+    };
+    let before = used().await;
+    come(usize::MAX, "known").await;
+    let each = (used().await - before) / u64::from(NEWCOMERS);
+    for key in server.keys().await.iter().filter(|key| key.ends_with(":m")).step_by(10) {
+        let life = server.command(&["PTTL", key]).await.as_i64().unwrap();
+        assert!(life > 0 && life <= 120_000, "{key}: {life} ms");
+    }
+    let before = server.keys().await.len();
+    come(100, "crowded").await;
+    let more = server.keys().await.len() - before;
+    println!("r03: {each} B of redis for each of {NEWCOMERS} newcomers, {more} keys for as many beyond the bound");
+    assert!(each <= 1024, "{each} B");
+    assert!(more <= 100 + 1024, "{more} keys");
+}
+
+async fn info(server: &Server, section: &str, name: &str) -> u64 {
+    let info = server.command(&["INFO", section]).await.as_string().unwrap();
+    let line = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    line.and_then(|number| number.trim().parse().ok()).unwrap()
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use super::server::Server;
 use super::{UNUSED, messages_of};
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::state::shares_model::Book;
-use crate::state::{Charge, Counters, Holdings, Overshoot, ShareId, Shares, Spent};
+use crate::state::{Charge, Counters, Holdings, Identities, Overshoot, ShareId, Shares, Spent};
 use crate::window::Quota;
 
 #[derive(Clone, Debug)]
@@ -102,6 +102,7 @@ async fn x01_three_nodes_with_shares_stay_within_the_limit_in_every_window() {
             state.counters,
             state.shares.unwrap(),
             Arc::new(SystemClock),
+            Identities::new(1000),
             overshoot.clone(),
         )));
     }
