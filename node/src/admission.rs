@@ -4,9 +4,11 @@
 //! [`screen`], and each namespace's CONNECT runs [`complete`].
 
 use picket_shared::clock::Timestamp;
+use picket_shared::policy::Rules;
 use picket_shared::secret::Secret;
 use picket_shared::state::{Lease, Permits};
 use picket_shared::token::Principal;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::attempt::Attempt;
@@ -81,9 +83,18 @@ pub fn still_admissible<'a>(
 
     checks::reputation::check(&gate.blocks, &policy.security.allow_list, attempt.address, now)?;
     checks::origin::check(&policy.cors, &attempt.origin)?;
-    principals.into_iter().try_for_each(|principal| {
-        let (allow_list, address) = (&policy.security.allow_list, attempt.address);
-        checks::reputation::check_principal(&gate.blocks, allow_list, address, principal, now)?;
-        checks::identity::check_anonymous(principal, policy.security.allow_anonymous)
-    })
+    principals.into_iter().try_for_each(|principal| may_stay(gate, &policy, attempt.address, principal, now))
+}
+
+/// the same of somebody who did not come in here, so that no origin is known
+pub fn still_welcome(gate: &Gate, address: IpAddr, principal: &Principal, now: Timestamp) -> Result<(), Denial> {
+    let policy = gate.policy.current();
+
+    checks::reputation::check(&gate.blocks, &policy.security.allow_list, address, now)?;
+    may_stay(gate, &policy, address, principal, now)
+}
+
+fn may_stay(gate: &Gate, policy: &Rules, address: IpAddr, who: &Principal, now: Timestamp) -> Result<(), Denial> {
+    checks::reputation::check_principal(&gate.blocks, &policy.security.allow_list, address, who, now)?;
+    checks::identity::check_anonymous(who, policy.security.allow_anonymous)
 }

@@ -21,10 +21,10 @@ pub struct NodeConfig {
     /// /livez, /readyz and /metrics
     #[schemars(with = "String")]
     pub ops_listen: SocketAddr,
-    /// the check API; not available in this version
+    /// the check API, for applications that keep their own server in front; off unless set
     #[schemars(with = "Option<String>")]
     pub check_listen: Option<SocketAddr>,
-    /// the bearer of the check API; not available in this version
+    /// the bearer token of the check API
     pub check_token: Option<Secret>,
     /// prefixes whose X-Forwarded-For counts
     #[schemars(with = "Vec<String>")]
@@ -71,8 +71,6 @@ impl NodeConfig {
     pub fn unavailable(&self) -> Vec<Mistake> {
         let default = NodeConfig::default();
         let settings = [
-            ("node.checkListen", self.check_listen == default.check_listen),
-            ("node.checkToken", self.check_token == default.check_token),
             ("node.proxyProtocol", self.proxy_protocol == default.proxy_protocol),
             ("node.tls", self.tls == default.tls),
             ("node.upstreamAssertion", self.upstream_assertion == default.upstream_assertion),
@@ -175,6 +173,18 @@ pub struct Limits {
     /// the same, of one address
     #[schemars(range(min = 1))]
     pub pending_per_address: usize,
+    /// connections that the check API knows at once
+    #[schemars(range(min = 1))]
+    pub check_connections_max: usize,
+    /// after which the check API forgets a connection that nobody asked about, and gives its slot back
+    #[schemars(range(min = 1000, max = 86_400_000))]
+    pub check_idle_ms: u64,
+    /// bytes of one request's body to the check API
+    #[schemars(range(min = 1024, max = 67_108_864))]
+    pub check_body_bytes_max: usize,
+    /// requests that the check API answers at once
+    #[schemars(range(min = 1))]
+    pub check_requests_max: usize,
     /// processor time in a second for which the payloads of one connection are looked into
     #[schemars(range(min = 1, max = 1000))]
     pub inspection_ms_per_second: u32,
@@ -241,6 +251,10 @@ impl Default for Limits {
             polling_packets_max: 500,
             pending_max: 10_000,
             pending_per_address: 100,
+            check_connections_max: 100_000,
+            check_idle_ms: 120_000,
+            check_body_bytes_max: 2_097_152,
+            check_requests_max: 256,
             inspection_ms_per_second: 200,
             keys_max: 10_000,
             attachments_max: 10,

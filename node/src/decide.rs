@@ -46,6 +46,8 @@ pub struct Case<'a> {
     pub principal: Option<&'a Principal>,
     pub event: Option<&'a str>,
     pub message: Option<&'a Message>,
+    /// what the client calls itself, where it was told
+    pub user_agent: Option<&'a str>,
     /// when it began, for its span; `None` where traces go nowhere
     pub started: Option<SystemTime>,
 }
@@ -53,7 +55,7 @@ pub struct Case<'a> {
 impl<'a> Case<'a> {
     pub fn of(attempt: &'a Attempt, stage: Stage) -> Self {
         let started = attempt.trace.as_ref().map(Trace::begun);
-        Case { stage, attempt, principal: None, event: None, message: None, started }
+        Case { stage, attempt, principal: None, event: None, message: None, user_agent: None, started }
     }
 }
 
@@ -73,13 +75,18 @@ pub fn refuse(gate: &Gate, case: Case<'_>, refusal: impl Into<Refusal>) -> Denia
 
 /// records who came in
 pub fn admitted(gate: &Gate, attempt: &Attempt, principal: &Principal) {
-    gate.instruments.allowed(Stage::Admission);
+    came_in(gate, Case::of(attempt, Stage::Admission), principal);
+}
+
+/// the same, with what else is known of the case
+pub fn came_in(gate: &Gate, case: Case<'_>, principal: &Principal) {
+    gate.instruments.allowed(case.stage);
     let (kind, message) = match principal {
         Principal::Anonymous => (EventType::ConnectionAttempt, "anonymous connection admitted"),
         Principal::User(_) => (EventType::AuthenticationSuccess, "authenticated connection admitted"),
     };
-    let record = AuditRecord::new(kind, Severity::Low, attempt.address, message, gate.clock.now());
-    let case = Case { principal: Some(principal), ..Case::of(attempt, Stage::Admission) };
+    let record = AuditRecord::new(kind, Severity::Low, case.attempt.address, message, gate.clock.now());
+    let case = Case { principal: Some(principal), ..case };
     spans::admitted(gate, &case);
     gate.outbox.record(describe(gate, case, record, None));
 }
@@ -105,6 +112,9 @@ fn describe(gate: &Gate, case: Case<'_>, mut record: AuditRecord, detail: Option
     record.node = Some(gate.node.to_string());
     if let Some(detail) = detail {
         record = record.with("detail", printable(detail, IDENTIFIER_BYTES_MAX));
+    }
+    if let Some(agent) = case.user_agent {
+        record = record.with("userAgent", printable(agent, IDENTIFIER_BYTES_MAX));
     }
     if let Some(message) = case.message {
         record = with_excerpt(record, message);

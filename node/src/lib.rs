@@ -5,6 +5,7 @@
 pub mod admission;
 mod answer;
 pub mod attempt;
+mod check_api;
 pub mod checks;
 pub mod config;
 pub mod content;

@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
+use crate::check_api::{self, CheckApi};
 use crate::checks::handshake_rate::Handshakes;
 use crate::checks::upgrade_rate::Upgrades;
 use crate::config::{AuthConfig, Drain, NodeConfig, SessionsMode};
@@ -78,6 +79,7 @@ pub enum StartError {
 pub struct Running {
     pub gateway: SocketAddr,
     pub ops: SocketAddr,
+    check: Option<Arc<CheckApi>>,
     membership: Arc<Membership>,
     attention: Attention,
     stop_accepting: CancellationToken,
@@ -89,6 +91,10 @@ pub async fn start(parts: Parts) -> Result<Running, StartError> {
     let keys = keys(&parts)?;
     let gateway = bind("gateway", parts.config.listen).await?;
     let ops_listener = bind("ops", parts.config.ops_listen).await?;
+    let check_listener = match parts.config.check_listen {
+        Some(address) => Some(bind("check", address).await?),
+        None => None,
+    };
     let addresses = (address_of(&gateway, parts.config.listen), address_of(&ops_listener, parts.config.ops_listen));
 
     let (tasks, attention, stop_accepting) = (parts.tasks.clone(), Attention::default(), CancellationToken::new());
@@ -123,6 +129,12 @@ pub async fn start(parts: Parts) -> Result<Running, StartError> {
         "heartbeat",
         membership.clone().heartbeat(parts.state.nodes.clone(), parts.clock.clone(), tasks.stopped()),
     );
+    let check = check_listener.zip(parts.config.check_token.clone());
+    let check = check.map(|(listener, token)| {
+        let api = Arc::new(CheckApi::new(gate.clone(), tasks.clone(), token, &parts.config.trusted_proxies));
+        check_api::open(listener, api.clone(), &stop_accepting);
+        api
+    });
     let router = ops::router(Ops { gate, membership: membership.clone(), metrics: parts.metrics.clone() });
     let stopped = tasks.stopped();
     tasks.spawn("ops", async move {
@@ -135,6 +147,7 @@ pub async fn start(parts: Parts) -> Result<Running, StartError> {
     Ok(Running {
         gateway: addresses.0,
         ops: addresses.1,
+        check,
         membership,
         attention,
         stop_accepting,
@@ -151,6 +164,9 @@ impl Running {
         self.stop_accepting.cancel();
         let spread = Duration::from_millis(self.drain.spread_ms);
         self.attention.drain(spread);
+        if let Some(check) = &self.check {
+            check.forget_all();
+        }
         let all_left = async {
             while self.membership.connections() > 0 {
                 sleep(DRAIN_POLL).await;

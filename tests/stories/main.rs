@@ -16,6 +16,7 @@ mod harness;
 
 mod admission;
 mod blocks;
+mod check_api;
 mod cluster;
 mod command_line;
 mod content;

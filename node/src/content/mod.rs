@@ -55,3 +55,4 @@ mod tests;
 pub use json::{Bounds, Flaw, Scan, scan};
 pub use sanitize::{any_active, is_active, sanitize_json, sanitize_text};
 pub use signals::{Signal, SignalSet, signals, text_signals};
+pub(crate) use strings::{encode_into as encode_text, texts};

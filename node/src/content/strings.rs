@@ -54,6 +54,11 @@ impl Iterator for Values<'_> {
     }
 }
 
+/// Every string value of a JSON text, decoded, in the order in which they stand there.
+pub(crate) fn texts(json: &str) -> impl Iterator<Item = Cow<'_, str>> {
+    Values::of(json, None).filter_map(|content| json.get(content)).map(decode)
+}
+
 /// The text that a literal's content stands for. What is no valid escape stays as it is.
 pub(super) fn decode(content: &str) -> Cow<'_, str> {
     if memchr::memchr(b'\\', content.as_bytes()).is_none() {
@@ -101,7 +106,7 @@ fn unescape_unicode(text: &str) -> (char, usize) {
 }
 
 /// Appends `text` as the content of a literal.
-pub(super) fn encode_into(json: &mut String, text: &str) {
+pub(crate) fn encode_into(json: &mut String, text: &str) {
     for character in text.chars() {
         match character {
             '"' => json.push_str("\\\""),

@@ -2,6 +2,7 @@
 
 mod event_name;
 pub mod frames;
+pub mod msgpack;
 pub mod payload;
 pub mod socketio;
 

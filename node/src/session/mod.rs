@@ -22,4 +22,4 @@ pub use probe::probe;
 pub use relay::Relay;
 pub use socketio::SocketIo;
 pub use sockets::{Sockets, client_socket};
-pub use step::Conversation;
+pub use step::{Conversation, Step, Violations, record};

@@ -1,6 +1,7 @@
 //! What a configuration must be besides well-formed: every mistake in its meaning, unsafe production settings among them.
 
 mod access;
+mod check_api;
 mod routes;
 
 use ipnet::IpNet;
@@ -30,6 +31,7 @@ fn meaning(config: &Config, role: Role) -> Vec<Mistake> {
     if role.is_node() {
         routes::check(config, role, &mut mistakes);
         access::auth(config, &mut mistakes);
+        check_api::check(config, &mut mistakes);
     }
     if role.is_coordinator() {
         access::coordinator(config, &mut mistakes);

@@ -2,6 +2,7 @@
 //! callers, and the administrator.
 
 mod admin;
+mod application;
 mod caller;
 mod client;
 mod cluster;
@@ -10,6 +11,7 @@ mod detour;
 mod engine_io;
 mod hostile;
 mod http;
+mod nginx;
 mod patience;
 mod picket;
 mod polling;
@@ -23,6 +25,7 @@ mod upstream;
 mod wire;
 
 pub use admin::{Admin, Reply};
+pub use application::{Application, Form};
 pub use caller::{Caller, Outcome};
 pub use client::Client;
 pub use cluster::Cluster;
@@ -30,6 +33,7 @@ pub use collector::{Collector, text};
 pub use detour::Detour;
 pub use engine_io::SocketIo;
 pub use hostile::HostileUpstream;
+pub use nginx::Nginx;
 pub use patience::{eventually, soon, within};
 pub use picket::{Picket, PicketBuilder};
 pub use polling::{SEPARATOR, body, is_unknown};

@@ -12,6 +12,7 @@ use tempfile::TempDir;
 
 use super::HOME;
 use super::admin::{Admin, Reply};
+use super::application::{Application, CHECK_TOKEN};
 use super::caller::Caller;
 use super::collector::Collector;
 use super::hostile::HostileUpstream;
@@ -98,6 +99,11 @@ impl PicketBuilder {
     pub fn also_listening(mut self, listener: &'static str) -> Self {
         self.listeners.push(listener);
         self
+    }
+
+    /// With the check API beside the gateway.
+    pub fn checking(self) -> Self {
+        self.node(json!({ "checkListen": "127.0.0.1:0", "checkToken": CHECK_TOKEN })).also_listening("check")
     }
 
     /// `picket node`.
@@ -246,6 +252,11 @@ impl Picket {
 
     pub fn admin_with(&self, name: &str, password: &str) -> Admin {
         Admin::new(self.address("management"), Some((name.to_owned(), password.to_owned())))
+    }
+
+    /// An application that asks the check API.
+    pub fn application(&self) -> Application {
+        Application::new(self.address("check"), CHECK_TOKEN)
     }
 
     pub async fn ops(&self, path: &str) -> Reply {
