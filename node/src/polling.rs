@@ -180,8 +180,10 @@ impl Door {
             Box::new(Relay::new(gate, tasks, attempt_of_session, conversation, sockets, attention)).run().await;
             drop(held);
         });
-        let opened = session.poll().await;
-        let told = opened.map_err(|_| refused(Denial::from(Reason::UpstreamProtocol).because("no open packet")))?;
+        let told = session.poll().await.unwrap_or_default();
+        if !told.first().is_some_and(payload::is_open) {
+            return Err(refused(Denial::from(Reason::UpstreamProtocol).because("no open packet")));
+        }
         let mut response = text(payload::write(&told));
         response.headers_mut().extend(end_to_end(answered));
         Ok(response)
@@ -199,7 +201,7 @@ impl Door {
             Ok(packets) => {
                 post.deliver(packets).await;
                 let mut response = text(Bytes::from_static(b"ok"));
-                // What other servers on the way may have read as a second request is not read as one here.
+                // hyper hides a length beside the chunks: what a server on the way may have read as a second request is not read.
                 if head.headers.contains_key(header::TRANSFER_ENCODING) {
                     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
                 }
