@@ -1,7 +1,7 @@
 //! The door for Socket.IO clients that poll: their requests open a session, fetch from it, post to it, or take it over.
 //!
-//! The node ends the polling transport: the upstream's side of such a session is a WebSocket. What a post brings goes the way
-//! of a WebSocket's messages, so that both transports meet the same verdicts.
+//! The node ends the polling transport: the upstream's side of such a session is a WebSocket. What a post brings goes the
+//! way of a WebSocket's messages, so that both transports meet the same verdicts.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -117,8 +117,8 @@ impl Door {
         }
     }
 
-    /// the session that a request names, if it is the caller's: its id, and the subject of a token if the request carries one;
-    /// not the address, since mobile clients roam
+    /// the session that a request names, if it is the caller's: its id, and the subject of a token if the request carries
+    /// one; not the address, since mobile clients roam
     async fn session(&self, attempt: &Attempt, sid: &str) -> Result<Arc<PollingSession>, Answer> {
         let gate = &self.gate;
         let admissible = still_admissible(gate, attempt, [], gate.clock.now());
@@ -182,8 +182,10 @@ impl Door {
             Box::new(Relay::new(gate, tasks, attempt_of_session, conversation, sockets, attention)).run().await;
             drop(held);
         });
-        let opened = session.poll().await;
-        let told = opened.map_err(|_| refused(Denial::from(Reason::UpstreamProtocol).because("no open packet")))?;
+        let told = session.poll().await.unwrap_or_default();
+        if !told.first().is_some_and(payload::is_open) {
+            return Err(refused(Denial::from(Reason::UpstreamProtocol).because("no open packet")));
+        }
         let mut response = text(payload::write(&told));
         response.headers_mut().extend(end_to_end(answered));
         Ok(response)
@@ -201,7 +203,8 @@ impl Door {
             Ok(packets) => {
                 post.deliver(packets).await;
                 let mut response = text(Bytes::from_static(b"ok"));
-                // What other servers on the way may have read as a second request is not read as one here.
+                // hyper hides a length beside the chunks: what a server on the way may have read as a second request is
+                // not read here.
                 if head.headers.contains_key(header::TRANSFER_ENCODING) {
                     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
                 }

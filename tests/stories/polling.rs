@@ -26,9 +26,8 @@ async fn an_honest_client_polls_speaks_and_gets_its_acknowledgement() {
     assert_eq!(alice.open["pingInterval"], 25_000, "the upstream's own");
     alice.says(&joined(&[r#"42["chat:send",{"text":"a < b"}]"#, r#"427["chat:send","second"]"#])).await;
     assert_eq!(alice.hears("437").await, r#"437["ok"]"#);
-    let open_poll = alice.starts_a_poll().await;
+    let mut open_poll = alice.starts_a_poll().await;
     upstream.says(r#"42["news",{"n":1}]"#);
-    let mut open_poll = open_poll;
     assert_eq!(body(&open_poll.response().await), r#"42["news",{"n":1}]"#);
 
     assert_eq!(events(&upstream), [r#"42["chat:send",{"text":"a < b"}]"#, r#"427["chat:send","second"]"#]);
@@ -309,9 +308,57 @@ async fn s17_h27_old_protocols_jsonp_compression_and_doubled_parameters_are_refu
         assert_eq!(wire.response().await.head.status(), 415, "{line}");
         mallory.is_closed().await;
     }
-    let alice = polls.clone().connected().await;
-    let mut wire = alice.polls.asks("GET", &alice.query(), &["Content-Length: 1"], b"3").await;
-    assert_eq!(wire.response().await.head.status(), 400, "a GET with a body");
+}
+
+#[tokio::test]
+async fn h09_what_is_no_sound_body_is_refused_and_nothing_behind_it_is_served() {
+    let upstream = Upstream::engine_io().await;
+    let picket = Picket::guarding_socketio(&upstream).start().await;
+
+    for (method, lines, body) in [
+        ("GET", &["Content-Length: 1"][..], "3"),
+        ("GET", &["Transfer-Encoding: chunked"], "1\r\n3\r\n0\r\n\r\n"),
+        ("POST", &["Content-Length: 1", "Content-Length: 2"], "33"),
+        ("POST", &["Content-Length: -1"], "3"),
+        ("POST", &["Content-Length: 1,1"], "3"),
+        ("POST", &["Transfer-Encoding: gzip"], "3"),
+        ("POST", &["Transfer-Encoding: xchunked"], "1\r\n3\r\n0\r\n\r\n"),
+    ] {
+        let mallory = picket.polls("198.51.100.7").connected().await;
+        let smuggled = mallory.polls.head("GET", "EIO=4&transport=polling&t=smuggled", &[]);
+        let mut wire =
+            mallory.polls.asks(method, &mallory.query(), lines, (body.to_owned() + &smuggled).as_bytes()).await;
+        let answer = wire.response().await;
+        assert_eq!(answer.head.status(), 400, "{method} {lines:?}: {:?}", answer.head);
+        assert!(wire.rest().await.is_empty(), "{method} {lines:?}: answered behind it");
+    }
+    // Of two lengths the chunks count: one request is served, and the connection ends.
+    for lines in
+        [["Transfer-Encoding: chunked", "Content-Length: 3"], ["Content-Length: 3", "Transfer-Encoding: chunked"]]
+    {
+        let alice = picket.polls("198.51.100.7").connected().await;
+        let smuggled = alice.polls.head("GET", "EIO=4&transport=polling&t=smuggled", &[]);
+        let body = "1\r\n3\r\n0\r\n\r\n".to_owned() + &smuggled;
+        let mut wire = alice.polls.asks("POST", &alice.query(), &lines, body.as_bytes()).await;
+        assert_eq!(wire.response().await.head.first("connection"), Some("close"));
+        assert!(wire.rest().await.is_empty());
+    }
+    assert!(!upstream.requests().iter().any(|request| request.start_line.contains("smuggled")));
+}
+
+#[tokio::test]
+async fn a_session_is_not_opened_by_an_upstream_that_does_not_open_it() {
+    let upstream = Upstream::echo().await;
+    let picket =
+        Picket::guarding_socketio(&upstream).node(json!({ "limits": { "connectTimeoutMs": 300 } })).start().await;
+
+    let mut waiting = picket.polls("198.51.100.7").asks("GET", "EIO=4&transport=polling", &[], b"").await;
+    eventually("the upgrade at the upstream", async || (upstream.requests().len() == 1).then_some(())).await;
+    eventually("an open connection", async || upstream.is_held().then_some(())).await;
+    upstream.says("hello");
+    let answer = waiting.response().await;
+    assert_eq!(answer.head.status(), 502, "{}", body(&answer));
+    upstream.loses(1).await;
 }
 
 #[tokio::test]

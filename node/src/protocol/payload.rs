@@ -82,6 +82,11 @@ pub fn open(upstreams: &str, sid: &str, upgrades: &[&str], body_bytes_max: usize
     Some(format!("0{open}"))
 }
 
+/// whether a message is an open packet
+pub fn is_open(message: &Message) -> bool {
+    matches!(message, Message::Text(text) if text.starts_with('0'))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -179,6 +179,11 @@ impl Upstream {
         self.command(Command::Die);
     }
 
+    /// Whether a connection listens to what it is told to do.
+    pub fn is_held(&self) -> bool {
+        self.ledger.commands.receiver_count() > 0
+    }
+
     fn command(&self, command: Command) {
         assert!(self.ledger.commands.send(command).is_ok(), "the upstream has no open connection to do that on");
     }
