@@ -26,10 +26,10 @@ pub struct NodeConfig {
     pub check_listen: Option<SocketAddr>,
     /// the bearer token of the check API
     pub check_token: Option<Secret>,
-    /// prefixes whose X-Forwarded-For counts
+    /// prefixes whose X-Forwarded-For, Forwarded and PROXY header count
     #[schemars(with = "Vec<String>")]
     pub trusted_proxies: Vec<IpNet>,
-    /// whether a PROXY header names the client; not available in this version
+    /// whether a PROXY header (version 1 or 2) of a trusted proxy names the client
     pub proxy_protocol: ProxyProtocol,
     /// not available in this version: let a load balancer end TLS
     pub tls: Option<serde_json::Value>,
@@ -71,7 +71,6 @@ impl NodeConfig {
     pub fn unavailable(&self) -> Vec<Mistake> {
         let default = NodeConfig::default();
         let settings = [
-            ("node.proxyProtocol", self.proxy_protocol == default.proxy_protocol),
             ("node.tls", self.tls == default.tls),
             ("node.upstreamAssertion", self.upstream_assertion == default.upstream_assertion),
         ];

@@ -73,6 +73,15 @@ pub fn refuse(gate: &Gate, case: Case<'_>, refusal: impl Into<Refusal>) -> Denia
     denial
 }
 
+/// records a refusal that is on no client's account, since a trusted proxy stands for many: without the reason that is scored
+pub fn refuse_unscored(gate: &Gate, case: Case<'_>, denial: Denial) {
+    gate.traffic.count_refusal(denial.reason, true);
+    gate.instruments.refused(case.stage, denial.reason);
+    let record = AuditRecord::refusal(denial.reason, case.attempt.address, gate.clock.now());
+    let record = AuditRecord { reason: None, ..record }.with("refusedFor", denial.reason.token());
+    gate.outbox.record(describe(gate, case, record, denial.detail.as_deref()));
+}
+
 /// records who came in
 pub fn admitted(gate: &Gate, attempt: &Attempt, principal: &Principal) {
     came_in(gate, Case::of(attempt, Stage::Admission), principal);

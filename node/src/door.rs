@@ -4,7 +4,6 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header, request};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use ipnet::IpNet;
 use picket_shared::clock::Timestamp;
 use picket_shared::random;
 use picket_shared::reason::Reason;
@@ -19,6 +18,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::admission::{admit, screen};
 use crate::answer::Answer;
+use crate::arrival::{Peer, Threshold};
 use crate::attempt::{Attempt, ClaimedOrigin};
 use crate::checks::{handshake_rate, upgrade_rate};
 use crate::config::{Protocol, Transport};
@@ -37,7 +37,7 @@ use crate::upstream::{self, Opened};
 pub struct Door {
     pub gate: Arc<Gate>,
     pub routes: Routes,
-    pub trusted_proxies: Vec<IpNet>,
+    pub threshold: Threshold,
     pub tasks: Tasks,
     pub attention: Attention,
     pub polling: Arc<PollingSessions>,
@@ -54,12 +54,13 @@ pub struct Caller {
 impl Door {
     pub async fn enter(
         &self,
-        peer: SocketAddr,
+        peer: Peer,
         request: Request<Incoming>,
         place: Arc<OwnedSemaphorePermit>,
     ) -> Response<Full<Bytes>> {
-        let address = forwarded::client_address(peer.ip(), request.headers(), &self.trusted_proxies);
-        let caller = self.caller(peer.ip(), address, request.headers());
+        let peer = peer.address.ip();
+        let address = forwarded::client_address(peer, request.headers(), &self.threshold.trusted_proxies);
+        let caller = self.caller(peer, address, request.headers());
         let exchange = caller.trace.as_ref().map(|trace| Exchange::new(trace, address, caller.scheme, &request));
         let (response, reason) = match self.upgrade(&caller, request, place).await {
             Ok(response) => (response, None),
@@ -75,7 +76,7 @@ impl Door {
     }
 
     fn caller(&self, peer: IpAddr, address: IpAddr, headers: &HeaderMap) -> Caller {
-        let trusted = picket_shared::address::contains_any(&self.trusted_proxies, peer);
+        let trusted = picket_shared::address::contains_any(&self.threshold.trusted_proxies, peer);
         let claimed = |name: &str| headers.get(name).filter(|_| trusted);
         let scheme = match claimed("x-forwarded-proto").map(HeaderValue::as_bytes) {
             Some(b"https" | b"wss") => "https",
@@ -210,18 +211,37 @@ impl Door {
     }
 
     /// the answer to a socket that finds no place
-    pub fn turn_away(&self, peer: SocketAddr) -> Response<Full<Bytes>> {
-        let address = picket_shared::address::canonical(peer.ip());
-        let attempt = Attempt {
+    pub fn turn_away(&self, peer: Peer) -> Response<Full<Bytes>> {
+        self.refuse(
+            &self.unheard(peer.address),
+            Stage::Handshake,
+            Denial::from(Reason::Overload).because("node.limits.connectionsMax"),
+        )
+        .into_response()
+    }
+
+    /// records a socket that was closed before its request was understood; what a trusted proxy sends is on nobody's account
+    pub fn closes_on(&self, peer: SocketAddr, denial: Denial) {
+        let attempt = self.unheard(peer);
+        let (gate, case) = (&self.gate, Case::of(&attempt, Stage::Handshake));
+        if picket_shared::address::contains_any(&self.threshold.trusted_proxies, attempt.address) {
+            return decide::refuse_unscored(gate, case, denial);
+        }
+        let quota = gate.policy.current().limits.handshakes;
+        let counted = handshake_rate::check(&gate.handshakes, quota, attempt.address, gate.clock.now());
+        decide::refuse(gate, case, counted.err().unwrap_or(denial));
+    }
+
+    /// what is known of a socket without a request
+    fn unheard(&self, peer: SocketAddr) -> Attempt {
+        Attempt {
             id: random::hex(16).into(),
-            address,
+            address: picket_shared::address::canonical(peer.ip()),
             origin: ClaimedOrigin::Missing,
             token: None,
             route: "-".into(),
             trace: self.gate.tracer.as_ref().map(|tracer| tracer.join(&HeaderMap::new())),
-        };
-        self.refuse(&attempt, Stage::Handshake, Denial::from(Reason::Overload).because("node.limits.connectionsMax"))
-            .into_response()
+        }
     }
 
     pub fn refuse(&self, attempt: &Attempt, stage: Stage, refusal: impl Into<Refusal>) -> Answer {

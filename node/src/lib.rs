@@ -4,6 +4,7 @@
 
 pub mod admission;
 mod answer;
+mod arrival;
 pub mod attempt;
 mod check_api;
 pub mod checks;
@@ -24,6 +25,7 @@ mod ops;
 mod pending;
 mod polling;
 pub mod protocol;
+mod proxy_protocol;
 pub mod refusal;
 pub mod route;
 mod session;

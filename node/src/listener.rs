@@ -13,10 +13,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
+use crate::arrival::{Peer, Unwelcome};
 use crate::door::Door;
 
 /// the pause after an accept that failed, for lack of file descriptors for instance
@@ -68,10 +70,18 @@ fn receive(stream: TcpStream, peer: SocketAddr, door: &Arc<Door>, places: &Arc<S
 
 /// says why, where there is time for it
 async fn turn_away(stream: TcpStream, peer: SocketAddr, door: Arc<Door>, place: OwnedSemaphorePermit) {
-    let service = service_fn(|_: Request<Incoming>| async { Ok::<_, Infallible>(door.turn_away(peer)) });
-    let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
-    if timeout(TURN_AWAY_PATIENCE, connection).await.is_err() {
-        tracing::debug!("a socket beyond the limit did not take its refusal");
+    let refusal = async {
+        let Ok((stream, peer)) = door.threshold.receive(stream, peer).await else {
+            return;
+        };
+        let service = service_fn(|_: Request<Incoming>| async { Ok::<_, Infallible>(door.turn_away(peer)) });
+        let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "a socket beyond the limit did not take its refusal");
+        }
+    };
+    if timeout(TURN_AWAY_PATIENCE, refusal).await.is_err() {
+        tracing::debug!("a socket beyond the limit did not take its refusal in time");
     }
     drop(place);
 }
@@ -80,6 +90,19 @@ async fn turn_away(stream: TcpStream, peer: SocketAddr, door: Arc<Door>, place: 
 async fn serve_in_turn(stream: TcpStream, peer: SocketAddr, door: Arc<Door>, place: Arc<OwnedSemaphorePermit>) {
     // Latency over batching; a failure only costs that.
     stream.set_nodelay(true).ok();
+    let patience = Duration::from_millis(door.gate.limits.header_timeout_ms);
+    match timeout(patience, door.threshold.receive(stream, peer)).await {
+        Ok(Ok((stream, peer))) => serve_http(stream, peer, door, place).await,
+        Ok(Err(Unwelcome::Denied(denial))) => door.closes_on(peer, denial),
+        Ok(Err(Unwelcome::Nobody)) => {}
+        Err(_) => tracing::debug!(%peer, "a socket that did not say in time whom it speaks for"),
+    }
+}
+
+async fn serve_http<S>(stream: S, peer: Peer, door: Arc<Door>, place: Arc<OwnedSemaphorePermit>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let limits = door.gate.limits;
     let stopped = door.tasks.stopped();
     let requests = AtomicU32::new(0);

@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
+use crate::arrival::Threshold;
 use crate::check_api::{self, CheckApi};
 use crate::checks::handshake_rate::Handshakes;
 use crate::checks::upgrade_rate::Upgrades;
@@ -114,7 +115,10 @@ pub async fn start(parts: Parts) -> Result<Running, StartError> {
     let door = Arc::new(Door {
         gate: gate.clone(),
         routes,
-        trusted_proxies: canonical_networks(&parts.config.trusted_proxies),
+        threshold: Threshold {
+            proxy_protocol: parts.config.proxy_protocol,
+            trusted_proxies: canonical_networks(&parts.config.trusted_proxies),
+        },
         tasks: tasks.clone(),
         attention: attention.clone(),
         polling: Arc::new(PollingSessions::new(gate.limits.polling_sessions_max)),

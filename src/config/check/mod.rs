@@ -5,6 +5,7 @@ mod check_api;
 mod routes;
 
 use ipnet::IpNet;
+use picket_node::config::ProxyProtocol;
 use picket_shared::policy::{Environment, Mistake, Rules};
 use picket_shared::state::check_authorities;
 use serde_json::Value;
@@ -76,6 +77,11 @@ fn state(config: &Config, role: Role, mistakes: &mut Vec<Mistake>) {
 }
 
 fn trusted_proxies(config: &Config, mistakes: &mut Vec<Mistake>) {
+    if config.node.proxy_protocol != ProxyProtocol::Off && config.node.trusted_proxies.is_empty() {
+        let message =
+            "a PROXY header counts only from node.trustedProxies; list the addresses of your load balancers there";
+        mistakes.push(Mistake::new("node.proxyProtocol", message));
+    }
     let everybody = IpNet::aggregate(&config.node.trusted_proxies).iter().any(|network| network.prefix_len() == 0);
     if everybody && is_production(config) {
         let message =
@@ -157,6 +163,7 @@ mod tests {
                 "node.trustedProxies",
                 "every proxy",
             ),
+            (json!({ "node": { "proxyProtocol": "required" } }), "node.proxyProtocol", "trustedProxies"),
             (json!({ "node": { "tls": { "certFile": "x" } } }), "node.tls", "not available"),
             (json!({ "telemetry": { "otlpEndpoint": "collector:4317" } }), "telemetry.otlpEndpoint", "http://"),
             (json!({ "telemetry": { "otlpEndpoint": "http://a:b@x" } }), "telemetry.otlpEndpoint", "HEADERS"),
