@@ -1,4 +1,4 @@
-//! What a socket goes through before HTTP: the PROXY header of a trusted load balancer says who is there.
+//! What a socket goes through before HTTP: the PROXY header of a trusted load balancer says who is there, and TLS keeps the rest private.
 
 use bytes::{Buf, Bytes, BytesMut};
 use ipnet::IpNet;
@@ -10,6 +10,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 use crate::config::ProxyProtocol;
 use crate::proxy_protocol::{self, HEADER_BYTES_MAX, Named, Opening};
@@ -19,6 +21,13 @@ use crate::refusal::Denial;
 pub struct Threshold {
     pub proxy_protocol: ProxyProtocol,
     pub trusted_proxies: Vec<IpNet>,
+    pub tls: Option<TlsAcceptor>,
+}
+
+/// a socket on which HTTP comes next
+pub enum Arrived {
+    Plain(Doorstep),
+    Encrypted(Box<TlsStream<Doorstep>>),
 }
 
 /// who is at the other end of a socket
@@ -26,6 +35,7 @@ pub struct Threshold {
 pub struct Peer {
     /// the TCP peer, or whom a trusted PROXY header names
     pub address: SocketAddr,
+    pub is_encrypted: bool,
 }
 
 /// why a socket is closed before HTTP
@@ -34,15 +44,29 @@ pub enum Unwelcome {
     /// nobody's offence: a load balancer's own health check, or a peer that left
     Nobody,
     Denied(Denial),
+    /// no TLS came about, for which there are honest reasons
+    Unencrypted(SocketAddr, io::Error),
 }
 
 impl Threshold {
     /// the caller bounds how long this may take
-    pub async fn receive(&self, stream: TcpStream, peer: SocketAddr) -> Result<(Doorstep, Peer), Unwelcome> {
+    pub async fn receive(&self, stream: TcpStream, peer: SocketAddr) -> Result<(Arrived, Peer), Unwelcome> {
+        let (doorstep, address) = self.meet(stream, peer).await?;
+        let Some(tls) = &self.tls else {
+            return Ok((Arrived::Plain(doorstep), Peer { address, is_encrypted: false }));
+        };
+        match tls.accept(doorstep).await {
+            Ok(stream) => Ok((Arrived::Encrypted(Box::new(stream)), Peer { address, is_encrypted: true })),
+            Err(error) => Err(Unwelcome::Unencrypted(address, error)),
+        }
+    }
+
+    /// whom the socket speaks for
+    async fn meet(&self, stream: TcpStream, peer: SocketAddr) -> Result<(Doorstep, SocketAddr), Unwelcome> {
         let is_trusted = address::contains_any(&self.trusted_proxies, peer.ip());
         match (self.proxy_protocol, is_trusted) {
             (ProxyProtocol::Off, _) | (ProxyProtocol::Optional, false) => {
-                Ok((Doorstep { ahead: Bytes::new(), stream }, Peer { address: peer }))
+                Ok((Doorstep { ahead: Bytes::new(), stream }, peer))
             }
             (ProxyProtocol::Required, false) => {
                 Err(denied("not by way of a trusted proxy, while node.proxyProtocol is required"))
@@ -51,7 +75,7 @@ impl Threshold {
         }
     }
 
-    async fn introduced(&self, mut stream: TcpStream, peer: SocketAddr) -> Result<(Doorstep, Peer), Unwelcome> {
+    async fn introduced(&self, mut stream: TcpStream, peer: SocketAddr) -> Result<(Doorstep, SocketAddr), Unwelcome> {
         let mut read = BytesMut::with_capacity(HEADER_BYTES_MAX);
         let opening = loop {
             match proxy_protocol::read(&read) {
@@ -75,7 +99,7 @@ impl Threshold {
                 return Err(denied("no PROXY header, while node.proxyProtocol is required"));
             }
         };
-        Ok((Doorstep { ahead: read.freeze(), stream }, Peer { address }))
+        Ok((Doorstep { ahead: read.freeze(), stream }, address))
     }
 }
 

@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::tls::PairFiles;
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct NodeConfig {
@@ -31,8 +33,8 @@ pub struct NodeConfig {
     pub trusted_proxies: Vec<IpNet>,
     /// whether a PROXY header (version 1 or 2) of a trusted proxy names the client
     pub proxy_protocol: ProxyProtocol,
-    /// not available in this version: let a load balancer end TLS
-    pub tls: Option<serde_json::Value>,
+    /// TLS on the gateway; the files are read again when they change
+    pub tls: Option<PairFiles>,
     /// how limits decide while the shared state is away: share, open or closed, for all or by check
     pub on_outage: OnOutage,
     /// become ready although the shared state is away and there is no snapshot
@@ -70,10 +72,7 @@ impl NodeConfig {
     /// settings of the contract that this version does not carry out: refused rather than ignored
     pub fn unavailable(&self) -> Vec<Mistake> {
         let default = NodeConfig::default();
-        let settings = [
-            ("node.tls", self.tls == default.tls),
-            ("node.upstreamAssertion", self.upstream_assertion == default.upstream_assertion),
-        ];
+        let settings = [("node.upstreamAssertion", self.upstream_assertion == default.upstream_assertion)];
         let refused = settings.into_iter().filter(|(_, is_default)| !is_default);
         refused
             .map(|(path, _)| Mistake::new(path, "is not available in this version; leave it at its default"))

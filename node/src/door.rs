@@ -58,8 +58,14 @@ impl Door {
         request: Request<Incoming>,
         place: Arc<OwnedSemaphorePermit>,
     ) -> Response<Full<Bytes>> {
-        let peer = peer.address.ip();
-        let address = forwarded::client_address(peer, request.headers(), &self.threshold.trusted_proxies);
+        let trusted = &self.threshold.trusted_proxies;
+        let address = match forwarded::client_address(peer.address.ip(), request.headers(), trusted) {
+            Ok(address) => address,
+            Err(denial) => {
+                self.closes_on(peer.address, denial.clone());
+                return Answer::from(denial).into_response();
+            }
+        };
         let caller = self.caller(peer, address, request.headers());
         let exchange = caller.trace.as_ref().map(|trace| Exchange::new(trace, address, caller.scheme, &request));
         let (response, reason) = match self.upgrade(&caller, request, place).await {
@@ -75,16 +81,13 @@ impl Door {
         response
     }
 
-    fn caller(&self, peer: IpAddr, address: IpAddr, headers: &HeaderMap) -> Caller {
-        let trusted = picket_shared::address::contains_any(&self.threshold.trusted_proxies, peer);
-        let claimed = |name: &str| headers.get(name).filter(|_| trusted);
-        let scheme = match claimed("x-forwarded-proto").map(HeaderValue::as_bytes) {
-            Some(b"https" | b"wss") => "https",
-            _ => "http",
-        };
-        let host = claimed("x-forwarded-host").or_else(|| headers.get(header::HOST)).cloned();
+    fn caller(&self, peer: Peer, address: IpAddr, headers: &HeaderMap) -> Caller {
+        let trusted = picket_shared::address::contains_any(&self.threshold.trusted_proxies, peer.address.ip());
+        let (scheme, host) = if trusted { forwarded::claimed(headers) } else { (None, None) };
+        let seen = if peer.is_encrypted { "https" } else { "http" };
+        let host = host.or_else(|| headers.get(header::HOST).cloned());
         let trace = self.gate.tracer.as_ref().map(|tracer| tracer.join(headers));
-        Caller { address, scheme, host, trace }
+        Caller { address, scheme: scheme.unwrap_or(seen), host, trace }
     }
 
     async fn upgrade(
@@ -151,10 +154,7 @@ impl Door {
 
     /// counts against the limit of handshakes of the address
     pub fn count_handshake(&self, attempt: &Attempt) -> Result<(), Answer> {
-        let gate = &self.gate;
-        let quota = gate.policy.current().limits.handshakes;
-        handshake_rate::check(&gate.handshakes, quota, attempt.address, gate.clock.now())
-            .map_err(|denial| self.refuse(attempt, Stage::Handshake, denial))
+        self.charge_handshake(attempt.address).map_err(|denial| self.refuse(attempt, Stage::Handshake, denial))
     }
 
     /// the checks that the upgrade can be held to; the slots that they take live in the conversation
@@ -227,9 +227,21 @@ impl Door {
         if picket_shared::address::contains_any(&self.threshold.trusted_proxies, attempt.address) {
             return decide::refuse_unscored(gate, case, denial);
         }
-        let quota = gate.policy.current().limits.handshakes;
-        let counted = handshake_rate::check(&gate.handshakes, quota, attempt.address, gate.clock.now());
-        decide::refuse(gate, case, counted.err().unwrap_or(denial));
+        decide::refuse(gate, case, self.charge_handshake(attempt.address).err().unwrap_or(denial));
+    }
+
+    /// a TLS handshake that failed is an attempt like others, and beyond their limit an offence
+    pub fn fails_to_encrypt(&self, peer: SocketAddr, error: &std::io::Error) {
+        tracing::debug!(%peer, %error, "no TLS came about");
+        let attempt = self.unheard(peer);
+        if let Err(denial) = self.charge_handshake(attempt.address) {
+            self.refuse(&attempt, Stage::Handshake, denial);
+        }
+    }
+
+    fn charge_handshake(&self, address: IpAddr) -> Result<(), Denial> {
+        let quota = self.gate.policy.current().limits.handshakes;
+        handshake_rate::check(&self.gate.handshakes, quota, address, self.gate.clock.now())
     }
 
     /// what is known of a socket without a request

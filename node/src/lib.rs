@@ -31,6 +31,7 @@ pub mod route;
 mod session;
 mod spans;
 mod start;
+pub mod tls;
 mod upstream;
 
 pub use start::{Parts, Running, StartError, start};

@@ -8,6 +8,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use picket_shared::reason::Reason;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,8 +19,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use crate::arrival::{Peer, Unwelcome};
+use crate::arrival::{Arrived, Peer, Unwelcome};
 use crate::door::Door;
+use crate::refusal::Denial;
 
 /// the pause after an accept that failed, for lack of file descriptors for instance
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -71,13 +73,10 @@ fn receive(stream: TcpStream, peer: SocketAddr, door: &Arc<Door>, places: &Arc<S
 /// says why, where there is time for it
 async fn turn_away(stream: TcpStream, peer: SocketAddr, door: Arc<Door>, place: OwnedSemaphorePermit) {
     let refusal = async {
-        let Ok((stream, peer)) = door.threshold.receive(stream, peer).await else {
-            return;
-        };
-        let service = service_fn(|_: Request<Incoming>| async { Ok::<_, Infallible>(door.turn_away(peer)) });
-        let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
-        if let Err(error) = connection.await {
-            tracing::debug!(%error, "a socket beyond the limit did not take its refusal");
+        match door.threshold.receive(stream, peer).await {
+            Ok((Arrived::Plain(stream), peer)) => say_why(stream, peer, &door).await,
+            Ok((Arrived::Encrypted(stream), peer)) => say_why(stream, peer, &door).await,
+            Err(unwelcome) => tracing::debug!(?unwelcome, "a socket beyond the limit did not come to its refusal"),
         }
     };
     if timeout(TURN_AWAY_PATIENCE, refusal).await.is_err() {
@@ -86,16 +85,26 @@ async fn turn_away(stream: TcpStream, peer: SocketAddr, door: Arc<Door>, place: 
     drop(place);
 }
 
+async fn say_why<S: AsyncRead + AsyncWrite + Unpin>(stream: S, peer: Peer, door: &Door) {
+    let service = service_fn(|_: Request<Incoming>| async { Ok::<_, Infallible>(door.turn_away(peer)) });
+    let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+    if let Err(error) = connection.await {
+        tracing::debug!(%error, "a socket beyond the limit did not take its refusal");
+    }
+}
+
 /// the place is held by the connection and whatever session comes of it
 async fn serve_in_turn(stream: TcpStream, peer: SocketAddr, door: Arc<Door>, place: Arc<OwnedSemaphorePermit>) {
     // Latency over batching; a failure only costs that.
     stream.set_nodelay(true).ok();
     let patience = Duration::from_millis(door.gate.limits.header_timeout_ms);
     match timeout(patience, door.threshold.receive(stream, peer)).await {
-        Ok(Ok((stream, peer))) => serve_http(stream, peer, door, place).await,
+        Ok(Ok((Arrived::Plain(stream), peer))) => serve_http(stream, peer, door, place).await,
+        Ok(Ok((Arrived::Encrypted(stream), peer))) => serve_http(stream, peer, door, place).await,
         Ok(Err(Unwelcome::Denied(denial))) => door.closes_on(peer, denial),
+        Ok(Err(Unwelcome::Unencrypted(peer, error))) => door.fails_to_encrypt(peer, &error),
         Ok(Err(Unwelcome::Nobody)) => {}
-        Err(_) => tracing::debug!(%peer, "a socket that did not say in time whom it speaks for"),
+        Err(_) => tracing::debug!(%peer, "a socket that did not come to HTTP in time"),
     }
 }
 
@@ -134,6 +143,19 @@ where
         }
     };
     if let Err(error) = ended {
-        tracing::debug!(%error, "connection ended");
+        match answered_by_hyper(&error) {
+            Some(denial) => door.closes_on(peer.address, denial),
+            None => tracing::debug!(%error, "connection ended"),
+        }
     }
+}
+
+/// what hyper has refused by itself: a head beyond its bounds with 431 or 414, what is no HTTP/1 with 400
+fn answered_by_hyper(error: &hyper::Error) -> Option<Denial> {
+    let reason = match (error.is_parse_too_large(), error.is_parse()) {
+        (true, _) => Reason::HeadTooLarge,
+        (false, true) => Reason::ProtocolError,
+        (false, false) => return None,
+    };
+    Some(Denial::from(reason).because(error.to_string()))
 }

@@ -54,6 +54,28 @@ impl Instruments {
     }
 }
 
+/// how often the gateway's certificate was renewed, or could not be
+#[derive(Clone)]
+pub struct Renewals(Counter<u64>);
+
+impl Renewals {
+    pub fn new(meter: &Meter) -> Self {
+        let counter = meter
+            .u64_counter("picket.tls.renewals")
+            .with_description("Changes of the certificate's files, by whether the new pair is in use.")
+            .with_unit("{renewal}");
+        Renewals(counter.build())
+    }
+
+    pub fn done(&self) {
+        self.0.add(1, &[KeyValue::new("picket.outcome", "renewed")]);
+    }
+
+    pub fn failed(&self) {
+        self.0.add(1, &[KeyValue::new("picket.outcome", "failed")]);
+    }
+}
+
 /// how the node decides, as one gauge per mode
 pub fn observe_mode(meter: &Meter, membership: &Arc<Membership>) {
     let membership = membership.clone();

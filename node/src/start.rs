@@ -15,6 +15,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::sleep;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::arrival::Threshold;
@@ -27,11 +28,12 @@ use crate::gate::Gate;
 use crate::identity::{IntrospectionError, Introspector, Keys, TokenSource, TokenSources};
 use crate::listener;
 use crate::membership::Membership;
-use crate::metrics::{Instruments, observe_clock, observe_identities, observe_mode, observe_overshoot};
+use crate::metrics::{Instruments, Renewals, observe_clock, observe_identities, observe_mode, observe_overshoot};
 use crate::ops::{self, Ops};
 use crate::pending::Pending;
 use crate::route::{Route, RouteError, Routes};
 use crate::session::{Attention, PollingSessions, ring_on_changes};
+use crate::tls::{self, TlsError};
 
 /// how often a drain looks whether all sessions have left
 const DRAIN_POLL: Duration = Duration::from_millis(50);
@@ -68,6 +70,8 @@ pub enum StartError {
     Listen { name: &'static str, address: SocketAddr, error: std::io::Error },
     #[error("route {path}: {error}")]
     Route { path: String, error: RouteError },
+    #[error("node.tls: {0}")]
+    Tls(#[from] TlsError),
     #[error("auth.jwt.issuers[{index}]: {error}")]
     Key { index: usize, error: KeyError },
     #[error("auth.sessions: {0}")]
@@ -90,6 +94,7 @@ pub struct Running {
 pub async fn start(parts: Parts) -> Result<Running, StartError> {
     let routes = routes(&parts.config)?;
     let keys = keys(&parts)?;
+    let tls = tls(&parts)?;
     let gateway = bind("gateway", parts.config.listen).await?;
     let ops_listener = bind("ops", parts.config.ops_listen).await?;
     let check_listener = match parts.config.check_listen {
@@ -118,6 +123,7 @@ pub async fn start(parts: Parts) -> Result<Running, StartError> {
         threshold: Threshold {
             proxy_protocol: parts.config.proxy_protocol,
             trusted_proxies: canonical_networks(&parts.config.trusted_proxies),
+            tls,
         },
         tasks: tasks.clone(),
         attention: attention.clone(),
@@ -190,6 +196,16 @@ async fn bind(name: &'static str, address: SocketAddr) -> Result<TcpListener, St
 /// the address with the port that the system chose
 fn address_of(listener: &TcpListener, asked: SocketAddr) -> SocketAddr {
     listener.local_addr().unwrap_or(asked)
+}
+
+/// TLS for the gateway, and the task that renews its certificate
+fn tls(parts: &Parts) -> Result<Option<TlsAcceptor>, StartError> {
+    let Some(files) = &parts.config.tls else {
+        return Ok(None);
+    };
+    let (acceptor, renewal) = tls::acceptor(files, Renewals::new(&parts.metrics.meter("picket")))?;
+    parts.tasks.spawn("renewal of the certificate", renewal.run(parts.tasks.stopped()));
+    Ok(Some(acceptor))
 }
 
 fn routes(config: &NodeConfig) -> Result<Routes, StartError> {

@@ -38,6 +38,7 @@ pub enum Reason {
     SuspiciousContent,
     TypeNotAllowed,
     ProtocolError,
+    HeadTooLarge,
     BadUtf8,
     Slow,
     Idle,
@@ -86,7 +87,7 @@ const ONE_A_MINUTE: Points = Points { points: 1.0, at_most_every: Some(Duration:
 const ONE_AN_HOUR: Points = Points { points: 1.0, at_most_every: Some(Duration::from_secs(3600)) };
 
 impl Reason {
-    pub const ALL: [Reason; 38] = {
+    pub const ALL: [Reason; 39] = {
         use Reason::*;
         [
             AddressBlocked,
@@ -116,6 +117,7 @@ impl Reason {
             SuspiciousContent,
             TypeNotAllowed,
             ProtocolError,
+            HeadTooLarge,
             BadUtf8,
             Slow,
             Idle,
@@ -167,6 +169,7 @@ impl Reason {
             Reason::SuspiciousContent => row("suspicious_content", "the message looks like an attack on a back end", 403, 1008, Some(SuspiciousActivity), Low, A_FIFTH_A_MINUTE, false),
             Reason::TypeNotAllowed => row("type_not_allowed", "this type of message is not allowed here", 400, 1003, Some(SuspiciousActivity), Medium, ONE, false),
             Reason::ProtocolError => row("protocol_error", "the request or frame breaks the protocol", 400, 1002, Some(SuspiciousActivity), Medium, ONE, false),
+            Reason::HeadTooLarge => row("head_too_large", "the head of the request is too large", 431, 1009, Some(PayloadTooLarge), Medium, ONE, false),
             Reason::BadUtf8 => row("bad_utf8", "a text is not valid UTF-8", 400, 1007, Some(SuspiciousActivity), Medium, ONE, false),
             Reason::Slow => row("slow", "the peer is too slow", 408, 1008, Some(SuspiciousActivity), Medium, ONE, false),
             Reason::Idle => row("idle", "the connection is idle", 408, 1008, Some(SuspiciousActivity), Medium, ONE, false),

@@ -77,8 +77,8 @@ fn client_address(headers: &HeaderMap, trusted: &[IpNet]) -> Result<IpAddr, Prob
     const NOBODY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
     let trusted: Vec<_> = trusted.iter().copied().chain([IpNet::from(NOBODY)]).collect();
     match forwarded::client_address(NOBODY, headers, &trusted) {
-        NOBODY => Err(Problem::bad_request("X-Forwarded-For does not name the client's address")),
-        client => Ok(client),
+        Ok(NOBODY) | Err(_) => Err(Problem::bad_request("X-Forwarded-For does not name the client's address")),
+        Ok(client) => Ok(client),
     }
 }
 

@@ -6,6 +6,7 @@ mod routes;
 
 use ipnet::IpNet;
 use picket_node::config::ProxyProtocol;
+use picket_node::tls::PairFiles;
 use picket_shared::policy::{Environment, Mistake, Rules};
 use picket_shared::state::check_authorities;
 use serde_json::Value;
@@ -30,6 +31,9 @@ fn meaning(config: &Config, role: Role) -> Vec<Mistake> {
     state(config, role, &mut mistakes);
     trusted_proxies(config, &mut mistakes);
     if role.is_node() {
+        if let Some(Err(error)) = config.node.tls.as_ref().map(PairFiles::check) {
+            mistakes.push(Mistake::new("node.tls", error.to_string()));
+        }
         routes::check(config, role, &mut mistakes);
         access::auth(config, &mut mistakes);
         check_api::check(config, &mut mistakes);
@@ -164,7 +168,11 @@ mod tests {
                 "every proxy",
             ),
             (json!({ "node": { "proxyProtocol": "required" } }), "node.proxyProtocol", "trustedProxies"),
-            (json!({ "node": { "tls": { "certFile": "x" } } }), "node.tls", "not available"),
+            (
+                json!({ "node": { "tls": { "certFile": "/nowhere/cert.pem", "keyFile": "x" } } }),
+                "node.tls",
+                "No such file",
+            ),
             (json!({ "telemetry": { "otlpEndpoint": "collector:4317" } }), "telemetry.otlpEndpoint", "http://"),
             (json!({ "telemetry": { "otlpEndpoint": "http://a:b@x" } }), "telemetry.otlpEndpoint", "HEADERS"),
             (json!({ "policy": { "enforce": "shadow" } }), "policy.enforce", "in this version"),

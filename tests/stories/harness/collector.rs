@@ -30,8 +30,8 @@ use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Identity, Server, ServerTlsConfig};
 use tonic::{Request, Response, Status};
 
+use super::authority::Authority;
 use super::patience::eventually;
-use super::topology::Authority;
 
 #[derive(Default)]
 struct Ledger {
@@ -88,6 +88,7 @@ impl Collector {
     /// With a certificate of an authority that nobody else knows.
     pub async fn grpc_over_tls() -> Self {
         let authority = Authority::new();
+        authority.signs("server");
         let pem = |name| std::fs::read(authority.file(name)).unwrap();
         let tls = ServerTlsConfig::new().identity(Identity::from_pem(pem("server.pem"), pem("server.key")));
         Self::over_grpc(Server::builder().tls_config(tls).unwrap(), Some(authority)).await

@@ -3,6 +3,7 @@
 
 mod admin;
 mod application;
+mod authority;
 mod caller;
 mod client;
 mod cluster;
@@ -26,6 +27,7 @@ mod wire;
 
 pub use admin::{Admin, Reply};
 pub use application::{Application, Form};
+pub use authority::Authority;
 pub use caller::{Caller, Outcome};
 pub use client::Client;
 pub use cluster::Cluster;

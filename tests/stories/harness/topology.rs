@@ -3,12 +3,11 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
+use super::authority::Authority;
 use super::patience::{eventually, soon};
 use super::redis::{Redis, free_address};
 use super::resp::Answer;
@@ -43,9 +42,10 @@ impl Topology {
     /// Over TLS only an authority of the story's own vouches for it.
     pub async fn with_tls() -> Self {
         let authority = Authority::new();
+        authority.signs("redis");
         let address = free_address();
         let mut arguments = vec!["--tls-port".to_owned(), address.port().to_string()];
-        for (option, file) in [("cert", "server.pem"), ("key", "server.key"), ("ca-cert", "ca.pem")] {
+        for (option, file) in [("cert", "redis.pem"), ("key", "redis.key"), ("ca-cert", "ca.pem")] {
             arguments.extend([format!("--tls-{option}-file"), authority.file(file).display().to_string()]);
         }
         arguments.extend(["--tls-auth-clients".into(), "no".into()]);
@@ -167,36 +167,4 @@ fn valkey() -> PathBuf {
     let program = std::env::var_os("PICKET_VALKEY_SERVER").map_or_else(known, PathBuf::from);
     assert!(program.is_file(), "no valkey-server at {}: `tests/run valkey` installs it", program.display());
     program
-}
-
-/// An authority that nobody else knows, and its certificate for 127.0.0.1.
-pub(super) struct Authority {
-    directory: TempDir,
-}
-
-impl Authority {
-    pub(super) fn new() -> Self {
-        let authority = Self { directory: TempDir::new().unwrap() };
-        let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -noenc -days 2";
-        authority.openssl(&format!(
-            "req -x509 {key} -subj /CN=authority -keyout ca.key -out ca.pem -addext keyUsage=critical,keyCertSign"
-        ));
-        authority.openssl(&format!(
-            "req {key} -subj /CN=server -keyout server.key -out server.csr -addext subjectAltName=IP:127.0.0.1"
-        ));
-        authority.openssl(
-            "x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -copy_extensions copy -out server.pem",
-        );
-        authority
-    }
-
-    pub(super) fn file(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
-    }
-
-    fn openssl(&self, words: &str) {
-        let made = Command::new("openssl").args(words.split(' ')).current_dir(self.directory.path()).output();
-        let made = made.expect("this story needs openssl (`apt-get install openssl`)");
-        assert!(made.status.success(), "openssl {words}: {}", String::from_utf8_lossy(&made.stderr));
-    }
 }
