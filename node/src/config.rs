@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::tls::PairFiles;
+use crate::upstream_tls::UpstreamTls;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
@@ -228,6 +229,12 @@ pub struct Limits {
     /// until the upstream has answered the upgrade
     #[schemars(range(min = 1))]
     pub upstream_header_timeout_ms: u64,
+    /// failures in a row after which an upstream is left alone
+    #[schemars(range(min = 1))]
+    pub upstream_failures_max: u32,
+    /// for how long, until it is tried again
+    #[schemars(range(min = 1))]
+    pub upstream_eject_ms: u64,
     /// bytes of the read buffer of one socket
     #[schemars(range(min = 256, max = 1_048_576))]
     pub read_buffer_bytes: usize,
@@ -268,6 +275,8 @@ impl Default for Limits {
             pong_timeout_ms: 20_000,
             upstream_connect_timeout_ms: 3000,
             upstream_header_timeout_ms: 10_000,
+            upstream_failures_max: 3,
+            upstream_eject_ms: 10_000,
             read_buffer_bytes: 2048,
         }
     }
@@ -291,8 +300,12 @@ pub struct RouteConfig {
     /// host names that this route serves; empty: any
     #[serde(default)]
     pub hosts: Vec<String>,
-    /// `http://` or `ws://`; with a path it replaces the prefix, without one the request's path is kept
-    pub upstream: String,
+    /// `http://`, `ws://`, `https://` or `wss://`, one or a list of them; with a path it replaces the prefix, without one the
+    /// request's path is kept
+    pub upstream: UpstreamUrls,
+    /// how `https://` and `wss://` upstreams are known
+    #[serde(default)]
+    pub upstream_tls: Option<UpstreamTls>,
     pub protocol: Protocol,
     /// how a refused upgrade is answered; accept-then-close is not available in this version
     #[serde(default)]
@@ -303,6 +316,29 @@ pub struct RouteConfig {
     /// `socketio`: the transports that clients may use
     #[serde(default = "default_transports")]
     pub transports: Vec<Transport>,
+}
+
+/// where a route's connections go: the least busy of those that are well
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum UpstreamUrls {
+    One(String),
+    Several(Vec<String>),
+}
+
+impl UpstreamUrls {
+    pub fn urls(&self) -> &[String] {
+        match self {
+            UpstreamUrls::One(url) => std::slice::from_ref(url),
+            UpstreamUrls::Several(urls) => urls,
+        }
+    }
+}
+
+impl From<String> for UpstreamUrls {
+    fn from(url: String) -> Self {
+        UpstreamUrls::One(url)
+    }
 }
 
 fn default_event_field() -> String {

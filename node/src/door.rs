@@ -1,6 +1,7 @@
 //! The proxy's door: a request comes in; a session, or an answer that says why not, comes out.
 
 use bytes::Bytes;
+use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header, request};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -26,13 +27,14 @@ use crate::decide::{self, Case, Stage};
 use crate::forwarded;
 use crate::gate::Gate;
 use crate::handshake::{self, EngineIo, Wish};
+use crate::pool::Seat;
 use crate::refusal::{Denial, Refusal};
 use crate::route::{Route, Routes};
 use crate::session::{
     Attention, Client, Conversation, Plain, PollingSessions, Presence, Relay, SocketIo, Sockets, client_socket,
 };
 use crate::spans::Exchange;
-use crate::upstream::{self, Opened};
+use crate::upstream::{self, Asked, Opened};
 
 pub struct Door {
     pub gate: Arc<Gate>,
@@ -127,9 +129,9 @@ impl Door {
             }
         }
         let (conversation, rate) = self.admit(&attempt, route, now).await?;
-        let (tunnel, answered) = match self.open(caller, &attempt, route, &head, &conversation).await {
-            Ok(Opened::Tunnel(tunnel, answered)) => (tunnel, answered),
-            Ok(Opened::Refused(response)) => return Ok(response),
+        let (tunnel, answered, seat) = match self.open(caller, &attempt, route, &head, &conversation).await {
+            Ok((Opened::Tunnel(tunnel, answered), seat)) => (tunnel, answered, seat),
+            Ok((Opened::Refused(response), _)) => return Ok(response),
             Err(denial) => {
                 // The upstream failed: that is not the client's connection rate.
                 refund_all(&*self.gate.counters, rate).await;
@@ -147,7 +149,7 @@ impl Door {
             let client = Client::WebSocket(Box::pin(client_socket(client, &gate)).await);
             let sockets = Box::pin(Sockets::between(client, tunnel, &gate)).await;
             Box::new(Relay::new(gate, tasks, attempt, conversation, sockets, attention)).run().await;
-            drop(place);
+            drop((place, seat));
         });
         Ok(response)
     }
@@ -194,7 +196,7 @@ impl Door {
         route: &Route,
         head: &request::Parts,
         conversation: &Conversation,
-    ) -> Result<Opened, Denial> {
+    ) -> Result<(Opened, Seat), Denial> {
         let mut headers = head.headers.clone();
         forwarded::remove_hop_by_hop(&mut headers);
         forwarded::remove_claims(&mut headers);
@@ -206,8 +208,9 @@ impl Door {
         if let Some(trace) = &attempt.trace {
             forwarded::continue_trace(&mut headers, trace);
         }
-        let target = head.uri.path_and_query().map_or_else(|| "/".to_owned(), |request| route.upstream_target(request));
-        upstream::open(&self.tasks, &self.gate.limits, &route.upstream, &target, headers).await
+        let root = PathAndQuery::from_static("/");
+        let target = head.uri.path_and_query().unwrap_or(&root);
+        upstream::open(&self.tasks, &self.gate, &Asked { route, target, headers }).await
     }
 
     /// the answer to a socket that finds no place

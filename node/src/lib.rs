@@ -24,6 +24,7 @@ mod metrics;
 mod ops;
 mod pending;
 mod polling;
+mod pool;
 pub mod protocol;
 mod proxy_protocol;
 pub mod refusal;
@@ -33,5 +34,6 @@ mod spans;
 mod start;
 pub mod tls;
 mod upstream;
+pub mod upstream_tls;
 
 pub use start::{Parts, Running, StartError, start};

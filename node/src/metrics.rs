@@ -16,6 +16,7 @@ use crate::membership::Membership;
 pub struct Instruments {
     decisions: Counter<u64>,
     observations: Counter<u64>,
+    ejections: Counter<u64>,
 }
 
 impl Instruments {
@@ -32,7 +33,16 @@ impl Instruments {
                 .with_description("Events that passed and were recorded all the same: sanitised or suspicious content.")
                 .with_unit("{event}")
                 .build(),
+            ejections: meter
+                .u64_counter("picket.upstream.ejections")
+                .with_description("Times that an upstream was left alone for a while, after failures in a row.")
+                .with_unit("{ejection}")
+                .build(),
         }
+    }
+
+    pub fn upstream_ejected(&self) {
+        self.ejections.add(1, &[]);
     }
 
     pub fn allowed(&self, stage: Stage) {

@@ -162,9 +162,9 @@ impl Door {
         let token = attempt.token.as_ref().map(|found| found.token.clone());
         let subject = gate.keys.principal(token.as_ref(), now).await.ok();
         let head = as_websocket(head);
-        let (tunnel, answered) = match self.open(caller, attempt, route, &head, &conversation).await {
-            Ok(Opened::Tunnel(tunnel, answered)) => (tunnel, answered),
-            Ok(Opened::Refused(response)) => return Ok(response),
+        let (tunnel, answered, seat) = match self.open(caller, attempt, route, &head, &conversation).await {
+            Ok((Opened::Tunnel(tunnel, answered), seat)) => (tunnel, answered, seat),
+            Ok((Opened::Refused(response), _)) => return Ok(response),
             Err(denial) => {
                 // The upstream failed: that is not the client's connection rate.
                 refund_all(&*gate.counters, rate).await;
@@ -180,7 +180,7 @@ impl Door {
         self.tasks.spawn("polling session", async move {
             let sockets = Box::pin(Sockets::between(Client::Polling(socket), tunnel, &gate)).await;
             Box::new(Relay::new(gate, tasks, attempt_of_session, conversation, sockets, attention)).run().await;
-            drop(held);
+            drop((held, seat));
         });
         let told = session.poll().await.unwrap_or_default();
         if !told.first().is_some_and(payload::is_open) {

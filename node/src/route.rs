@@ -3,55 +3,79 @@
 use http::Uri;
 use http::uri::{Authority, PathAndQuery};
 use std::sync::Arc;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::pki_types::ServerName;
 
 use crate::config::{Protocol, RouteConfig, Transport};
+use crate::pool::Pool;
 use crate::protocol::EventField;
+use crate::upstream_tls::{self, UpstreamTlsError};
 
 /// a route that works
-#[derive(Debug)]
 pub struct Route {
     pub path: Arc<str>,
     hosts: Vec<String>,
     pub protocol: Protocol,
     pub event_field: EventField,
     transports: Vec<Transport>,
-    pub upstream: Upstream,
+    pub upstreams: Pool,
 }
 
 /// where a route's connections go
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Upstream {
     pub authority: Authority,
     /// replaces the route's prefix; `None` keeps the request's path
     path: Option<String>,
+    pub tls: Option<Encryption>,
+    is_encrypted: bool,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+/// how a connection to an upstream is encrypted
+#[derive(Clone)]
+pub struct Encryption {
+    pub connector: TlsConnector,
+    pub name: ServerName<'static>,
+}
+
+#[derive(Debug, thiserror::Error)]
 pub enum RouteError {
     #[error("`{0}` is not a URL such as http://127.0.0.1:3000 or ws://127.0.0.1:4000/ws")]
     NotAUrl(String),
-    #[error("`{0}`: https and wss upstreams are not available in this version")]
-    Encrypted(String),
+    #[error("upstreamTls: {0}")]
+    Tls(Box<UpstreamTlsError>),
+    #[error("names no upstream")]
+    NoUpstream,
+}
+
+impl From<UpstreamTlsError> for RouteError {
+    fn from(error: UpstreamTlsError) -> Self {
+        RouteError::Tls(Box::new(error))
+    }
 }
 
 impl Upstream {
     pub fn parse(text: &str) -> Result<Self, RouteError> {
         let not_a_url = || RouteError::NotAUrl(text.to_owned());
         let uri: Uri = text.parse().map_err(|_| not_a_url())?;
-        match uri.scheme_str() {
-            Some("http" | "ws") => {}
-            Some("https" | "wss") => return Err(RouteError::Encrypted(text.to_owned())),
+        let is_encrypted = match uri.scheme_str() {
+            Some("http" | "ws") => false,
+            Some("https" | "wss") => true,
             _ => return Err(not_a_url()),
-        }
+        };
         let authority = uri.authority().filter(|authority| !authority.as_str().contains('@')).ok_or_else(not_a_url)?;
         let has_path = text.trim_start_matches(|c| c != ':').trim_start_matches("://").contains('/');
-        Ok(Upstream { authority: authority.clone(), path: has_path.then(|| uri.path().to_owned()) })
+        let path = has_path.then(|| uri.path().to_owned());
+        Ok(Upstream { authority: authority.clone(), path, tls: None, is_encrypted })
+    }
+
+    fn host(&self) -> &str {
+        self.authority.host().trim_start_matches('[').trim_end_matches(']')
     }
 
     /// host and port to connect to
     pub fn address(&self) -> (String, u16) {
-        let host = self.authority.host().trim_start_matches('[').trim_end_matches(']');
-        (host.to_owned(), self.authority.port_u16().unwrap_or(80))
+        (self.host().to_owned(), self.authority.port_u16().unwrap_or(if self.is_encrypted { 443 } else { 80 }))
     }
 }
 
@@ -63,7 +87,7 @@ impl Route {
             protocol: config.protocol,
             event_field: EventField::parse(&config.event_field),
             transports: config.transports.clone(),
-            upstream: Upstream::parse(&config.upstream)?,
+            upstreams: Pool::of(upstreams(config)?),
         })
     }
 
@@ -84,8 +108,8 @@ impl Route {
     }
 
     /// the path and query that the upstream is asked for
-    pub fn upstream_target(&self, request: &PathAndQuery) -> String {
-        let path = match (&self.upstream.path, self.rest(request.path())) {
+    pub fn upstream_target(&self, upstream: &Upstream, request: &PathAndQuery) -> String {
+        let path = match (&upstream.path, self.rest(request.path())) {
             (Some(replacement), Some("")) => replacement.clone(),
             (Some(replacement), Some(rest)) => {
                 format!("{}/{}", replacement.trim_end_matches('/'), rest.trim_start_matches('/'))
@@ -99,8 +123,24 @@ impl Route {
     }
 }
 
+fn upstreams(config: &RouteConfig) -> Result<Vec<Upstream>, RouteError> {
+    let mut upstreams: Vec<_> =
+        config.upstream.urls().iter().map(|url| Upstream::parse(url)).collect::<Result<_, _>>()?;
+    if upstreams.is_empty() {
+        return Err(RouteError::NoUpstream);
+    }
+    if upstreams.iter().any(|upstream| upstream.is_encrypted) {
+        let tls = config.upstream_tls.clone().unwrap_or_default();
+        let connector = upstream_tls::connector(&tls)?;
+        for upstream in upstreams.iter_mut().filter(|upstream| upstream.is_encrypted) {
+            let name = upstream_tls::server_name(&tls, upstream.host())?;
+            upstream.tls = Some(Encryption { connector: connector.clone(), name });
+        }
+    }
+    Ok(upstreams)
+}
+
 /// all routes; the longest path prefix wins, and a route that names hosts goes before one that takes any
-#[derive(Debug)]
 pub struct Routes(Vec<Arc<Route>>);
 
 impl Routes {
@@ -132,7 +172,8 @@ mod tests {
         Route::new(&RouteConfig {
             path: path.into(),
             hosts: hosts.iter().map(|&host| host.into()).collect(),
-            upstream: upstream.into(),
+            upstream: upstream.to_owned().into(),
+            upstream_tls: None,
             protocol: Protocol::Json,
             deny_mode: crate::config::DenyMode::Http,
             event_field: "type".into(),
@@ -149,7 +190,7 @@ mod tests {
             route("/ws/admin", &[], "http://c"),
             route("/ws", &["shop.test"], "http://d"),
         ]);
-        let goes_to = |host, path| routes.find(host, path).map(|route| route.upstream.authority.to_string());
+        let goes_to = |host, path| routes.find(host, path).map(|route| route.upstreams.first().authority.to_string());
         assert_eq!(goes_to(None, "/ws/admin/x").as_deref(), Some("c"));
         assert_eq!(goes_to(None, "/ws/x").as_deref(), Some("b"));
         assert_eq!(goes_to(None, "/wsx").as_deref(), Some("a"));
@@ -159,7 +200,8 @@ mod tests {
     #[test]
     fn an_upstream_path_replaces_the_prefix() {
         let target = |path: &str, upstream: &str, request: &str| {
-            route(path, &[], upstream).upstream_target(&request.parse().unwrap())
+            let route = route(path, &[], upstream);
+            route.upstream_target(route.upstreams.first(), &request.parse().unwrap())
         };
         assert_eq!(target("/ws", "ws://u:4000/app", "/ws?x=1"), "/app?x=1");
         assert_eq!(target("/ws", "ws://u:4000/app/", "/ws/room"), "/app/room");

@@ -43,7 +43,7 @@ pub enum TlsError {
     #[error("{0}: it holds no certificate in PEM")]
     Empty(PathBuf),
     #[error("{cert_file} and {key_file}: {error}", cert_file = .files.cert_file.display(), key_file = .files.key_file.display())]
-    Unusable { files: PairFiles, error: rustls::Error },
+    Unusable { files: Box<PairFiles>, error: rustls::Error },
 }
 
 impl PairFiles {
@@ -93,7 +93,7 @@ impl Pair {
         let chain = certificates(&files.cert_file, &self.chain)?;
         let key = private_key(&files.key_file, &self.key)?;
         CertifiedKey::from_der(chain, key, &provider())
-            .map_err(|error| TlsError::Unusable { files: files.clone(), error })
+            .map_err(|error| TlsError::Unusable { files: Box::new(files.clone()), error })
     }
 }
 
@@ -119,7 +119,7 @@ pub struct Renewal {
 pub fn acceptor(files: &PairFiles, renewals: Renewals) -> Result<(TlsAcceptor, Renewal), TlsError> {
     let pair = files.read()?;
     let current = Arc::new(Current(ArcSwap::from_pointee(pair.certified(files)?)));
-    let unusable = |error| TlsError::Unusable { files: files.clone(), error };
+    let unusable = |error| TlsError::Unusable { files: Box::new(files.clone()), error };
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13, &TLS12])
         .map_err(unusable)?

@@ -1,6 +1,7 @@
 //! The application's side: one connection per client, its handshake verified before anything is passed on (H07, H11).
 
 use bytes::Bytes;
+use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Empty, Full, Limited};
 use hyper::body::Incoming;
@@ -9,14 +10,17 @@ use hyper_util::rt::TokioIo;
 use picket_shared::reason::Reason;
 use picket_shared::tasks::Tasks;
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
+use tokio_rustls::client::TlsStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-use crate::config::Limits;
+use crate::gate::Gate;
 use crate::handshake::has_token;
+use crate::pool::{Pool, Seat, Standing};
 use crate::refusal::Denial;
-use crate::route::Upstream;
+use crate::route::{Encryption, Route, Upstream};
 
 /// the longest body of an upstream's own refusal that is passed on
 const REFUSAL_BYTES_MAX: usize = 65_536;
@@ -29,47 +33,104 @@ pub enum Opened {
     Refused(Response<Full<Bytes>>),
 }
 
-/// connects, sends the upgrade, and verifies the answer
-pub async fn open(
-    tasks: &Tasks,
-    limits: &Limits,
-    upstream: &Upstream,
-    target: &str,
-    headers: HeaderMap,
-) -> Result<Opened, Denial> {
-    let stream = connect(upstream, Duration::from_millis(limits.upstream_connect_timeout_ms)).await?;
-    let answer = async { judge(&headers, send(tasks, limits, upstream, stream, target, &headers).await?).await };
-    match timeout(Duration::from_millis(limits.upstream_header_timeout_ms), answer).await {
-        Ok(opened) => opened,
-        Err(_) => Err(Denial::from(Reason::UpstreamSlow).because("no answer to the upgrade")),
-    }
+/// what the upstream is asked for
+pub struct Asked<'a> {
+    pub route: &'a Route,
+    pub target: &'a PathAndQuery,
+    pub headers: HeaderMap,
 }
 
-async fn connect(upstream: &Upstream, patience: Duration) -> Result<TcpStream, Denial> {
-    let (host, port) = upstream.address();
-    match timeout(patience, TcpStream::connect((host.as_str(), port))).await {
-        Ok(Ok(stream)) => {
-            // Latency over batching; a failure only costs that.
-            stream.set_nodelay(true).ok();
-            Ok(stream)
+/// connects, sends the upgrade, and verifies the answer; the seat is held for as long as the tunnel
+pub async fn open(tasks: &Tasks, gate: &Gate, asked: &Asked<'_>) -> Result<(Opened, Seat), Denial> {
+    let (line, seat) = reach(gate, &asked.route.upstreams).await?;
+    let patience = Duration::from_millis(gate.limits.upstream_header_timeout_ms);
+    let answer = async {
+        let answer = match line {
+            Line::Plain(stream) => send(tasks, gate, &seat, stream, asked).await,
+            Line::Encrypted(stream) => send(tasks, gate, &seat, stream, asked).await,
+        }?;
+        seat.succeeded();
+        judge(&asked.headers, answer).await
+    };
+    match timeout(patience, answer).await {
+        Ok(opened) => Ok((opened?, seat)),
+        Err(_) => {
+            note_failure(gate, &seat);
+            Err(Denial::from(Reason::UpstreamSlow).because("no answer to the upgrade"))
         }
-        Ok(Err(error)) => Err(Denial::from(Reason::UpstreamUnavailable).because(format!("connect: {}", error.kind()))),
-        Err(_) => Err(Denial::from(Reason::UpstreamSlow).because("connect timed out")),
     }
 }
 
-async fn send(
+/// a connection to an upstream
+enum Line {
+    Plain(TcpStream),
+    Encrypted(Box<TlsStream<TcpStream>>),
+}
+
+/// the first upstream that can be connected to; none has seen the request yet, so that another may be tried. All share one time.
+async fn reach(gate: &Gate, pool: &Pool) -> Result<(Line, Seat), Denial> {
+    let patience = sleep(Duration::from_millis(gate.limits.upstream_connect_timeout_ms));
+    tokio::pin!(patience);
+    let mut refused = Denial::from(Reason::UpstreamUnavailable);
+    for candidate in pool.candidates(gate.clock.now()) {
+        let seat = candidate.take();
+        let connected = tokio::select! {
+            connected = connect(seat.upstream()) => connected,
+            () = &mut patience => {
+                note_failure(gate, &seat);
+                return Err(Denial::from(Reason::UpstreamSlow).because("connect timed out"));
+            }
+        };
+        match connected {
+            Ok(line) => return Ok((line, seat)),
+            Err(denial) => {
+                note_failure(gate, &seat);
+                refused = denial;
+            }
+        }
+    }
+    Err(refused)
+}
+
+async fn connect(upstream: &Upstream) -> Result<Line, Denial> {
+    let unavailable = |detail: String| Denial::from(Reason::UpstreamUnavailable).because(detail);
+    let (host, port) = upstream.address();
+    let stream = TcpStream::connect((host.as_str(), port)).await;
+    let stream = stream.map_err(|error| unavailable(format!("connect: {}", error.kind())))?;
+    // Latency over batching; a failure only costs that.
+    stream.set_nodelay(true).ok();
+    let Some(Encryption { connector, name }) = &upstream.tls else {
+        return Ok(Line::Plain(stream));
+    };
+    let stream = connector.connect(name.clone(), stream).await;
+    stream.map(|stream| Line::Encrypted(Box::new(stream))).map_err(|error| unavailable(format!("TLS: {error}")))
+}
+
+fn note_failure(gate: &Gate, seat: &Seat) {
+    if seat.failed(&gate.limits, gate.clock.now()) == Standing::Ejected {
+        gate.instruments.upstream_ejected();
+        let (upstream, for_ms) = (&seat.upstream().authority, gate.limits.upstream_eject_ms);
+        tracing::warn!(%upstream, for_ms, "an upstream is left alone");
+    }
+}
+
+async fn send<S>(
     tasks: &Tasks,
-    limits: &Limits,
-    upstream: &Upstream,
-    stream: TcpStream,
-    target: &str,
-    headers: &HeaderMap,
-) -> Result<Response<Incoming>, Denial> {
-    let broken = |error: hyper::Error| Denial::from(Reason::UpstreamProtocol).because(format!("handshake: {error}"));
+    gate: &Gate,
+    seat: &Seat,
+    stream: S,
+    asked: &Asked<'_>,
+) -> Result<Response<Incoming>, Denial>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let broken = |error: hyper::Error| {
+        note_failure(gate, seat);
+        Denial::from(Reason::UpstreamProtocol).because(format!("handshake: {error}"))
+    };
     let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
-        .max_buf_size(limits.header_bytes_max)
-        .max_headers(limits.headers_max)
+        .max_buf_size(gate.limits.header_bytes_max)
+        .max_headers(gate.limits.headers_max)
         .handshake(TokioIo::new(stream))
         .await
         .map_err(broken)?;
@@ -78,9 +139,11 @@ async fn send(
             tracing::debug!(%error, "upstream connection ended");
         }
     });
+    let upstream = seat.upstream();
+    let target = asked.route.upstream_target(upstream, asked.target);
     let mut request = Request::new(Empty::<Bytes>::new());
     *request.uri_mut() = target.parse().map_err(|_| Denial::from(Reason::ProtocolError).because("unusable path"))?;
-    *request.headers_mut() = headers.clone();
+    *request.headers_mut() = asked.headers.clone();
     let host = HeaderValue::from_str(upstream.authority.as_str());
     request.headers_mut().entry(header::HOST).or_insert(host.map_err(|_| Denial::from(Reason::UpstreamProtocol))?);
     sender.send_request(request).await.map_err(broken)

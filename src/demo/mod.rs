@@ -25,7 +25,8 @@ fn route(upstream: SocketAddr) -> RouteConfig {
     RouteConfig {
         path: "/chat".into(),
         hosts: Vec::new(),
-        upstream: format!("ws://{upstream}"),
+        upstream: format!("ws://{upstream}").into(),
+        upstream_tls: None,
         protocol: Protocol::Json,
         deny_mode: DenyMode::Http,
         event_field: "type".into(),

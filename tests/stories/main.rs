@@ -34,3 +34,4 @@ mod secrecy;
 mod socketio;
 mod telemetry;
 mod tls;
+mod upstreams;

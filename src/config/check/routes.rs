@@ -1,6 +1,7 @@
 //! Routes: paths, hosts, upstreams, and how events are named.
 
 use picket_node::config::{DenyMode, Protocol, RouteConfig};
+use picket_node::route::{Route, RouteError};
 use picket_shared::policy::Mistake;
 use std::collections::HashSet;
 use url::Url;
@@ -11,6 +12,8 @@ use crate::role::Role;
 
 /// routes of one node
 const ROUTES_MAX: usize = 1000;
+/// upstreams of one route
+const UPSTREAMS_MAX: usize = 100;
 
 pub fn check(config: &Config, role: Role, mistakes: &mut Vec<Mistake>) {
     let routes = &config.node.routes;
@@ -60,9 +63,7 @@ fn wrong_fields(route: &RouteConfig) -> Vec<(&'static str, String)> {
     if let Some(host) = route.hosts.iter().find(|host| !is_host(host)) {
         wrong.push(("hosts", format!("`{host}` is not a host name; write it without scheme, port and path")));
     }
-    if let Err(message) = check_upstream(&route.upstream) {
-        wrong.push(("upstream", message));
-    }
+    wrong.extend(wrong_upstreams(route));
     if route.protocol == Protocol::MsgPack {
         wrong.push(("protocol", format!("msgpack {UNAVAILABLE}")));
     }
@@ -82,14 +83,36 @@ fn is_host(host: &str) -> bool {
     !host.contains([':', '/', '*']) && url::Host::parse(host).is_ok()
 }
 
+fn wrong_upstreams(route: &RouteConfig) -> Vec<(&'static str, String)> {
+    let urls = route.upstream.urls();
+    if urls.is_empty() || urls.len() > UPSTREAMS_MAX {
+        return vec![("upstream", format!("names {} upstreams; from 1 to {UPSTREAMS_MAX} are allowed", urls.len()))];
+    }
+    let unusable: Vec<_> =
+        urls.iter().filter_map(|url| check_upstream(url).err()).map(|message| ("upstream", message)).collect();
+    if !unusable.is_empty() {
+        return unusable;
+    }
+    let is_encrypted = |url: &String| url.starts_with("https:") || url.starts_with("wss:");
+    if route.upstream_tls.is_some() && !urls.iter().any(is_encrypted) {
+        return vec![("upstreamTls", "is for https:// and wss:// upstreams, of which this route has none".to_owned())];
+    }
+    match Route::new(route) {
+        Err(RouteError::Tls(error)) => vec![("upstreamTls", error.to_string())],
+        Err(error) => vec![("upstream", error.to_string())],
+        Ok(_) => Vec::new(),
+    }
+}
+
 fn check_upstream(text: &str) -> Result<(), String> {
     let url = Url::parse(text).map_err(|error| {
         format!("is not a URL ({error}); write it as http://127.0.0.1:3000 or ws://127.0.0.1:4000/ws")
     })?;
     match url.scheme() {
-        "http" | "ws" => {}
-        "https" | "wss" => return Err(format!("TLS to the upstream {UNAVAILABLE}; use http:// or ws://")),
-        other => return Err(format!("`{other}` is not a scheme of an upstream; use http:// or ws://")),
+        "http" | "ws" | "https" | "wss" => {}
+        other => {
+            return Err(format!("`{other}` is not a scheme of an upstream; use http://, ws://, https:// or wss://"));
+        }
     }
     if url.host_str().is_none_or(str::is_empty) {
         return Err("names no host".to_owned());
@@ -126,7 +149,9 @@ mod tests {
             field("hosts", json!(["https://a.example.com"]), "host name"),
             field("hosts", json!(["a.example.com:80"]), "host name"),
             field("upstream", json!("127.0.0.1:4000"), "is not a URL"),
-            field("upstream", json!("wss://127.0.0.1:4000"), "not available"),
+            field("upstream", json!([]), "from 1 to"),
+            field("upstream", json!(["ws://127.0.0.1:4000", "ftp://127.0.0.1"]), "not a scheme"),
+            field("upstreamTls", json!({ "serverName": "a.test" }), "has none"),
             field("upstream", json!("ftp://127.0.0.1"), "not a scheme"),
             field("upstream", json!("ws://user@127.0.0.1"), "user"),
             field("protocol", json!("msgpack"), "not available"),
@@ -135,6 +160,16 @@ mod tests {
             field("eventField", json!("/a~b"), "pointer"),
         ] {
             each_is_refused(vec![(with(name, value), &format!("node.routes[0].{name}"), words)]);
+        }
+        assert_eq!(said_about(with("upstream", json!(["ws://127.0.0.1:4000", "http://127.0.0.1:4001"]))), []);
+        for (tls, words) in [
+            (json!({ "caFile": "/nowhere/ca.pem" }), "No such file"),
+            (json!({ "pins": ["sha256"] }), "no pin"),
+            (json!({ "serverName": "no name" }), "no name"),
+        ] {
+            let mut patch = with("upstream", json!("wss://127.0.0.1:4000"));
+            patch["node"]["routes"][0]["upstreamTls"] = tls;
+            each_is_refused(vec![(patch, "node.routes[0].upstreamTls", words)]);
         }
         assert_eq!(said_about(with("eventField", json!("/meta/ty~1pe"))), []);
         assert_eq!(said_about(with("hosts", json!(["a.example.com", "192.0.2.1"]))), []);

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::process::Command;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use tempfile::TempDir;
 
 pub struct Authority {
@@ -31,6 +33,14 @@ impl Authority {
         self.openssl(&format!(
             "x509 -req -in {name}.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -copy_extensions copy -out {name}.pem"
         ));
+    }
+
+    /// SHA-256 of the public key of a pair that was signed, in base64.
+    pub fn pin(&self, name: &str) -> String {
+        self.openssl(&format!("x509 -in {name}.pem -pubkey -noout -out {name}.pub"));
+        self.openssl(&format!("pkey -pubin -in {name}.pub -outform der -out {name}.der"));
+        self.openssl(&format!("dgst -sha256 -binary -out {name}.hash {name}.der"));
+        STANDARD.encode(std::fs::read(self.file(&format!("{name}.hash"))).unwrap())
     }
 
     fn openssl(&self, words: &str) {
