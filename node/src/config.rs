@@ -1,7 +1,6 @@
 //! A node's wiring: listeners, bounds, routes, and how tokens are found and judged. Fixed for the life of the process.
 
 use ipnet::IpNet;
-use picket_shared::policy::Mistake;
 use picket_shared::secret::Secret;
 use picket_shared::state::{Stance, Stances};
 use picket_shared::token::IssuerConfig;
@@ -10,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::assertion::AssertionConfig;
 use crate::tls::PairFiles;
 use crate::upstream_tls::UpstreamTls;
 
@@ -42,8 +42,8 @@ pub struct NodeConfig {
     pub start_without_state: bool,
     pub drain: Drain,
     pub limits: Limits,
-    /// not available in this version
-    pub upstream_assertion: Option<serde_json::Value>,
+    /// a short-lived signed X-Picket-Assertion beside the plain headers
+    pub upstream_assertion: Option<AssertionConfig>,
     /// the longest path prefix wins
     pub routes: Vec<RouteConfig>,
 }
@@ -66,18 +66,6 @@ impl Default for NodeConfig {
             upstream_assertion: None,
             routes: Vec::new(),
         }
-    }
-}
-
-impl NodeConfig {
-    /// settings of the contract that this version does not carry out: refused rather than ignored
-    pub fn unavailable(&self) -> Vec<Mistake> {
-        let default = NodeConfig::default();
-        let settings = [("node.upstreamAssertion", self.upstream_assertion == default.upstream_assertion)];
-        let refused = settings.into_iter().filter(|(_, is_default)| !is_default);
-        refused
-            .map(|(path, _)| Mistake::new(path, "is not available in this version; leave it at its default"))
-            .collect()
     }
 }
 

@@ -20,6 +20,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use crate::admission::{admit, screen};
 use crate::answer::Answer;
 use crate::arrival::{Peer, Threshold};
+use crate::assertion::Assertions;
 use crate::attempt::{Attempt, ClaimedOrigin};
 use crate::checks::{handshake_rate, upgrade_rate};
 use crate::config::{Protocol, Transport};
@@ -40,6 +41,7 @@ pub struct Door {
     pub gate: Arc<Gate>,
     pub routes: Routes,
     pub threshold: Threshold,
+    pub assertions: Option<Assertions>,
     pub tasks: Tasks,
     pub attention: Attention,
     pub polling: Arc<PollingSessions>,
@@ -203,6 +205,9 @@ impl Door {
         headers.remove(header::SEC_WEBSOCKET_EXTENSIONS);
         let principal: Option<&Principal> = conversation.principals().into_iter().next();
         forwarded::add_claims(&mut headers, attempt, caller.host.as_ref(), caller.scheme, principal);
+        if let Some(assertions) = &self.assertions {
+            headers.insert("x-picket-assertion", assertions.state(attempt, principal, self.gate.clock.now())?);
+        }
         headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
         headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
         if let Some(trace) = &attempt.trace {

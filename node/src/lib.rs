@@ -5,6 +5,7 @@
 pub mod admission;
 mod answer;
 mod arrival;
+pub mod assertion;
 pub mod attempt;
 mod check_api;
 pub mod checks;

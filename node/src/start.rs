@@ -19,6 +19,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::arrival::Threshold;
+use crate::assertion::Assertions;
 use crate::check_api::{self, CheckApi};
 use crate::checks::handshake_rate::Handshakes;
 use crate::checks::upgrade_rate::Upgrades;
@@ -72,6 +73,8 @@ pub enum StartError {
     Route { path: String, error: RouteError },
     #[error("node.tls: {0}")]
     Tls(#[from] TlsError),
+    #[error("node.upstreamAssertion: {0}")]
+    Assertion(KeyError),
     #[error("auth.jwt.issuers[{index}]: {error}")]
     Key { index: usize, error: KeyError },
     #[error("auth.sessions: {0}")]
@@ -95,6 +98,8 @@ pub async fn start(parts: Parts) -> Result<Running, StartError> {
     let routes = routes(&parts.config)?;
     let keys = keys(&parts)?;
     let tls = tls(&parts)?;
+    let assertions = parts.config.upstream_assertion.as_ref().map(Assertions::new).transpose();
+    let assertions = assertions.map_err(StartError::Assertion)?;
     let gateway = bind("gateway", parts.config.listen).await?;
     let ops_listener = bind("ops", parts.config.ops_listen).await?;
     let check_listener = match parts.config.check_listen {
@@ -125,6 +130,7 @@ pub async fn start(parts: Parts) -> Result<Running, StartError> {
             trusted_proxies: canonical_networks(&parts.config.trusted_proxies),
             tls,
         },
+        assertions,
         tasks: tasks.clone(),
         attention: attention.clone(),
         polling: Arc::new(PollingSessions::new(gate.limits.polling_sessions_max)),

@@ -3,10 +3,13 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode};
 use serde_json::{Value, json};
 use tokio::net::{TcpSocket, TcpStream};
 
-use crate::harness::{Authority, HostileUpstream, Picket, PicketBuilder, TlsFront, Upstream, eventually};
+use crate::harness::{
+    Authority, HostileUpstream, Picket, PicketBuilder, TlsFront, Token, Upstream, eventually, issuer,
+};
 
 fn route(path: &str, upstream: Value) -> Value {
     json!({ "path": path, "upstream": upstream, "protocol": "json", "eventField": "type" })
@@ -165,4 +168,38 @@ async fn an_upstream_over_tls_is_known_by_its_authority_its_name_and_its_key() {
         }
     }
     assert_eq!(upstream.requests().len(), 2, "those that were let in");
+}
+
+#[tokio::test]
+async fn the_upstream_is_told_who_came_in_by_a_statement_that_it_can_verify() {
+    const SECRET: &str = "a-secret-between-picket-and-its-upstreams";
+    let directory = tempfile::TempDir::new().unwrap();
+    let file = directory.path().join("assertion.secret");
+    std::fs::write(&file, format!("{SECRET}\n")).unwrap();
+    let upstream = Upstream::echo().await;
+    let node = json!({ "upstreamAssertion": { "secretFile": file } });
+    let picket = Picket::guarding(&upstream).issuer(issuer()).node(node).start().await;
+
+    let alice = Token::of("alice").role(json!(["member", "moderator"])).signed();
+    picket.caller("198.51.100.7").bearing(&alice).header("X-Picket-Assertion", "forged").comes_in().await;
+    picket.caller("198.51.100.8").comes_in().await;
+
+    let mut validation = Validation::new(Algorithm::HS256);
+    validation.set_issuer(&["picket"]);
+    validation.set_audience(&["/ws"]);
+    validation.set_required_spec_claims(&["exp", "iss", "aud"]);
+    let stated = |index: usize| {
+        let request = upstream.requests().remove(index);
+        let [token] = request.all("x-picket-assertion")[..] else { panic!("one statement: {request:?}") };
+        let claims = decode::<Value>(token, &DecodingKey::from_secret(SECRET.as_bytes()), &validation).unwrap().claims;
+        assert_eq!(claims["jti"], request.first("x-picket-connection").unwrap(), "{claims}");
+        let lifetime = claims["exp"].as_u64().unwrap() - claims["iat"].as_u64().unwrap();
+        assert!(lifetime <= 60, "{claims}");
+        claims
+    };
+    let (of_alice, of_nobody) = (stated(0), stated(1));
+    assert_eq!((&of_alice["sub"], &of_alice["client"]), (&json!("alice"), &json!("198.51.100.7")), "{of_alice}");
+    assert_eq!(of_alice["roles"], json!(["member", "moderator"]));
+    assert_eq!(of_nobody.get("sub"), None, "{of_nobody}");
+    assert!(!picket.everything_it_said().contains(SECRET));
 }

@@ -2,6 +2,7 @@
 
 use picket_node::config::SessionsMode;
 use picket_shared::policy::Mistake;
+use picket_shared::secret::Secret;
 use picket_shared::token::{ClaimNames, IssuerConfig, TokenVerifier, hmac_secret};
 use url::Url;
 
@@ -14,6 +15,27 @@ pub fn auth(config: &Config, mistakes: &mut Vec<Mistake>) {
     token_sources(&config.auth.token_sources, mistakes);
     keys(&config.auth.jwt.issuers, |index| format!("auth.jwt.issuers[{index}]"), config, mistakes);
     sessions(config, mistakes);
+}
+
+/// the secret of the statements to upstreams, which must prove nothing but these
+pub fn assertion(config: &Config, mistakes: &mut Vec<Mistake>) {
+    let Some(assertion) = &config.node.upstream_assertion else {
+        return;
+    };
+    let is_of_issuer = |secret: &Secret| {
+        let mut of_issuers = config.auth.jwt.issuers.iter().filter_map(|issuer| hmac_secret(issuer).ok());
+        of_issuers.any(|one| one == *secret)
+    };
+    let message = match assertion.secret() {
+        Err(error) => error.to_string(),
+        Ok(secret) if is_of_issuer(&secret) => {
+            "is also the secret of an issuer, whose tokens the upstreams could then make; make another with `openssl rand -hex 32`"
+                .to_owned()
+        }
+        Ok(secret) if is_production(config) && credential::is_known(secret.expose()) => EVERYBODY_KNOWS.to_owned(),
+        Ok(_) => return,
+    };
+    mistakes.push(Mistake::new("node.upstreamAssertion.secretFile", message));
 }
 
 fn token_sources(sources: &[String], mistakes: &mut Vec<Mistake>) {
@@ -181,6 +203,28 @@ mod tests {
             said_about(json!({ "auth": { "tokenSources": ["subprotocol", "query:token", "cookie:__Host-session"] } })),
             []
         );
+    }
+
+    #[test]
+    fn a_statement_to_upstreams_is_signed_with_a_secret_of_its_own() {
+        let holding = |text: &str| {
+            let file = tempfile::NamedTempFile::new().unwrap();
+            std::fs::write(file.path(), text).unwrap();
+            file
+        };
+        let (short, own, shared) = (holding("short"), holding(&format!("{SECRET}-of-its-own")), holding(SECRET));
+        let patch = |path: &std::path::Path| {
+            json!({
+                "node": { "upstreamAssertion": { "secretFile": path } },
+                "auth": { "jwt": { "issuers": [issuer("https://id.example.com", SECRET)] } },
+            })
+        };
+        assert_eq!(said_about(patch(own.path())), []);
+        each_is_refused(vec![
+            (patch(std::path::Path::new("/nowhere")), "node.upstreamAssertion.secretFile", "cannot read"),
+            (patch(short.path()), "node.upstreamAssertion.secretFile", "at least 32"),
+            (patch(shared.path()), "node.upstreamAssertion.secretFile", "of an issuer"),
+        ]);
     }
 
     #[test]

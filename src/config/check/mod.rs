@@ -27,7 +27,7 @@ pub fn check(value: Value, role: Role) -> Result<Config, Vec<Mistake>> {
 
 /// a role is held to what it uses: a node needs no management credential, a coordinator no routes
 fn meaning(config: &Config, role: Role) -> Vec<Mistake> {
-    let mut mistakes = config.node.unavailable();
+    let mut mistakes = Vec::new();
     state(config, role, &mut mistakes);
     trusted_proxies(config, &mut mistakes);
     if role.is_node() {
@@ -36,6 +36,7 @@ fn meaning(config: &Config, role: Role) -> Vec<Mistake> {
         }
         routes::check(config, role, &mut mistakes);
         access::auth(config, &mut mistakes);
+        access::assertion(config, &mut mistakes);
         check_api::check(config, &mut mistakes);
     }
     if role.is_coordinator() {
