@@ -238,10 +238,12 @@ impl Door {
         decide::refuse(gate, case, self.charge_handshake(attempt.address).err().unwrap_or(denial));
     }
 
-    /// a TLS handshake that failed is an attempt like others, and beyond their limit an offence
-    pub fn fails_to_encrypt(&self, peer: SocketAddr, error: &std::io::Error) {
-        tracing::debug!(%peer, %error, "no TLS came about");
+    /// a socket that did not come as far as HTTP is an attempt like others, and beyond their limit an offence
+    pub fn counts_in_vain(&self, peer: SocketAddr) {
         let attempt = self.unheard(peer);
+        if picket_shared::address::contains_any(&self.threshold.trusted_proxies, attempt.address) {
+            return;
+        }
         if let Err(denial) = self.charge_handshake(attempt.address) {
             self.refuse(&attempt, Stage::Handshake, denial);
         }

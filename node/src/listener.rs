@@ -102,9 +102,15 @@ async fn serve_in_turn(stream: TcpStream, peer: SocketAddr, door: Arc<Door>, pla
         Ok(Ok((Arrived::Plain(stream), peer))) => serve_http(stream, peer, door, place).await,
         Ok(Ok((Arrived::Encrypted(stream), peer))) => serve_http(stream, peer, door, place).await,
         Ok(Err(Unwelcome::Denied(denial))) => door.closes_on(peer, denial),
-        Ok(Err(Unwelcome::Unencrypted(peer, error))) => door.fails_to_encrypt(peer, &error),
+        Ok(Err(Unwelcome::Unencrypted(peer, error))) => {
+            tracing::debug!(%peer, %error, "no TLS came about");
+            door.counts_in_vain(peer);
+        }
         Ok(Err(Unwelcome::Nobody)) => {}
-        Err(_) => tracing::debug!(%peer, "a socket that did not come to HTTP in time"),
+        Err(_) => {
+            tracing::debug!(%peer, "a socket that did not come to HTTP in time");
+            door.counts_in_vain(peer);
+        }
     }
 }
 
