@@ -4,6 +4,10 @@ use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use thread_priority::unix::{
+    NormalThreadSchedulePolicy, ThreadSchedulePolicy, set_thread_priority_and_policy, thread_native_id,
+};
+use thread_priority::ThreadPriority;
 
 use crate::bare::{self, BareArgs};
 use crate::blocks::{self, BlocksArgs};
@@ -19,8 +23,6 @@ use crate::lookup::{self, LookupArgs};
 use crate::queries::{self, QueriesArgs};
 use crate::shares::{self, SharesArgs};
 use crate::telemetry::{self, TelemetryArgs};
-
-const LEAST_PRIORITY: i32 = 19;
 
 /// Measure Picket beside its peers on loopback, and drill gateways with attacks
 #[derive(Debug, Parser)]
@@ -89,11 +91,13 @@ fn many_threads() -> Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no runtime")
 }
 
-/// attackers take what is left of the processor: elsewhere they would take nothing from a target's, nor from its clients'
+/// Attackers take what is left of the processor: elsewhere they would take nothing from a target's, nor from its clients'.
+/// By `SCHED_IDLE` of sched(7), which whoever wakes up interrupts at once; the least nice value still lets a slice run out.
 fn modest_threads() -> Result<tokio::runtime::Runtime> {
     let modest = || {
+        let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
         // Where it is not allowed, attackers are attackers nonetheless.
-        rustix::process::nice(LEAST_PRIORITY).ok();
+        set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, idle).ok();
     };
     tokio::runtime::Builder::new_multi_thread().enable_all().on_thread_start(modest).build().context("no runtime")
 }
