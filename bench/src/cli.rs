@@ -4,10 +4,10 @@ use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use thread_priority::ThreadPriority;
 use thread_priority::unix::{
     NormalThreadSchedulePolicy, ThreadSchedulePolicy, set_thread_priority_and_policy, thread_native_id,
 };
-use thread_priority::ThreadPriority;
 
 use crate::bare::{self, BareArgs};
 use crate::blocks::{self, BlocksArgs};
@@ -91,15 +91,17 @@ fn many_threads() -> Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no runtime")
 }
 
-/// Attackers take what is left of the processor: elsewhere they would take nothing from a target's, nor from its clients'.
-/// By `SCHED_IDLE` of sched(7), which whoever wakes up interrupts at once; the least nice value still lets a slice run out.
+/// for attackers, who would take nothing from a target's processor, nor from its clients', if they were elsewhere
 fn modest_threads() -> Result<tokio::runtime::Runtime> {
-    let modest = || {
-        let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
-        // Where it is not allowed, attackers are attackers nonetheless.
-        set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, idle).ok();
-    };
-    tokio::runtime::Builder::new_multi_thread().enable_all().on_thread_start(modest).build().context("no runtime")
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.enable_all().on_thread_start(take_what_is_left).build().context("no runtime")
+}
+
+/// Lets everybody else go first, by `SCHED_IDLE` of sched(7), which whoever wakes up interrupts at once; the least nice value
+/// would let a slice run out. Where it is not allowed, the thread stays as it is.
+pub fn take_what_is_left() {
+    let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
+    set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, idle).ok();
 }
 
 fn one_thread() -> Result<tokio::runtime::Runtime> {

@@ -1,6 +1,7 @@
 //! Drills: bounded attacks on a gateway, each with a verdict, and with what well-behaved clients saw meanwhile.
 
 mod aim;
+mod busy;
 mod crowd;
 mod flood;
 mod origin;
@@ -24,6 +25,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
 use aim::{Aim, Target};
+use busy::Busy;
 use crowd::{Crowd, CrowdArgs, Phase};
 use practice::{Practice, PracticeArgs};
 use tally::Tally;
@@ -36,6 +38,8 @@ const SECONDS_MAX: u16 = 600;
 const CONNECTIONS_MAX: u32 = 20_000;
 /// what a drill may take beyond its time to end its connections
 const GRACE: Duration = Duration::from_secs(5);
+/// the longest that cores are occupied before the first round trip, in seconds
+const KEEP_BUSY_MAX: i64 = 60;
 /// files that are open beside the connections
 const FILES_BESIDE: u64 = 200;
 /// the exit code of a drill that came to no verdict
@@ -78,6 +82,10 @@ pub struct Common {
     /// Attackers at once [default: by drill]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=i64::from(CONNECTIONS_MAX)))]
     connections: Option<u32>,
+    /// Occupy every core of this machine, at the least priority, from so many seconds before the first round trip to the end:
+    /// where attackers share the target's machine, its cores are then as busy before the attack as during it
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u8).range(1..=KEEP_BUSY_MAX))]
+    keep_busy: Option<u8>,
     /// The verdict as JSON
     #[arg(long)]
     json: bool,
@@ -118,6 +126,14 @@ pub async fn run(drill: &Drill) -> Result<Verdict> {
     });
     let connections = common.connections.map_or(drill.connections(), |connections| connections as usize);
     enough_files(connections)?;
+    let _busy = match common.keep_busy {
+        Some(seconds) => {
+            let busy = Busy::begin()?;
+            tokio::time::sleep(Duration::from_secs(seconds.into())).await;
+            Some(busy)
+        }
+        None => None,
+    };
     let crowd = Crowd::gather(&target, &common.crowd, drill.seconds())?;
     let tally = Arc::new(Tally::default());
     progress::follow("before the drill", &tally, crowd.spend(Phase::Before)).await?;
