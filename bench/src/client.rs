@@ -3,7 +3,7 @@
 use futures_util::{SinkExt, StreamExt};
 use std::net::SocketAddr;
 use std::time::Duration;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::http::{HeaderName, HeaderValue, StatusCode};
@@ -25,6 +25,8 @@ pub struct Door {
     pub address: SocketAddr,
     pub path: String,
     pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// what the kernel may keep of what is sent [default: the kernel's choice, megabytes]
+    pub send_buffer: Option<u32>,
 }
 
 /// why there is no socket
@@ -60,7 +62,7 @@ pub fn config() -> WebSocketConfig {
 impl Door {
     /// with the origin of home
     pub fn new(address: SocketAddr, path: &str) -> Self {
-        Door { address, path: path.to_owned(), headers: Vec::new() }.header("origin", HOME)
+        Door { address, path: path.to_owned(), headers: Vec::new(), send_buffer: None }.header("origin", HOME)
     }
 
     /// what is no header is left out; replaces a header of the same name
@@ -84,7 +86,11 @@ impl Door {
 
     async fn open_patiently(&self) -> Result<Socket, NotOpened> {
         let failed = |error: std::io::Error| NotOpened::Failed(Error::Io(error));
-        let stream = TcpStream::connect(self.address).await.map_err(failed)?;
+        let socket = if self.address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.map_err(failed)?;
+        if let Some(bytes) = self.send_buffer {
+            socket.set_send_buffer_size(bytes).map_err(failed)?;
+        }
+        let stream = socket.connect(self.address).await.map_err(failed)?;
         stream.set_nodelay(true).map_err(failed)?;
         let url = format!("ws://{}{}", self.address, self.path);
         let mut request = url.into_client_request().map_err(NotOpened::Failed)?;

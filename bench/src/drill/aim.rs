@@ -187,6 +187,11 @@ impl Target {
 }
 
 impl Visitor {
+    pub fn with_send_buffer(mut self, bytes: u32) -> Self {
+        self.door.send_buffer = Some(bytes);
+        self
+    }
+
     pub async fn connect(&self) -> Result<Socket, NotOpened> {
         let mut socket = self.door.open().await?;
         match timeout(INTRODUCED_WITHIN, self.dialect.introduce(&mut socket, self.token.as_deref())).await {

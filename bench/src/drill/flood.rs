@@ -25,6 +25,9 @@ Exit codes: 0 passed, 1 failed, 2 no verdict.";
 
 /// events between two flushes
 const AT_ONCE: usize = 16;
+/// What an attacker has under way at most, like over a distance. Else the kernel takes megabytes from it before the first is
+/// refused, and throws them away with the connection, on the processor that the well-behaved are waiting for.
+const UNDER_WAY_BYTES: u32 = 64 * 1024;
 /// an attacker that was cut off comes back after this
 const COMES_BACK_AFTER: Duration = Duration::from_millis(100);
 
@@ -41,7 +44,7 @@ pub async fn attack(attack: &Attack<'_>) -> Result<Findings> {
     let start = Instant::now();
     let mut attackers = JoinSet::new();
     for number in 0..attack.connections {
-        let visitor = attack.target.visitor(ATTACKERS + number)?;
+        let visitor = attack.target.visitor(ATTACKERS + number)?.with_send_buffer(UNDER_WAY_BYTES);
         attackers.spawn(besiege(visitor, attack.target.clone(), attack.tally.clone(), attack.ends));
     }
     attackers.join_all().await;
