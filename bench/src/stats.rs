@@ -17,6 +17,21 @@ pub fn median(values: &[f64]) -> Option<f64> {
     }
 }
 
+/// Between which values the median of what was sampled lies, with 95 % confidence whatever its distribution: order statistics,
+/// their ranks by the normal approximation of the binomial (Conover, Practical Nonparametric Statistics, 3.2). None below 6.
+pub fn median_interval(values: &[f64]) -> Option<(f64, f64)> {
+    const Z: f64 = 1.96;
+    let sorted = ascending(values.to_vec());
+    let count = sorted.len() as f64;
+    if count < 6.0 {
+        return None;
+    }
+    let reach = Z * count.sqrt() / 2.0;
+    let low = (count / 2.0 - reach).floor().max(1.0) as usize - 1;
+    let high = (count / 2.0 + reach).ceil() as usize;
+    Some((sorted[low], sorted[high.min(sorted.len() - 1)]))
+}
+
 pub fn ascending(mut values: Vec<f64>) -> Vec<f64> {
     values.sort_by(f64::total_cmp);
     values
@@ -35,6 +50,14 @@ mod tests {
         assert_eq!(percentile(&hundred, 0.0), Some(1.0));
         assert_eq!(percentile(&[7.0], 0.99), Some(7.0));
         assert_eq!(percentile(&[], 0.5), None);
+    }
+
+    #[test]
+    fn the_median_of_twenty_lies_between_the_fifth_and_the_sixteenth() {
+        let twenty: Vec<f64> = (1..=20).rev().map(f64::from).collect();
+        assert_eq!(median_interval(&twenty), Some((5.0, 16.0)));
+        assert_eq!(median_interval(&twenty[..6]), Some((15.0, 20.0)));
+        assert_eq!(median_interval(&twenty[..5]), None);
     }
 
     #[test]
