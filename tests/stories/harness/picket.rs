@@ -208,6 +208,15 @@ impl Picket {
         Self::builder().route(json_route(&upstream.websocket_url("/ws")))
     }
 
+    /// A route `/ws` of MessagePack, whose refusals have the form of a JSON route's.
+    pub fn guarding_msgpack(upstream: &Upstream) -> PicketBuilder {
+        let refusal = json!({ "type": "error", "event": "{event}", "reason": "{reason}" });
+        let route = json!({ "protocol": "msgpack", "refusal": refusal });
+        let mut whole = json_route(&upstream.websocket_url("/ws"));
+        merge(&mut whole, route);
+        Self::builder().route(whole)
+    }
+
     pub fn guarding_hostile(upstream: &HostileUpstream) -> PicketBuilder {
         Self::builder().route(json_route(&upstream.websocket_url("/ws")))
     }
