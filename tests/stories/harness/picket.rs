@@ -318,6 +318,15 @@ impl Picket {
         kibibytes * 1024
     }
 
+    /// What it has used of processors, in ticks of ten milliseconds.
+    pub fn processor_time(&self) -> Duration {
+        const TICK: Duration = Duration::from_millis(10);
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        // Past the program's name, which may have blanks: user and system time are the 12th and 13th field.
+        let fields = stat.rsplit_once(')').expect("a name").1.split_whitespace();
+        TICK * fields.skip(11).take(2).map(|ticks| ticks.parse::<u32>().unwrap()).sum()
+    }
+
     pub fn terminates(&self) {
         signals("TERM", &self.child);
     }
