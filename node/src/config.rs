@@ -298,9 +298,12 @@ pub struct RouteConfig {
     /// how a refused upgrade is answered; accept-then-close is not available in this version
     #[serde(default)]
     pub deny_mode: DenyMode,
-    /// `json`: top-level name or JSON pointer of the event's name
+    /// `json`, `msgpack`: top-level name or JSON pointer of the event's name
     #[serde(default = "default_event_field")]
     pub event_field: String,
+    /// `json`, `msgpack`: a template of the answer to a refused message, for applications whose protocol has an error of its own
+    #[serde(default)]
+    pub refusal: Option<serde_json::Value>,
     /// `socketio`: the transports that clients may use
     #[serde(default = "default_transports")]
     pub transports: Vec<Transport>,
@@ -353,6 +356,7 @@ pub enum Protocol {
     SocketIo,
     /// one JSON value per text message
     Json,
+    /// one MessagePack value per binary message
     MsgPack,
     /// free text
     Text,

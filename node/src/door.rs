@@ -113,7 +113,10 @@ impl Door {
         let route = self
             .routes
             .find(handshake::host(&head.uri, &head.headers).as_deref(), head.uri.path())
-            .ok_or_else(Answer::not_found)?;
+            .ok_or_else(|| unrouted(&head))?;
+        if let Some(name) = gate.keys.sources.doubled(head.uri.query()) {
+            return Err(self.record(&attempt, Answer::refused(Reason::ProtocolError, format!("two {name} parameters"))));
+        }
         let token = gate.keys.sources.in_request(&head.headers, head.uri.query());
         let attempt = Attempt { token, route: route.path.clone(), ..attempt };
         let Wish::WebSocket { key } = wish else {
@@ -275,6 +278,14 @@ impl Door {
             decide::refuse(&self.gate, Case::of(attempt, Stage::Handshake), denial.clone());
         }
         answer
+    }
+}
+
+/// a host or path that no route has; in absolute form the request was meant for another server
+fn unrouted(head: &request::Parts) -> Answer {
+    match head.uri.authority() {
+        Some(_) => Answer::not_found().status(StatusCode::MISDIRECTED_REQUEST),
+        None => Answer::not_found(),
     }
 }
 

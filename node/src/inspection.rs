@@ -2,18 +2,20 @@
 
 use bytes::Bytes;
 use picket_shared::clock::{Timestamp, thread_time};
+use picket_shared::reason::Reason;
 use picket_shared::token::Principal;
 use std::net::IpAddr;
 use std::ops::Range;
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::checks;
-use crate::checks::content::Finding;
 use crate::checks::content::Observation;
 use crate::checks::event_rate::ConnectionRates;
 use crate::checks::inspection_time::{InspectionTime, TIMED_BYTES_MIN};
 use crate::checks::message_rate::{NamedRates, Sender};
+use crate::content::{Flaw, texts};
 use crate::gate::Gate;
+use crate::protocol::msgpack;
 use crate::refusal::{Denial, Refusal};
 
 /// one application message inside a connection, as its protocol's codec read it
@@ -27,14 +29,14 @@ pub struct Event<'a> {
     /// whether events of this protocol have names, so that one without is unusual
     pub is_named_protocol: bool,
     /// what the codec found wrong with it
-    pub flaw: Option<&'static str>,
+    pub flaw: Option<Flaw>,
     pub body: Body<'a>,
 }
 
 #[derive(Debug)]
 pub enum Body<'a> {
     Json {
-        /// the JSON text, at the end of the frame
+        /// the JSON text: the end of a text frame, or what a binary frame says in MessagePack
         text: &'a str,
         /// where in `text` the event's name stands, which is never rewritten
         name_at: Option<Range<usize>>,
@@ -111,13 +113,13 @@ pub async fn inspect(
     checks::event_rate::check(&mut speaker.rates.connection, &policy.limits, now)?;
     checks::inspection_time::check(&mut speaker.rates.inspection, gate.limits.inspection_per_second(), now)?;
     checks::message_rate::check(&*gate.counters, &policy.limits, &mut speaker.rates.named, &sender, name, now).await?;
-    let finding = timed(&mut speaker.rates.inspection, event, || {
+    let finding = timed(&mut speaker.rates.inspection, event.size, || {
         let checked = checks::payload::check(&policy.validation, gate.limits.keys_max, event)?;
         checks::permission::check(&policy.validation, speaker.principal, name)?;
         checks::content::check(&policy.validation, event, checked)
     })?;
 
-    Ok(Inspected { cleared: cleared(event, finding.rewritten), observed: finding.observed })
+    Ok(Inspected { cleared: cleared(event, finding.rewritten)?, observed: finding.observed })
 }
 
 /// the checks of an acknowledgement: it has no name of its own, and counts as an event, not as a message
@@ -131,12 +133,12 @@ pub fn inspect_ack(
 
     checks::event_rate::check(&mut speaker.rates.connection, &policy.limits, now)?;
     checks::inspection_time::check(&mut speaker.rates.inspection, gate.limits.inspection_per_second(), now)?;
-    let finding = timed(&mut speaker.rates.inspection, ack, || {
+    let finding = timed(&mut speaker.rates.inspection, ack.size, || {
         let checked = checks::payload::check_form(&policy.validation, gate.limits.keys_max, ack)?;
         checks::content::check(&policy.validation, ack, checked)
     })?;
 
-    Ok(Inspected { cleared: cleared(ack, finding.rewritten), observed: finding.observed })
+    Ok(Inspected { cleared: cleared(ack, finding.rewritten)?, observed: finding.observed })
 }
 
 /// the hook by which a test shows that a panic ends one connection and no more
@@ -154,16 +156,12 @@ pub fn inspect_connect(gate: &Gate, auth: &Event<'_>) -> Result<Inspected, Denia
     let checked = checks::payload::check_form(&policy.validation, gate.limits.keys_max, auth)?;
     let finding = checks::content::check(&policy.validation, auth, checked)?;
 
-    Ok(Inspected { cleared: cleared(auth, finding.rewritten), observed: finding.observed })
+    Ok(Inspected { cleared: cleared(auth, finding.rewritten)?, observed: finding.observed })
 }
 
 /// looks into a payload, and takes note of the processor time that a large one took, whatever came of it
-fn timed(
-    time: &mut InspectionTime,
-    event: &Event<'_>,
-    look: impl FnOnce() -> Result<Finding, Denial>,
-) -> Result<Finding, Denial> {
-    if event.size < TIMED_BYTES_MIN {
+pub(crate) fn timed<T>(time: &mut InspectionTime, size: usize, look: impl FnOnce() -> T) -> T {
+    if size < TIMED_BYTES_MIN {
         return look();
     }
     let start = thread_time();
@@ -172,14 +170,20 @@ fn timed(
     outcome
 }
 
-fn cleared(event: &Event<'_>, rewritten: Option<String>) -> Cleared {
+fn cleared(event: &Event<'_>, rewritten: Option<String>) -> Result<Cleared, Denial> {
     let (Some(new), Body::Json { text: old, .. } | Body::Text(old)) = (rewritten, &event.body) else {
-        return Cleared(event.frame.clone());
+        return Ok(Cleared(event.frame.clone()));
     };
-    let Message::Text(frame) = event.frame else {
-        return Cleared(event.frame.clone());
-    };
-    // What stands before the rewritten text is the packet's own header.
-    let header = &frame.as_str()[..frame.len() - old.len()];
-    Cleared(Message::text(format!("{header}{new}")))
+    match event.frame {
+        Message::Text(frame) => {
+            // What stands before the rewritten text is the packet's own header.
+            let header = &frame.as_str()[..frame.len() - old.len()];
+            Ok(Cleared(Message::text(format!("{header}{new}"))))
+        }
+        Message::Binary(bytes) => {
+            let rewritten = msgpack::with_texts(bytes, texts(&new));
+            rewritten.map(|bytes| Cleared(Message::binary(bytes))).map_err(|_| Reason::InternalError.into())
+        }
+        other => Ok(Cleared(other.clone())),
+    }
 }

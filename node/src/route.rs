@@ -8,7 +8,7 @@ use tokio_rustls::rustls::pki_types::ServerName;
 
 use crate::config::{Protocol, RouteConfig, Transport};
 use crate::pool::Pool;
-use crate::protocol::EventField;
+use crate::protocol::{EventField, RefusalForm, RefusalFormError};
 use crate::upstream_tls::{self, UpstreamTlsError};
 
 /// a route that works
@@ -17,6 +17,8 @@ pub struct Route {
     hosts: Vec<String>,
     pub protocol: Protocol,
     pub event_field: EventField,
+    /// how a refused message is answered; `None`: not at all
+    pub refusal: Option<RefusalForm>,
     transports: Vec<Transport>,
     pub upstreams: Pool,
 }
@@ -44,6 +46,8 @@ pub enum RouteError {
     NotAUrl(String),
     #[error("upstreamTls: {0}")]
     Tls(Box<UpstreamTlsError>),
+    #[error("refusal: {0}")]
+    Refusal(#[from] RefusalFormError),
     #[error("names no upstream")]
     NoUpstream,
 }
@@ -86,6 +90,7 @@ impl Route {
             hosts: config.hosts.iter().map(|host| host.to_ascii_lowercase()).collect(),
             protocol: config.protocol,
             event_field: EventField::parse(&config.event_field),
+            refusal: refusal_form(config)?,
             transports: config.transports.clone(),
             upstreams: Pool::of(upstreams(config)?),
         })
@@ -120,6 +125,14 @@ impl Route {
             Some(query) => format!("{path}?{query}"),
             None => path,
         }
+    }
+}
+
+fn refusal_form(config: &RouteConfig) -> Result<Option<RefusalForm>, RouteError> {
+    match (&config.refusal, config.protocol) {
+        (Some(template), _) => Ok(Some(RefusalForm::parse(template)?)),
+        (None, Protocol::Json) => Ok(Some(RefusalForm::of_json_routes())),
+        (None, Protocol::MsgPack | Protocol::SocketIo | Protocol::Text | Protocol::Opaque) => Ok(None),
     }
 }
 
@@ -177,6 +190,7 @@ mod tests {
             protocol: Protocol::Json,
             deny_mode: crate::config::DenyMode::Http,
             event_field: "type".into(),
+            refusal: None,
             transports: vec![Transport::Polling, Transport::WebSocket],
         })
         .unwrap()

@@ -30,6 +30,7 @@ fn route(upstream: SocketAddr) -> RouteConfig {
         protocol: Protocol::Json,
         deny_mode: DenyMode::Http,
         event_field: "type".into(),
+        refusal: None,
         transports: vec![Transport::WebSocket],
     }
 }

@@ -1,8 +1,10 @@
 //! Frames that no honest client sends, readers that do not read, and connections that fell silent.
 
+use std::time::Duration;
+
 use serde_json::json;
 
-use crate::harness::{Frame, Picket, Upstream, Wire, legal_close_codes};
+use crate::harness::{Frame, HostileUpstream, Picket, Upstream, Wire, legal_close_codes};
 
 const EVENT: &str = r#"{"type":"chat:say","text":"smuggled"}"#;
 
@@ -172,6 +174,164 @@ async fn f08_a_message_that_grows_too_big_by_fragments_is_1009_before_it_ends() 
 
     assert_eq!(wire.closes_with(1009).await, "payload_too_large");
     upstream.loses(1).await;
+    upstream.saw_no_message();
+}
+
+/// Fragments without end over connections of their own; each ends at the same fragment, and memory does not grow with them.
+async fn a_fragment_flood_is_1008(payload: &[u8]) {
+    const ATTACKERS: usize = 16;
+    let upstream = Upstream::echo().await;
+    let picket = Picket::guarding(&upstream).start().await;
+    picket.caller("203.0.113.1").comes_in().await.is_still_served().await;
+    let fragment = Frame::of(Frame::CONTINUATION, payload).unfinished().bytes();
+
+    let before = picket.resident_bytes();
+    let mut attackers = Vec::new();
+    for index in 0..ATTACKERS {
+        let mut wire = picket.wire(&format!("198.51.100.{index}")).await;
+        wire.sends(Frame::text(payload).unfinished()).await;
+        wire.writes(fragment.repeat(1023)).await;
+        wire.sends(Frame::of(Frame::PING, "1024 fragments")).await;
+        assert_eq!(wire.frame().await.expect("a pong").payload, b"1024 fragments", "1,024 fragments are allowed");
+        attackers.push(wire);
+    }
+    let grown = picket.resident_bytes().saturating_sub(before);
+    eprintln!("{ATTACKERS} messages of 1,024 fragments of {} bytes: {grown} bytes more", payload.len());
+    assert!(grown < 8 << 20, "grew by {grown} bytes");
+
+    for mut wire in attackers {
+        wire.writes(&fragment).await;
+        assert_eq!(wire.closes_with(1008).await, "flood");
+    }
+    upstream.loses(ATTACKERS).await;
+    assert_eq!(upstream.seen().len(), 1, "{:?}", upstream.seen());
+    picket.admin().audited("text=flood&eventType=SUSPICIOUS_ACTIVITY", ATTACKERS).await;
+}
+
+#[tokio::test]
+async fn f09_a_flood_of_tiny_fragments_is_1008_at_the_1025th() {
+    a_fragment_flood_is_1008(b" ").await;
+}
+
+#[tokio::test]
+async fn f10_a_flood_of_empty_fragments_is_1008_at_the_1025th() {
+    a_fragment_flood_is_1008(b"").await;
+}
+
+#[tokio::test]
+async fn f11_an_unfinished_message_is_not_held_whatever_comes_beside_it() {
+    let upstream = Upstream::echo().await;
+    let picket = Picket::guarding(&upstream).node(json!({ "limits": { "messageTimeoutMs": 400 } })).start().await;
+
+    let mut held = picket.wire("198.51.100.7").await;
+    held.sends(Frame::text(r#"{"type":"#).unfinished()).await;
+    held.sends(Frame::of(Frame::PING, "i am alive")).await;
+    assert_eq!(held.frame().await.expect("a pong").payload, b"i am alive");
+    assert_eq!(held.closes_with(1008).await, "slow");
+
+    upstream.loses(1).await;
+    upstream.saw_no_message();
+}
+
+#[tokio::test]
+async fn f13_a_frame_that_drips_is_closed_however_steadily() {
+    let upstream = Upstream::echo().await;
+    let picket = Picket::guarding(&upstream).node(json!({ "limits": { "messageTimeoutMs": 500 } })).start().await;
+
+    let mut slow = picket.wire("198.51.100.7").await;
+    let frame = Frame::text(vec![b' '; 60_000]).bytes();
+    let mut bytes = frame.chunks(1);
+    while tokio::time::timeout(Duration::from_millis(20), slow.stream.readable()).await.is_err() {
+        slow.writes(bytes.next().expect("an end before the frame's own")).await;
+    }
+    assert_eq!(slow.closes_with(1008).await, "slow");
+
+    upstream.loses(1).await;
+    upstream.saw_no_message();
+}
+
+#[tokio::test]
+async fn f12_more_than_ten_control_frames_a_second_for_five_seconds_are_1008() {
+    const PONG: u8 = 0xa;
+    let upstream = Upstream::echo().await;
+    let picket = Picket::guarding(&upstream).start().await;
+
+    for (index, opcode) in [Frame::PING, PONG].into_iter().enumerate() {
+        let mut wire = picket.wire(&format!("198.51.100.{index}")).await;
+        let flood = |range: std::ops::Range<usize>| {
+            range.flat_map(|number| Frame::of(opcode, number.to_string()).bytes()).collect::<Vec<u8>>()
+        };
+        wire.writes(flood(0..50)).await;
+        wire.sends(Frame::text(EVENT)).await;
+        let mut pongs = 0;
+        while let Some(frame) = wire.frame().await {
+            if frame.opcode() == Frame::TEXT {
+                break;
+            }
+            pongs += 1;
+        }
+        // Each is answered, once, as conformance suites ask; all of a burst go out in one write.
+        assert_eq!(pongs, if opcode == Frame::PING { 50 } else { 0 });
+        wire.writes(flood(50..51)).await;
+        assert_eq!(wire.closes_with(1008).await, "flood");
+    }
+    upstream.loses(2).await;
+    assert_eq!(upstream.texts(), [EVENT, EVENT]);
+}
+
+#[tokio::test]
+async fn f16_hostile_frames_of_an_upstream_are_1014_and_end_nothing_else() {
+    const ANSWER: &str =
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ";
+    let of = |frame: Frame| frame.unmasked().bytes();
+    for (fault, frames) in [
+        ("a masked frame", Frame::text("{}").bytes()),
+        ("a reserved bit", of(Frame::text("{}").reserving(0x40))),
+        ("a reserved opcode", of(Frame::of(0x3, ""))),
+        ("a fragmented ping", of(Frame::of(Frame::PING, "x").unfinished())),
+        ("a ping of 126 bytes", of(Frame::of(Frame::PING, [b'x'; 126]))),
+        ("a continuation of nothing", of(Frame::of(Frame::CONTINUATION, "x"))),
+        ("bad UTF-8", of(Frame::text(b"\xff"))),
+        ("an illegal close code", of(Frame::closing(1005, ""))),
+        ("a close of one byte", of(Frame::of(Frame::CLOSE, [3]))),
+        ("more than the bound", of(Frame::text("{").declaring((16 << 20) + 1))),
+        ("2^63 bytes", of(Frame::text("{").declaring(1 << 63))),
+        ("no frames at all", format!("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{:100}", "").into_bytes()),
+    ] {
+        let upstream = HostileUpstream::answering(move |accept| {
+            [ANSWER.as_bytes(), accept.as_bytes(), b"\r\n\r\n", &frames].concat()
+        })
+        .await;
+        let picket = Picket::guarding_hostile(&upstream).start().await;
+        let before = picket.resident_bytes();
+        let mut alice = picket.wire("198.51.100.7").await;
+        let (code, reason) = alice.closes().await;
+        assert_eq!((code, reason.as_str()), (1014, "upstream_protocol"), "{fault}");
+        let grown = picket.resident_bytes().saturating_sub(before);
+        assert!(grown < 16 << 20, "{fault}: grew by {grown} bytes");
+        assert_eq!(picket.metric("picket_panics_total").await, 0.0, "{fault}");
+        assert_eq!(picket.ops("/livez").await.status, 200, "{fault}");
+    }
+}
+
+#[tokio::test]
+async fn f17_http_after_the_upgrade_is_1002_and_never_a_request() {
+    let http = |method: &str| format!("{method} /admin HTTP/1.1\r\nHost: a\r\n\r\n").into_bytes();
+    let upstream = Upstream::echo().await;
+    let picket = Picket::guarding(&upstream).start().await;
+    let rows = [http("GET"), http("POST"), http("HEAD"), http("PUT"), b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec()];
+    for (index, bytes) in rows.into_iter().enumerate() {
+        let mut wire = picket.wire(&format!("198.51.100.{index}")).await;
+        wire.writes(&bytes).await;
+        wire.closes_with(1002).await;
+        upstream.loses(index + 1).await;
+    }
+    assert_eq!(upstream.requests().len(), 5, "{:?}", upstream.requests());
+    assert!(
+        upstream.requests().iter().all(|head| head.start_line.starts_with("GET /ws ")),
+        "{:?}",
+        upstream.requests()
+    );
     upstream.saw_no_message();
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Client, Picket, Seen, Token, Upstream, issuer};
+use crate::harness::{Client, Picket, Seen, SocketIo, Token, Upstream, issuer};
 
 /// Sends texts that must be refused for this reason; the connection stays, and the upstream hears of none of them.
 async fn are_refused(client: &mut Client, upstream: &Upstream, reason: &str, texts: impl IntoIterator<Item = String>) {
@@ -183,6 +183,52 @@ async fn p05_what_is_not_json_is_malformed_and_the_connection_stays() {
         r#"{"type":"chat:say","n":12345678901234567890.123456789}"#,
     ];
     arrive(&mut alice, &upstream, &sound).await;
+}
+
+#[tokio::test]
+async fn p06_a_hundred_thousand_keys_are_refused_and_ten_thousand_pass() {
+    let upstream = Upstream::echo().await;
+    let picket = Picket::guarding(&upstream).patient().start().await;
+    let mut mallory = picket.caller("198.51.100.7").comes_in().await;
+    let keys = |count: usize, per_object: usize| {
+        let key = |index: usize| format!("\"{index:x}\":0");
+        let objects: Vec<String> = (0..count.div_ceil(per_object))
+            .map(|object| {
+                format!(
+                    "{{{}}}",
+                    (0..per_object).map(|index| key(object * per_object + index)).collect::<Vec<_>>().join(",")
+                )
+            })
+            .collect();
+        format!(r#"{{"type":"chat:say","a":[{}]}}"#, objects.join(","))
+    };
+
+    are_refused(&mut mallory, &upstream, "malformed", [keys(100_000, 100_000), keys(100_000, 10), keys(9999, 9999)])
+        .await;
+    // With the message's own two.
+    arrive(&mut mallory, &upstream, &[&keys(9998, 9998)]).await;
+}
+
+#[tokio::test]
+async fn p14_what_stands_beside_an_attachment_is_inspected_and_a_refused_event_takes_it_along() {
+    let upstream = Upstream::engine_io().await;
+    let rules = json!({ "validation": { "content": { "mode": "reject" } } });
+    let picket = Picket::guarding_socketio(&upstream).patient().policy(rules).start().await;
+    let mut mallory = SocketIo::connected(picket.socketio_caller("198.51.100.7").comes_in().await).await;
+
+    let file = b"<script>bytes are bytes</script>";
+    let packet = |note: &str| {
+        let arguments = json!(["file:send", { "file": { "_placeholder": true, "num": 0 }, "note": note }]);
+        format!("451-{arguments}")
+    };
+    mallory.says(&packet("<img src=x onerror=alert(1)>")).await;
+    mallory.client.sends_binary(file).await;
+    mallory.hears_refusal("hostile_content").await;
+    mallory.says(&packet("a < b")).await;
+    mallory.client.sends_binary(file).await;
+
+    let seen = upstream.receives(3).await;
+    assert_eq!(seen[1..], [Seen::Text(packet("a < b")), Seen::Binary(file.to_vec())]);
 }
 
 #[tokio::test]

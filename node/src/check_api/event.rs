@@ -23,7 +23,7 @@ use super::connection::{address, attempt, full, identifier};
 use super::connections::{Known, Talk};
 use super::problem::Problem;
 use super::verdict::{Rewritten, Verdict};
-use crate::content::texts;
+use crate::content::{Flaw, texts};
 use crate::decide::{self, Case, Stage};
 use crate::gate::Gate;
 use crate::inspection::{self, Body, Event, Speaker, inspect};
@@ -166,7 +166,7 @@ async fn hear(gate: &Gate, talk: &mut Talk, speaker: &Principal, question: &Ques
         size: question.size.max(read.size),
         name: Some(&question.event),
         is_named_protocol: true,
-        flaw: if too_long { Some("event name too long") } else { read.flaw },
+        flaw: if too_long { Some(Flaw::Malformed("event name too long")) } else { read.flaw },
         body: Body::Json { text: read.text(), name_at: None, payload: inspection::Payload::Whole },
     };
     let mut voice = Speaker { principal: speaker, address: attempt.address, rates: &mut talk.rates };
@@ -191,7 +191,7 @@ fn ending(denial: &Denial) -> Verdict {
 struct Read {
     frame: Message,
     size: usize,
-    flaw: Option<&'static str>,
+    flaw: Option<Flaw>,
 }
 
 impl Read {
@@ -202,8 +202,8 @@ impl Read {
             Some(Payload::Json(text)) => Read { frame: Message::text(&**text), size: text.len(), flaw: None },
             Some(Payload::MsgPack(bytes)) => match msgpack::to_json(bytes) {
                 Ok(json) => Read { frame: Message::text(json), size: bytes.len(), flaw: None },
-                Err(msgpack::Unreadable(flaw)) => {
-                    Read { frame: Message::Binary(bytes.clone()), size: bytes.len(), flaw: Some(flaw) }
+                Err(unreadable) => {
+                    Read { frame: Message::Binary(bytes.clone()), size: bytes.len(), flaw: Some(unreadable.into()) }
                 }
             },
         }

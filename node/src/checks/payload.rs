@@ -37,7 +37,7 @@ pub fn check_form(rules: &ValidationRules, keys_max: usize, event: &Event<'_>) -
         return Err(Denial::from(Reason::PayloadTooLarge).because(detail));
     }
     if let Some(flaw) = event.flaw {
-        return Err(Denial::from(Reason::Malformed).because(flaw));
+        return Err(denial(flaw));
     }
     match &event.body {
         Body::Json { text, name_at, .. } => {

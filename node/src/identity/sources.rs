@@ -50,6 +50,16 @@ impl TokenSources {
         self.0.iter().enumerate().find_map(|(place, source)| at(source).map(|token| FoundToken { token, place }))
     }
 
+    /// a parameter of a token that the query has twice: who reads the first one is not who reads the last
+    pub fn doubled(&self, query: Option<&str>) -> Option<&str> {
+        let names = self.0.iter().filter_map(|source| match source {
+            TokenSource::Query(name) => Some(name.as_str()),
+            _ => None,
+        });
+        let pairs = || url::form_urlencoded::parse(query.unwrap_or_default().as_bytes());
+        names.into_iter().find(|name| pairs().filter(|(key, _)| key == name).count() > 1)
+    }
+
     /// the token of a Socket.IO CONNECT or of its upgrade request, whichever source stands first
     pub fn in_connect(&self, auth: Option<Secret>, request: Option<&FoundToken>) -> Option<Secret> {
         let auth_place = self.0.iter().position(|source| *source == TokenSource::SocketIoAuth);

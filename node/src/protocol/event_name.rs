@@ -32,16 +32,14 @@ pub struct NamedAt<'a> {
 /// the value at the field is not a string
 pub const NAME_NOT_A_STRING: &str = "event name is not a string";
 
+/// the value at the field, as it stands in the text
+pub fn find<'a>(json: &'a str, field: &EventField) -> Option<&'a str> {
+    field.0.iter().try_fold(json, |value, key| member(value, key))
+}
+
 /// the event's name, `None` if the message has none; text that is not JSON has none either, and is judged elsewhere
 pub fn locate<'a>(json: &'a str, field: &EventField) -> Result<Option<NamedAt<'a>>, &'static str> {
-    let mut value = json;
-    for key in &field.0 {
-        match member(value, key) {
-            Some(inner) => value = inner,
-            None => return Ok(None),
-        }
-    }
-    read_name(json, value)
+    find(json, field).map_or(Ok(None), |value| read_name(json, value))
 }
 
 /// the name in a Socket.IO payload, `["name", …]`

@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-use crate::content::encode_text;
+use crate::content::{Flaw, encode_text};
 
 /// lists and maps within each other
 const DEPTH_MAX: usize = 1024;
@@ -16,12 +16,19 @@ const DEPTH_MAX: usize = 1024;
 #[error("{0}")]
 pub struct Unreadable(pub &'static str);
 
+impl From<Unreadable> for Flaw {
+    fn from(unreadable: Unreadable) -> Self {
+        if unreadable == TOO_DEEP { Flaw::TooDeep } else { Flaw::Malformed(unreadable.0) }
+    }
+}
+
 const TRUNCATED: Unreadable = Unreadable("the MessagePack ends too early");
 const TOO_DEEP: Unreadable = Unreadable("the MessagePack is nested deeper than 1024");
 const RESERVED: Unreadable = Unreadable("the MessagePack has the byte 0xc1, which means nothing");
 const NOT_UTF8: Unreadable = Unreadable("a text is not UTF-8");
 const KEY_NOT_TEXT: Unreadable = Unreadable("a map's key is not a text");
 const NOT_FINITE: Unreadable = Unreadable("a number is not finite");
+const TRAILING: Unreadable = Unreadable("bytes follow the MessagePack");
 
 /// a map, apart from one field of it
 #[derive(Debug, PartialEq, Eq)]
@@ -54,10 +61,11 @@ pub fn split<'a>(bytes: &'a [u8], field: &str) -> Result<Split<'a>, Unreadable> 
         }
     }
     split.rest.push('}');
-    if reader.at == bytes.len() { Ok(split) } else { Err(Unreadable("bytes follow the MessagePack")) }
+    if reader.at == bytes.len() { Ok(split) } else { Err(TRAILING) }
 }
 
-/// one value as JSON text, in the same order and with keys that stand twice, so that the strict pass sees what stands there
+/// one value, the whole input, as JSON text: in the same order and with keys that stand twice, so that the strict pass sees what
+/// stands there. It has at most six bytes for each of the input.
 pub fn to_json(value: &[u8]) -> Result<String, Unreadable> {
     let mut json = String::with_capacity(value.len());
     let mut walk = Walk::over(value);
@@ -77,7 +85,7 @@ pub fn to_json(value: &[u8]) -> Result<String, Unreadable> {
             Step::EndOfMap => json.push('}'),
         }
     }
-    Ok(json)
+    if walk.reader.at == value.len() { Ok(json) } else { Err(TRAILING) }
 }
 
 /// the value with its texts (not its keys) replaced in their order; all else byte for byte
@@ -329,7 +337,10 @@ mod tests {
         assert_eq!(split(&bomb, "payload"), Err(TOO_DEEP));
         assert_eq!(split(&[0xc1], "payload"), Err(RESERVED));
         assert_eq!(split(&[0x90], "payload"), Err(Unreadable("the MessagePack is not a map")));
-        assert_eq!(split(&[0x80, 0], "payload"), Err(Unreadable("bytes follow the MessagePack")));
+        assert_eq!(split(&[0x80, 0], "payload"), Err(TRAILING));
+        assert_eq!(to_json(&[0x01, 0x02]), Err(TRAILING));
+        assert_eq!(to_json(&[]), Err(TRUNCATED));
+        assert_eq!(Flaw::from(TOO_DEEP), Flaw::TooDeep, "as in JSON");
     }
 
     #[test]

@@ -76,6 +76,8 @@ enum Input {
 enum End {
     /// by Picket's decision, recorded already
     Denied(Denial),
+    /// the upstream broke the protocol, which is recorded already; it is told in what way
+    UpstreamFaulted(Denial, CloseCode),
     ClientClosed(Option<CloseFrame>),
     ClientGone,
     UpstreamClosed(Option<CloseFrame>),
@@ -332,9 +334,13 @@ impl Relay {
     }
 
     fn deny(&self, denial: impl Into<Denial>) -> End {
+        End::Denied(self.record(denial.into()))
+    }
+
+    fn record(&self, denial: Denial) -> Denial {
         let principals = self.conversation.principals();
         let case = Case { principal: principals.first().copied(), ..Case::of(&self.attempt, Stage::Session) };
-        End::Denied(decide::refuse(&self.gate, case, denial.into()))
+        decide::refuse(&self.gate, case, denial)
     }
 
     /// the guard has judged the code; tungstenite, which knows fewer, may have replaced it
@@ -378,7 +384,10 @@ impl Relay {
                 self.deny(Reason::UpstreamUnavailable)
             }
             Error::ConnectionClosed | Error::AlreadyClosed => End::UpstreamClosed(None),
-            _ => self.deny(Denial::from(Reason::UpstreamProtocol).because(error.to_string())),
+            _ => {
+                let denial = self.record(Denial::from(Reason::UpstreamProtocol).because(error.to_string()));
+                End::UpstreamFaulted(denial, fault_code(error))
+            }
         }
     }
 
@@ -389,13 +398,9 @@ impl Relay {
         // Its slots are free at once, whether or not the peers answer.
         drop(conversation);
         let (to_client, to_upstream) = match end {
-            End::Denied(denial) => {
-                let consequence = denial.reason.consequence();
-                let frame = CloseFrame {
-                    code: consequence.close_code.into(),
-                    reason: Utf8Bytes::from_static(consequence.token),
-                };
-                (Some(Some(frame)), Some(Some(going_away())))
+            End::Denied(denial) => (Some(Some(denied(&denial))), Some(Some(going_away()))),
+            End::UpstreamFaulted(denial, code) => {
+                (Some(Some(denied(&denial))), Some(Some(CloseFrame { code, reason: Utf8Bytes::from_static("") })))
             }
             End::ClientClosed(frame) => (None, Some(frame)),
             End::ClientGone => (None, Some(Some(going_away()))),
@@ -405,6 +410,20 @@ impl Relay {
         let goodbye_client = say_goodbye(&mut client, to_client, patience);
         let goodbye_upstream = say_goodbye(&mut upstream, to_upstream, patience);
         tokio::join!(goodbye_client, goodbye_upstream);
+    }
+}
+
+fn denied(denial: &Denial) -> CloseFrame {
+    let consequence = denial.reason.consequence();
+    CloseFrame { code: consequence.close_code.into(), reason: Utf8Bytes::from_static(consequence.token) }
+}
+
+/// what an endpoint is told of the frames that it sent (RFC 6455 section 7.4.1)
+fn fault_code(error: &Error) -> CloseCode {
+    match error {
+        Error::Utf8(_) => CloseCode::Invalid,
+        Error::Capacity(_) => CloseCode::Size,
+        _ => CloseCode::Protocol,
     }
 }
 

@@ -64,8 +64,8 @@ fn wrong_fields(route: &RouteConfig) -> Vec<(&'static str, String)> {
         wrong.push(("hosts", format!("`{host}` is not a host name; write it without scheme, port and path")));
     }
     wrong.extend(wrong_upstreams(route));
-    if route.protocol == Protocol::MsgPack {
-        wrong.push(("protocol", format!("msgpack {UNAVAILABLE}")));
+    if route.refusal.is_some() && !matches!(route.protocol, Protocol::Json | Protocol::MsgPack) {
+        wrong.push(("refusal", "is for the protocols json and msgpack".to_owned()));
     }
     if route.deny_mode == DenyMode::AcceptThenClose {
         wrong.push(("denyMode", format!("accept-then-close {UNAVAILABLE}")));
@@ -99,6 +99,7 @@ fn wrong_upstreams(route: &RouteConfig) -> Vec<(&'static str, String)> {
     }
     match Route::new(route) {
         Err(RouteError::Tls(error)) => vec![("upstreamTls", error.to_string())],
+        Err(RouteError::Refusal(error)) => vec![("refusal", error.to_string())],
         Err(error) => vec![("upstream", error.to_string())],
         Ok(_) => Vec::new(),
     }
@@ -154,7 +155,7 @@ mod tests {
             field("upstreamTls", json!({ "serverName": "a.test" }), "has none"),
             field("upstream", json!("ftp://127.0.0.1"), "not a scheme"),
             field("upstream", json!("ws://user@127.0.0.1"), "user"),
-            field("protocol", json!("msgpack"), "not available"),
+            field("refusal", json!({ "id": "{id}" }), "JSON pointer"),
             field("denyMode", json!("accept-then-close"), "not available"),
             field("eventField", json!(""), "top-level"),
             field("eventField", json!("/a~b"), "pointer"),
@@ -171,6 +172,11 @@ mod tests {
             patch["node"]["routes"][0]["upstreamTls"] = tls;
             each_is_refused(vec![(patch, "node.routes[0].upstreamTls", words)]);
         }
+        assert_eq!(said_about(with("protocol", json!("msgpack"))), []);
+        assert_eq!(said_about(with("refusal", json!({ "id": "{/id}" }))), []);
+        let mut text = with("refusal", json!("{reason}"));
+        text["node"]["routes"][0]["protocol"] = json!("text");
+        each_is_refused(vec![(text, "node.routes[0].refusal", "json and msgpack")]);
         assert_eq!(said_about(with("eventField", json!("/meta/ty~1pe"))), []);
         assert_eq!(said_about(with("hosts", json!(["a.example.com", "192.0.2.1"]))), []);
     }

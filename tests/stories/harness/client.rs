@@ -46,6 +46,11 @@ impl Client {
         self.sends_message(Message::binary(bytes.to_vec())).await;
     }
 
+    /// As one MessagePack value.
+    pub async fn sends_packed(&mut self, event: &Value) {
+        self.sends_binary(&rmp_serde::to_vec_named(event).unwrap()).await;
+    }
+
     async fn sends_message(&mut self, message: Message) {
         within("sending a message", self.socket.send(message))
             .await
@@ -84,6 +89,15 @@ impl Client {
             matches!(received, Received::Binary(found) if found == bytes).then_some(())
         })
         .await;
+    }
+
+    /// The next MessagePack value that has at least these fields.
+    pub async fn receives_packed(&mut self, fields: Value) -> Value {
+        self.receives_matching(&fields.to_string(), |received| match received {
+            Received::Binary(bytes) => rmp_serde::from_slice(bytes).ok().filter(|event| holds(event, &fields)),
+            _ => None,
+        })
+        .await
     }
 
     /// The refusal of one event on a JSON route.

@@ -1,7 +1,7 @@
 //! An upstream that answers every upgrade with bytes of the story's own making.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -12,29 +12,38 @@ use super::http::read_head;
 
 pub struct HostileUpstream {
     address: SocketAddr,
+    after_heads: Arc<Mutex<Vec<u8>>>,
     server: JoinHandle<()>,
 }
 
 impl HostileUpstream {
     /// `answer` gets the right `Sec-WebSocket-Accept` for the request, to use or not.
-    pub async fn answering(answer: impl Fn(&str) -> String + Send + Sync + 'static) -> Self {
+    pub async fn answering<B: AsRef<[u8]> + Send>(answer: impl Fn(&str) -> B + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let answer = Arc::new(answer);
+        let after_heads = Arc::new(Mutex::new(Vec::new()));
+        let received = after_heads.clone();
         let server = tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
-                let answer = answer.clone();
+                let (answer, received) = (answer.clone(), received.clone());
                 tokio::spawn(async move {
                     let mut buffer = Vec::new();
                     let Ok(Some(head)) = read_head(&mut stream, &mut buffer).await else { return };
                     let accept = derive_accept_key(head.first("sec-websocket-key").unwrap_or_default().as_bytes());
-                    if stream.write_all(answer(&accept).as_bytes()).await.is_ok() {
+                    if stream.write_all(answer(&accept).as_ref()).await.is_ok() {
                         while stream.read_buf(&mut buffer).await.is_ok_and(|read| read > 0) {}
                     }
+                    received.lock().unwrap().extend(buffer);
                 });
             }
         });
-        Self { address, server }
+        Self { address, after_heads, server }
+    }
+
+    /// What followed the requests' heads on the connections that have ended.
+    pub fn received(&self) -> Vec<u8> {
+        self.after_heads.lock().unwrap().clone()
     }
 
     pub fn websocket_url(&self, path: &str) -> String {

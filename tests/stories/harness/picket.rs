@@ -208,6 +208,15 @@ impl Picket {
         Self::builder().route(json_route(&upstream.websocket_url("/ws")))
     }
 
+    /// A route `/ws` of MessagePack, whose refusals have the form of a JSON route's.
+    pub fn guarding_msgpack(upstream: &Upstream) -> PicketBuilder {
+        let refusal = json!({ "type": "error", "event": "{event}", "reason": "{reason}" });
+        let route = json!({ "protocol": "msgpack", "refusal": refusal });
+        let mut whole = json_route(&upstream.websocket_url("/ws"));
+        merge(&mut whole, route);
+        Self::builder().route(whole)
+    }
+
     pub fn guarding_hostile(upstream: &HostileUpstream) -> PicketBuilder {
         Self::builder().route(json_route(&upstream.websocket_url("/ws")))
     }
@@ -307,6 +316,15 @@ impl Picket {
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a VmRSS line");
         let kibibytes: u64 = line.trim().trim_end_matches(" kB").parse().unwrap();
         kibibytes * 1024
+    }
+
+    /// What it has used of processors, in ticks of ten milliseconds.
+    pub fn processor_time(&self) -> Duration {
+        const TICK: Duration = Duration::from_millis(10);
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        // Past the program's name, which may have blanks: user and system time are the 12th and 13th field.
+        let fields = stat.rsplit_once(')').expect("a name").1.split_whitespace();
+        TICK * fields.skip(11).take(2).map(|ticks| ticks.parse::<u32>().unwrap()).sum()
     }
 
     pub fn terminates(&self) {

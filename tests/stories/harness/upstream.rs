@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures_util::{SinkExt, StreamExt};
+use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::broadcast;
@@ -30,6 +31,7 @@ pub enum Seen {
 enum Manner {
     Echo,
     EngineIo,
+    GraphQl,
 }
 
 #[derive(Clone)]
@@ -64,6 +66,11 @@ impl Upstream {
     /// Speaks enough Engine.IO 4 and Socket.IO 5 for a client to connect, join namespaces and get its acks.
     pub async fn engine_io() -> Self {
         Self::start(Manner::EngineIo).await
+    }
+
+    /// Grants a connection, answers each subscription with one result and its end, and a ping with a pong.
+    pub async fn graphql() -> Self {
+        Self::start(Manner::GraphQl).await
     }
 
     async fn start(manner: Manner) -> Self {
@@ -285,6 +292,21 @@ fn answers(manner: Manner, text: &str) -> Vec<String> {
     match manner {
         Manner::Echo => vec![text.to_owned()],
         Manner::EngineIo => engine_io::answers(text),
+        Manner::GraphQl => graphql(text).iter().map(Value::to_string).collect(),
+    }
+}
+
+fn graphql(text: &str) -> Vec<Value> {
+    let message: Value = serde_json::from_str(text).unwrap();
+    let id = &message["id"];
+    match message["type"].as_str() {
+        Some("connection_init") => vec![json!({ "type": "connection_ack" })],
+        Some("subscribe") => vec![
+            json!({ "type": "next", "id": id, "payload": { "data": { "news": 1 } } }),
+            json!({ "type": "complete", "id": id }),
+        ],
+        Some("ping") => vec![json!({ "type": "pong" })],
+        _ => Vec::new(),
     }
 }
 

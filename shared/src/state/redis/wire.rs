@@ -57,9 +57,14 @@ mod tests {
     }
 
     #[test]
-    fn x42_garbage_is_no_value() {
-        for garbage in [&b""[..], b"\xc1", b"\xdf\xff\xff\xff\xff", b"text", &[0x91; 4096]] {
+    fn p16_x42_garbage_is_no_value() {
+        let boastful_text = b"\xdb\xff\xff\xff\xff";
+        let boastful_list = b"\xdd\xff\xff\xff\xff";
+        for garbage in
+            [&b""[..], b"\xc1", b"\xdf\xff\xff\xff\xff", boastful_text, boastful_list, b"text", &[0x91; 100_000]]
+        {
             assert_eq!(decode::<AuditRecord>(garbage), None);
+            assert_eq!(decode::<Block>(garbage), None);
         }
     }
 }
