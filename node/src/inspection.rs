@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use picket_shared::clock::{Timestamp, thread_time};
+use picket_shared::reason::Reason;
 use picket_shared::token::Principal;
 use std::net::IpAddr;
 use std::ops::Range;
@@ -13,7 +14,9 @@ use crate::checks::content::Observation;
 use crate::checks::event_rate::ConnectionRates;
 use crate::checks::inspection_time::{InspectionTime, TIMED_BYTES_MIN};
 use crate::checks::message_rate::{NamedRates, Sender};
+use crate::content::texts;
 use crate::gate::Gate;
+use crate::protocol::msgpack;
 use crate::refusal::{Denial, Refusal};
 
 /// one application message inside a connection, as its protocol's codec read it
@@ -34,11 +37,13 @@ pub struct Event<'a> {
 #[derive(Debug)]
 pub enum Body<'a> {
     Json {
-        /// the JSON text, at the end of the frame
+        /// the JSON text, at the end of the frame unless it was read from MessagePack
         text: &'a str,
         /// where in `text` the event's name stands, which is never rewritten
         name_at: Option<Range<usize>>,
         payload: Payload,
+        /// where in the frame the MessagePack stands that `text` was read from
+        packed_at: Option<Range<usize>>,
     },
     Text(&'a str),
     /// not looked into
@@ -117,7 +122,7 @@ pub async fn inspect(
         checks::content::check(&policy.validation, event, checked)
     })?;
 
-    Ok(Inspected { cleared: cleared(event, finding.rewritten), observed: finding.observed })
+    Ok(Inspected { cleared: cleared(event, finding.rewritten)?, observed: finding.observed })
 }
 
 /// the checks of an acknowledgement: it has no name of its own, and counts as an event, not as a message
@@ -136,7 +141,7 @@ pub fn inspect_ack(
         checks::content::check(&policy.validation, ack, checked)
     })?;
 
-    Ok(Inspected { cleared: cleared(ack, finding.rewritten), observed: finding.observed })
+    Ok(Inspected { cleared: cleared(ack, finding.rewritten)?, observed: finding.observed })
 }
 
 /// the hook by which a test shows that a panic ends one connection and no more
@@ -154,7 +159,7 @@ pub fn inspect_connect(gate: &Gate, auth: &Event<'_>) -> Result<Inspected, Denia
     let checked = checks::payload::check_form(&policy.validation, gate.limits.keys_max, auth)?;
     let finding = checks::content::check(&policy.validation, auth, checked)?;
 
-    Ok(Inspected { cleared: cleared(auth, finding.rewritten), observed: finding.observed })
+    Ok(Inspected { cleared: cleared(auth, finding.rewritten)?, observed: finding.observed })
 }
 
 /// looks into a payload, and takes note of the processor time that a large one took, whatever came of it
@@ -172,14 +177,25 @@ fn timed(
     outcome
 }
 
-fn cleared(event: &Event<'_>, rewritten: Option<String>) -> Cleared {
-    let (Some(new), Body::Json { text: old, .. } | Body::Text(old)) = (rewritten, &event.body) else {
-        return Cleared(event.frame.clone());
+/// the frame as it came, unless its content was rewritten; what cannot be written again does not pass
+fn cleared(event: &Event<'_>, rewritten: Option<String>) -> Result<Cleared, Denial> {
+    let Some(new) = rewritten else {
+        return Ok(Cleared(event.frame.clone()));
     };
-    let Message::Text(frame) = event.frame else {
-        return Cleared(event.frame.clone());
-    };
-    // What stands before the rewritten text is the packet's own header.
-    let header = &frame.as_str()[..frame.len() - old.len()];
-    Cleared(Message::text(format!("{header}{new}")))
+    match (event.frame, &event.body) {
+        (Message::Text(frame), Body::Json { text: old, packed_at: None, .. } | Body::Text(old)) => {
+            // What stands before the rewritten text is the packet's own header.
+            let header = &frame.as_str()[..frame.len() - old.len()];
+            Ok(Cleared(Message::text(format!("{header}{new}"))))
+        }
+        (Message::Binary(frame), Body::Json { packed_at: Some(at), .. }) => repacked(frame, at, &new),
+        _ => Err(Reason::InternalError.into()),
+    }
+}
+
+/// the frame with the texts of the rewritten JSON in its MessagePack
+fn repacked(frame: &[u8], at: &Range<usize>, json: &str) -> Result<Cleared, Denial> {
+    let packed = msgpack::with_texts(&frame[at.clone()], texts(json))
+        .map_err(|flaw| Denial::from(Reason::InternalError).because(flaw.to_string()))?;
+    Ok(Cleared(Message::binary([&frame[..at.start], &packed, &frame[at.end..]].concat())))
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 
-use crate::config::{Protocol, RouteConfig, Transport};
+use crate::config::{Parser, Protocol, RouteConfig, Transport};
 use crate::pool::Pool;
 use crate::protocol::EventField;
 use crate::upstream_tls::{self, UpstreamTlsError};
@@ -18,6 +18,7 @@ pub struct Route {
     pub protocol: Protocol,
     pub event_field: EventField,
     transports: Vec<Transport>,
+    pub parser: Parser,
     pub upstreams: Pool,
 }
 
@@ -87,6 +88,7 @@ impl Route {
             protocol: config.protocol,
             event_field: EventField::parse(&config.event_field),
             transports: config.transports.clone(),
+            parser: config.parser,
             upstreams: Pool::of(upstreams(config)?),
         })
     }
@@ -178,6 +180,7 @@ mod tests {
             deny_mode: crate::config::DenyMode::Http,
             event_field: "type".into(),
             transports: vec![Transport::Polling, Transport::WebSocket],
+            parser: Parser::Default,
         })
         .unwrap()
     }

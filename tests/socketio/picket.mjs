@@ -13,8 +13,8 @@ export const SECRET = "an-hmac-secret-of-the-stories-0123456789abcdef";
 export const ISSUER = { issuer: "https://id.example.com", audience: "chat", algorithms: ["HS256"], secret: SECRET };
 export const HOME = "https://app.example.com";
 
-/** Starts Picket before `upstreamPort` with this policy; resolves when all listeners are open. */
-export async function startPicket(upstreamPort, policy = {}) {
+/** Starts Picket before `upstreamPort` with this policy and route; resolves when all listeners are open. */
+export async function startPicket(upstreamPort, policy = {}, route = {}) {
   const directory = mkdtempSync(join(tmpdir(), "picket-socketio-"));
   const config = join(directory, "picket.yaml");
   const data = join(directory, "data");
@@ -30,7 +30,7 @@ export async function startPicket(upstreamPort, policy = {}) {
         opsListen: "127.0.0.1:0",
         trustedProxies: ["127.0.0.1/32"],
         drain: { graceMs: 100, spreadMs: 100 },
-        routes: [{ path: "/socket.io/", upstream: `http://127.0.0.1:${upstreamPort}`, protocol: "socketio" }],
+        routes: [{ path: "/socket.io/", upstream: `http://127.0.0.1:${upstreamPort}`, protocol: "socketio", ...route }],
       },
       auth: { jwt: { issuers: [ISSUER] } },
       coordinator: { listen: "127.0.0.1:0" },

@@ -48,7 +48,8 @@ impl Plain {
         };
         let body = match (self.route.protocol, message) {
             (Protocol::Json, Message::Text(text)) => {
-                Body::Json { text, name_at: named.as_ref().map(|named| named.at.clone()), payload: Payload::Whole }
+                let name_at = named.as_ref().map(|named| named.at.clone());
+                Body::Json { text, name_at, payload: Payload::Whole, packed_at: None }
             }
             (Protocol::Text, Message::Text(text)) => Body::Text(text),
             (Protocol::Opaque, Message::Text(_) | Message::Binary(_)) => Body::Opaque,

@@ -86,6 +86,15 @@ impl Client {
         .await;
     }
 
+    /// The next packet of `socket.io-msgpack-parser` that has at least these fields.
+    pub async fn receives_packed(&mut self, fields: Value) -> Value {
+        self.receives_matching(&fields.to_string(), |received| match received {
+            Received::Binary(bytes) => rmp_serde::from_slice(bytes).ok().filter(|packet| holds(packet, &fields)),
+            _ => None,
+        })
+        .await
+    }
+
     /// The refusal of one event on a JSON route.
     pub async fn is_refused(&mut self, reason: &str) -> Value {
         let refusal = self.receives(serde_json::json!({ "type": "error" })).await;
@@ -182,7 +191,7 @@ fn received(next: Next) -> Option<Received> {
 }
 
 /// Every field of `part` is in `whole` with the same value.
-fn holds(whole: &Value, part: &Value) -> bool {
+pub fn holds(whole: &Value, part: &Value) -> bool {
     match (whole, part) {
         (Value::Object(whole), Value::Object(part)) => {
             part.iter().all(|(name, value)| whole.get(name).is_some_and(|found| holds(found, value)))
