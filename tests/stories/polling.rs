@@ -414,6 +414,25 @@ async fn a_drain_ends_polling_sessions() {
 }
 
 #[tokio::test]
+async fn a_client_that_says_it_leaves_is_gone_at_once_over_either_transport() {
+    let upstream = Upstream::engine_io().await;
+    let picket = Picket::guarding_socketio(&upstream).start().await;
+
+    let alice = picket.polls("198.51.100.7").connected().await;
+    let mut open_poll = alice.starts_a_poll().await;
+    assert_eq!(body(&alice.posts("1").await), "ok");
+    assert_eq!(body(&open_poll.response().await), "1");
+    upstream.loses(1).await;
+    alice.is_unknown().await;
+
+    let mut bob = SocketIo::connected(picket.socketio_caller("198.51.100.8").comes_in().await).await;
+    bob.says("1").await;
+    bob.client.closes().await;
+    upstream.loses(2).await;
+    assert!(!upstream.texts().contains(&"1".to_owned()), "over WebSocket, Engine.IO does not listen to it");
+}
+
+#[tokio::test]
 async fn an_expired_token_ends_a_polling_session() {
     let upstream = Upstream::engine_io().await;
     let picket = Picket::guarding_socketio(&upstream).issuer(issuer()).start().await;
@@ -455,6 +474,8 @@ async fn a_page_may_read_the_answers_if_its_origin_may_connect() {
         assert_eq!(answer.head.first("access-control-allow-origin"), None, "{:?}", answer.head);
     }
     upstream.saw_no_message();
+    // Some clients say it only when they come in.
+    assert_eq!(polls.clone().without_origin().posts(&alice.query(), "40").await.head.status(), 200);
     // A page's GET to its own site has no Origin; its browser vouches for that.
     let own = polls.without_origin();
     assert_eq!(own.gets("EIO=4&transport=polling").await.head.status(), 403, "nobody says where it comes from");

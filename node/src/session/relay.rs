@@ -77,6 +77,8 @@ enum End {
     /// by Picket's decision, recorded already
     Denied(Denial),
     ClientClosed(Option<CloseFrame>),
+    /// by its protocol's own word, which no close frame came with
+    ClientLeft,
     ClientGone,
     UpstreamClosed(Option<CloseFrame>),
 }
@@ -179,6 +181,7 @@ impl Relay {
                 self.answer(answers).await
             }
             Step::Nothing => Ok(()),
+            Step::Leave => Err(End::ClientLeft),
             Step::End(answers, denial) => {
                 self.answer(answers).await?;
                 Err(End::Denied(denial))
@@ -398,6 +401,8 @@ impl Relay {
                 (Some(Some(frame)), Some(Some(going_away())))
             }
             End::ClientClosed(frame) => (None, Some(frame)),
+            // The word is not passed on: over WebSocket, Engine.IO's own server does not listen to it.
+            End::ClientLeft => (Some(None), Some(None)),
             End::ClientGone => (None, Some(Some(going_away()))),
             End::UpstreamClosed(frame) => (Some(frame), None),
         };

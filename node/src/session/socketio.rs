@@ -174,7 +174,7 @@ impl SocketIo {
         now: Timestamp,
     ) -> Step {
         let Packet { namespace, kind } = match packet {
-            ClientPacket::Close => return Step::Forward(Cleared::protocol(message.clone())),
+            ClientPacket::Close => return Step::Leave,
             ClientPacket::Pong if self.pings > 0 => {
                 self.pings -= 1;
                 return Step::Forward(Cleared::protocol(message.clone()));
