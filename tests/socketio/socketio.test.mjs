@@ -5,11 +5,9 @@ import { after, afterEach, before, describe, test } from "node:test";
 import { Manager, io } from "socket.io-client";
 import msgpackParser from "socket.io-msgpack-parser";
 import { startApplication } from "./application.mjs";
+import { PATIENCE_MS, bounded, connected as joined, eventually, hears } from "./patience.mjs";
 import { HOME, startPicket } from "./picket.mjs";
 import { token } from "./tokens.mjs";
-
-const PATIENCE_MS = 5000;
-const bounded = { timeout: 15_000 };
 
 let application;
 let picket;
@@ -32,7 +30,7 @@ function guarded(name) {
   before(async () => {
     parser = PARSERS[name];
     application = await startApplication(parser && { parser });
-    picket = await startPicket(application.port, policy, { parser: name });
+    picket = await startPicket(application.port, { policy, route: { parser: name } });
   });
   after(async () => {
     await picket?.stop();
@@ -80,35 +78,7 @@ function caller(namespace = "/", extra = {}) {
   return socket;
 }
 
-async function connected(namespace, extra) {
-  const socket = caller(namespace, extra);
-  let refusal;
-  socket.once("connect_error", (error) => (refusal = error));
-  await hears(socket, "connect", () => refusal);
-  return socket;
-}
-
-/** The parameters of the next such event. Not node's `once`: there an event named `error` fails the wait for any other. */
-function hears(emitter, event, why = () => undefined) {
-  return new Promise((resolve, reject) => {
-    const timer = setTimeout(() => reject(new Error(`no ${event} within ${PATIENCE_MS} ms`, { cause: why() })), PATIENCE_MS);
-    emitter.once(event, (...parameters) => {
-      clearTimeout(timer);
-      resolve(parameters);
-    });
-  });
-}
-
-/** Waits until `ask` has an answer. */
-async function eventually(what, ask) {
-  const deadline = Date.now() + PATIENCE_MS;
-  for (;;) {
-    const answer = ask();
-    if (answer) return answer;
-    assert.ok(Date.now() < deadline, `${what}: not within ${PATIENCE_MS} ms`);
-    await new Promise((resolve) => setTimeout(resolve, 10));
-  }
-}
+const connected = (namespace, extra) => joined(caller(namespace, extra));
 
 const seenOf = (event) => application.seen.filter((record) => record.event === event);
 
