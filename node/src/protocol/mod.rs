@@ -6,4 +6,7 @@ pub mod msgpack;
 pub mod payload;
 pub mod socketio;
 
+#[cfg(test)]
+mod differential;
+
 pub use event_name::{EventField, NamedAt, locate, locate_first};
