@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::harness::{
-    HOME, Outcome, Picket, SEPARATOR, SocketIo, Token, Upstream, body, eventually, is_unknown, issuer, seconds_from_now,
+    HOME, Outcome, Picket, SEPARATOR, SocketIo, Token, Upstream, Wire, body, eventually, is_unknown, issuer,
+    seconds_from_now,
 };
 
 fn joined(packets: &[&str]) -> String {
@@ -499,6 +500,35 @@ async fn x28_a_client_that_does_not_poll_stops_the_upstream_from_being_read() {
     assert!(flooded < 32 * 1024 * 1024, "{flooded} bytes were taken from the upstream");
     picket.admin().audited("text=slow", 1).await;
     drop(slow);
+}
+
+#[tokio::test]
+async fn other_http_under_the_route_does_not_reach_the_upstream() {
+    let upstream = Upstream::engine_io().await;
+    let picket = Picket::guarding_socketio(&upstream).start().await;
+
+    for target in ["GET /socket.io/socket.io.js", "GET /socket.io/", "PUT /socket.io/?EIO=4&transport=polling"] {
+        let mut wire = Wire::to(picket.gateway()).await;
+        let head = format!("{target} HTTP/1.1\r\nHost: {}\r\nOrigin: {HOME}\r\n\r\n", picket.gateway());
+        wire.writes(head).await;
+        let answer = wire.response().await;
+        let body: Value = serde_json::from_slice(&answer.body).expect("Engine.IO's error");
+        assert!(answer.head.status() == 400 && body["code"].is_i64(), "{target}: {body}");
+    }
+    upstream.saw_no_request();
+}
+
+#[tokio::test]
+async fn the_upstreams_heartbeat_is_the_clients_to_answer() {
+    let upstream = Upstream::engine_io().await;
+    let picket = Picket::guarding_socketio(&upstream).start().await;
+
+    let mut alice = picket.polls("198.51.100.7").connected().await;
+    upstream.says("2");
+    alice.hears("2").await;
+    assert!(!upstream.texts().contains(&"3".to_owned()), "the node does not speak for the client");
+    alice.says("3").await;
+    upstream.receives_text("3").await;
 }
 
 #[tokio::test]
