@@ -307,6 +307,9 @@ pub struct RouteConfig {
     /// `socketio`: the transports that clients may use
     #[serde(default = "default_transports")]
     pub transports: Vec<Transport>,
+    /// `socketio`: how the application's server and clients write packets
+    #[serde(default)]
+    pub parser: Parser,
 }
 
 /// where a route's connections go: the least busy of those that are well
@@ -346,6 +349,17 @@ fn default_transports() -> Vec<Transport> {
 pub enum Transport {
     Polling,
     WebSocket,
+}
+
+/// a parser of Socket.IO, as its server and clients have it as their `parser`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Parser {
+    /// text, with binary apart
+    #[default]
+    Default,
+    /// `socket.io-msgpack-parser`
+    MsgPack,
 }
 
 /// how the bytes of a route are understood

@@ -189,7 +189,7 @@ impl Door {
         let waiting = gate.pending.enter(attempt.address, per_address).map_err(|denial| refused(denial.into()))?;
         let rate = std::mem::take(&mut screened.rate);
         let presence = Presence::new(gate.traffic.clone());
-        let socketio = SocketIo::new(screened, presence, waiting, now, &gate.limits);
+        let socketio = SocketIo::new(route.parser, screened, presence, waiting, now, &gate.limits);
         Ok((Conversation::SocketIo(Box::new(socketio)), rate))
     }
 

@@ -36,11 +36,13 @@ pub struct Event<'a> {
 #[derive(Debug)]
 pub enum Body<'a> {
     Json {
-        /// the JSON text: the end of a text frame, or what a binary frame says in MessagePack
+        /// the JSON text: the end of a text frame, or what (a part of) a binary frame says in MessagePack
         text: &'a str,
         /// where in `text` the event's name stands, which is never rewritten
         name_at: Option<Range<usize>>,
         payload: Payload,
+        /// where in the frame the MessagePack stands that `text` was read from
+        packed_at: Option<Range<usize>>,
     },
     Text(&'a str),
     /// not looked into
@@ -170,20 +172,25 @@ pub(crate) fn timed<T>(time: &mut InspectionTime, size: usize, look: impl FnOnce
     outcome
 }
 
+/// the frame as it came, unless its content was rewritten; what cannot be written again does not pass
 fn cleared(event: &Event<'_>, rewritten: Option<String>) -> Result<Cleared, Denial> {
-    let (Some(new), Body::Json { text: old, .. } | Body::Text(old)) = (rewritten, &event.body) else {
+    let Some(new) = rewritten else {
         return Ok(Cleared(event.frame.clone()));
     };
-    match event.frame {
-        Message::Text(frame) => {
+    match (event.frame, &event.body) {
+        (Message::Text(frame), Body::Json { text: old, packed_at: None, .. } | Body::Text(old)) => {
             // What stands before the rewritten text is the packet's own header.
             let header = &frame.as_str()[..frame.len() - old.len()];
             Ok(Cleared(Message::text(format!("{header}{new}"))))
         }
-        Message::Binary(bytes) => {
-            let rewritten = msgpack::with_texts(bytes, texts(&new));
-            rewritten.map(|bytes| Cleared(Message::binary(bytes))).map_err(|_| Reason::InternalError.into())
-        }
-        other => Ok(Cleared(other.clone())),
+        (Message::Binary(frame), Body::Json { packed_at: Some(at), .. }) => repacked(frame, at, &new),
+        _ => Err(Reason::InternalError.into()),
     }
+}
+
+/// the frame with the texts of the rewritten JSON in its MessagePack
+fn repacked(frame: &[u8], at: &Range<usize>, json: &str) -> Result<Cleared, Denial> {
+    let packed = msgpack::with_texts(&frame[at.clone()], texts(json))
+        .map_err(|flaw| Denial::from(Reason::InternalError).because(flaw.to_string()))?;
+    Ok(Cleared(Message::binary([&frame[..at.start], &packed, &frame[at.end..]].concat())))
 }

@@ -15,6 +15,7 @@ use picket_shared::random;
 use picket_shared::reason::Reason;
 use picket_shared::state::refund_all;
 use picket_shared::telemetry::Trace;
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
@@ -23,7 +24,7 @@ use tokio_tungstenite::tungstenite::Message;
 
 use crate::admission::still_admissible;
 use crate::answer::Answer;
-use crate::attempt::Attempt;
+use crate::attempt::{Attempt, ClaimedOrigin};
 use crate::checks;
 use crate::config::Transport;
 use crate::cors;
@@ -121,12 +122,14 @@ impl Door {
     /// one; not the address, since mobile clients roam
     async fn session(&self, attempt: &Attempt, sid: &str) -> Result<Arc<PollingSession>, Answer> {
         let gate = &self.gate;
+        let found = self.polling.find(sid).filter(|session| session.opener.route.path == attempt.route);
+        let attempt = as_opened(attempt, found.as_deref());
+        let attempt = attempt.as_ref();
         let admissible = still_admissible(gate, attempt, [], gate.clock.now());
         if let Err(denial) = admissible {
             self.count_handshake(attempt)?;
             return Err(self.refuse(attempt, Stage::Session, denial));
         }
-        let found = self.polling.find(sid).filter(|session| session.opener.route.path == attempt.route);
         match found {
             Some(session) if self.is_opener(&session.opener, attempt).await => Ok(session),
             Some(_) => Err(self.turn_away_one(attempt, unknown_session())),
@@ -173,7 +176,8 @@ impl Door {
         };
         let upgrades: &[&str] = if route.offers(Transport::WebSocket) { &["websocket"] } else { &[] };
         let terms = Terms { upgrades, body_bytes_max: gate.limits.polling_body_bytes_max };
-        let (session, socket) = self.polling.open(vacancy, Opener { route: route.clone(), token, subject }, terms);
+        let opener = Opener { route: route.clone(), origin: attempt.origin.clone(), token, subject };
+        let (session, socket) = self.polling.open(vacancy, opener, terms);
         let (gate, tasks, attention) = (gate.clone(), self.tasks.clone(), self.attention.listen());
         let trace = attempt.trace.clone().map(Trace::opened);
         let (attempt_of_session, held) = (Attempt { trace, ..attempt.clone() }, session.clone());
@@ -262,6 +266,16 @@ impl Door {
             }
         });
         Ok(switching(key, &HeaderMap::new()))
+    }
+}
+
+/// a request that says no origin has that of its session: not every client says it again, and no page knows the session's id
+fn as_opened<'a>(attempt: &'a Attempt, session: Option<&PollingSession>) -> Cow<'a, Attempt> {
+    match (&attempt.origin, session) {
+        (ClaimedOrigin::Missing, Some(session)) => {
+            Cow::Owned(Attempt { origin: session.opener.origin.clone(), ..attempt.clone() })
+        }
+        _ => Cow::Borrowed(attempt),
     }
 }
 

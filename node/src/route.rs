@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 
-use crate::config::{Protocol, RouteConfig, Transport};
+use crate::config::{Parser, Protocol, RouteConfig, Transport};
 use crate::pool::Pool;
 use crate::protocol::{EventField, RefusalForm, RefusalFormError};
 use crate::upstream_tls::{self, UpstreamTlsError};
@@ -20,6 +20,7 @@ pub struct Route {
     /// how a refused message is answered; `None`: not at all
     pub refusal: Option<RefusalForm>,
     transports: Vec<Transport>,
+    pub parser: Parser,
     pub upstreams: Pool,
 }
 
@@ -92,6 +93,7 @@ impl Route {
             event_field: EventField::parse(&config.event_field),
             refusal: refusal_form(config)?,
             transports: config.transports.clone(),
+            parser: config.parser,
             upstreams: Pool::of(upstreams(config)?),
         })
     }
@@ -192,6 +194,7 @@ mod tests {
             event_field: "type".into(),
             refusal: None,
             transports: vec![Transport::Polling, Transport::WebSocket],
+            parser: Parser::Default,
         })
         .unwrap()
     }

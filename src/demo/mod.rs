@@ -3,7 +3,7 @@
 mod chat;
 mod page;
 
-use picket_node::config::{DenyMode, Protocol, RouteConfig, Transport};
+use picket_node::config::{DenyMode, Parser, Protocol, RouteConfig, Transport};
 use picket_shared::policy::{AutoBlock, MessageLimit, Policy};
 use picket_shared::tasks::Tasks;
 use std::io;
@@ -32,6 +32,7 @@ fn route(upstream: SocketAddr) -> RouteConfig {
         event_field: "type".into(),
         refusal: None,
         transports: vec![Transport::WebSocket],
+        parser: Parser::Default,
     }
 }
 

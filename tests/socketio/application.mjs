@@ -4,9 +4,10 @@ import { createServer } from "node:http";
 import { once } from "node:events";
 import { Server } from "socket.io";
 
-export async function startApplication() {
+/** With these options of Socket.IO's server beyond its defaults. */
+export async function startApplication(options = {}) {
   const http = createServer();
-  const io = new Server(http, { serveClient: false });
+  const io = new Server(http, { serveClient: false, ...options });
   io.engine.on("initial_headers", (headers) => (headers["set-cookie"] = "backend=one; Path=/socket.io/"));
   const seen = [];
   const connections = [];

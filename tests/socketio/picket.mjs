@@ -13,8 +13,8 @@ export const SECRET = "an-hmac-secret-of-the-stories-0123456789abcdef";
 export const ISSUER = { issuer: "https://id.example.com", audience: "chat", algorithms: ["HS256"], secret: SECRET };
 export const HOME = "https://app.example.com";
 
-/** Starts Picket before `upstreamPort` with this policy; resolves when all listeners are open. */
-export async function startPicket(upstreamPort, policy = {}) {
+/** Starts Picket before `upstreamPort`, with these settings beyond the stories' own; resolves when all listeners are open. */
+export async function startPicket(upstreamPort, { policy, route, node } = {}) {
   const directory = mkdtempSync(join(tmpdir(), "picket-socketio-"));
   const config = join(directory, "picket.yaml");
   const data = join(directory, "data");
@@ -30,7 +30,8 @@ export async function startPicket(upstreamPort, policy = {}) {
         opsListen: "127.0.0.1:0",
         trustedProxies: ["127.0.0.1/32"],
         drain: { graceMs: 100, spreadMs: 100 },
-        routes: [{ path: "/socket.io/", upstream: `http://127.0.0.1:${upstreamPort}`, protocol: "socketio" }],
+        ...node,
+        routes: [{ path: "/socket.io/", upstream: `http://127.0.0.1:${upstreamPort}`, protocol: "socketio", ...route }],
       },
       auth: { jwt: { issuers: [ISSUER] } },
       coordinator: { listen: "127.0.0.1:0" },
@@ -67,7 +68,15 @@ export async function startPicket(upstreamPort, policy = {}) {
   process_.removeAllListeners("error");
   return {
     url: `http://${listeners.get("gateway")}`,
+    gateway: listeners.get("gateway"),
+    ops: listeners.get("ops"),
     said,
+    /** How many clients it has open. */
+    async connections() {
+      const metrics = await (await fetch(`http://${listeners.get("ops")}/metrics`)).text();
+      const counts = metrics.matchAll(/^picket_connections_active(?:\{[^}]*\})? (\d+)$/gm);
+      return [...counts].reduce((sum, [, count]) => sum + Number(count), 0);
+    },
     /** Blocks an address by the management API. */
     async block(ip) {
       const answer = await fetch(`http://${listeners.get("management")}/api/security/block-ip`, {

@@ -34,6 +34,7 @@ mod policy_changes;
 mod polling;
 mod secrecy;
 mod socketio;
+mod socketio_msgpack;
 mod telemetry;
 mod tls;
 mod upstreams;

@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::harness::{
-    HOME, Outcome, Picket, SEPARATOR, SocketIo, Token, Upstream, body, eventually, is_unknown, issuer, seconds_from_now,
+    HOME, Outcome, Picket, SEPARATOR, SocketIo, Token, Upstream, Wire, body, eventually, is_unknown, issuer,
+    seconds_from_now,
 };
 
 fn joined(packets: &[&str]) -> String {
@@ -414,6 +415,25 @@ async fn a_drain_ends_polling_sessions() {
 }
 
 #[tokio::test]
+async fn a_client_that_says_it_leaves_is_gone_at_once_over_either_transport() {
+    let upstream = Upstream::engine_io().await;
+    let picket = Picket::guarding_socketio(&upstream).start().await;
+
+    let alice = picket.polls("198.51.100.7").connected().await;
+    let mut open_poll = alice.starts_a_poll().await;
+    assert_eq!(body(&alice.posts("1").await), "ok");
+    assert_eq!(body(&open_poll.response().await), "1");
+    upstream.loses(1).await;
+    alice.is_unknown().await;
+
+    let mut bob = SocketIo::connected(picket.socketio_caller("198.51.100.8").comes_in().await).await;
+    bob.says("1").await;
+    bob.client.closes().await;
+    upstream.loses(2).await;
+    assert!(!upstream.texts().contains(&"1".to_owned()), "over WebSocket, Engine.IO does not listen to it");
+}
+
+#[tokio::test]
 async fn an_expired_token_ends_a_polling_session() {
     let upstream = Upstream::engine_io().await;
     let picket = Picket::guarding_socketio(&upstream).issuer(issuer()).start().await;
@@ -455,6 +475,8 @@ async fn a_page_may_read_the_answers_if_its_origin_may_connect() {
         assert_eq!(answer.head.first("access-control-allow-origin"), None, "{:?}", answer.head);
     }
     upstream.saw_no_message();
+    // Some clients say it only when they come in.
+    assert_eq!(polls.clone().without_origin().posts(&alice.query(), "40").await.head.status(), 200);
     // A page's GET to its own site has no Origin; its browser vouches for that.
     let own = polls.without_origin();
     assert_eq!(own.gets("EIO=4&transport=polling").await.head.status(), 403, "nobody says where it comes from");
@@ -478,6 +500,35 @@ async fn x28_a_client_that_does_not_poll_stops_the_upstream_from_being_read() {
     assert!(flooded < 32 * 1024 * 1024, "{flooded} bytes were taken from the upstream");
     picket.admin().audited("text=slow", 1).await;
     drop(slow);
+}
+
+#[tokio::test]
+async fn other_http_under_the_route_does_not_reach_the_upstream() {
+    let upstream = Upstream::engine_io().await;
+    let picket = Picket::guarding_socketio(&upstream).start().await;
+
+    for target in ["GET /socket.io/socket.io.js", "GET /socket.io/", "PUT /socket.io/?EIO=4&transport=polling"] {
+        let mut wire = Wire::to(picket.gateway()).await;
+        let head = format!("{target} HTTP/1.1\r\nHost: {}\r\nOrigin: {HOME}\r\n\r\n", picket.gateway());
+        wire.writes(head).await;
+        let answer = wire.response().await;
+        let body: Value = serde_json::from_slice(&answer.body).expect("Engine.IO's error");
+        assert!(answer.head.status() == 400 && body["code"].is_i64(), "{target}: {body}");
+    }
+    upstream.saw_no_request();
+}
+
+#[tokio::test]
+async fn the_upstreams_heartbeat_is_the_clients_to_answer() {
+    let upstream = Upstream::engine_io().await;
+    let picket = Picket::guarding_socketio(&upstream).start().await;
+
+    let mut alice = picket.polls("198.51.100.7").connected().await;
+    upstream.says("2");
+    alice.hears("2").await;
+    assert!(!upstream.texts().contains(&"3".to_owned()), "the node does not speak for the client");
+    alice.says("3").await;
+    upstream.receives_text("3").await;
 }
 
 #[tokio::test]

@@ -128,6 +128,76 @@ async fn s06_reserved_event_names_close() {
 }
 
 #[tokio::test]
+async fn s13_more_namespaces_than_a_connection_may_join_close_it() {
+    let upstream = Upstream::engine_io().await;
+    let picket = Picket::guarding_socketio(&upstream)
+        .node(json!({ "limits": { "namespacesMax": 3 } }))
+        .policy(json!({ "rateLimiting": { "burstLimit": { "maxEvents": 10_000, "windowMs": 1000 } } }))
+        .start()
+        .await;
+
+    let mut mallory = SocketIo::connected(picket.socketio_caller("198.51.100.7").comes_in().await).await;
+    let mut polling = picket.polls("198.51.100.7").connected().await;
+    for namespace in ["40/one,", "40/two,"] {
+        mallory.says(namespace).await;
+        mallory.hears(namespace).await;
+        polling.says(namespace).await;
+        polling.hears(namespace).await;
+    }
+    // One that was left keeps its place: else coming and going would be a way to name any number.
+    for packet in ["41/two,", "40/three,"] {
+        mallory.says(packet).await;
+        polling.says(packet).await;
+    }
+    mallory.client.closes_with(1008, "flood").await;
+    polling.is_closed().await;
+    upstream.loses(2).await;
+    assert!(!upstream.texts().contains(&"40/three,".to_owned()), "{:?}", upstream.texts());
+}
+
+#[tokio::test]
+async fn s14_acknowledgements_that_nobody_asked_for_count_as_events() {
+    let upstream = Upstream::engine_io().await;
+    let picket = Picket::guarding_socketio(&upstream)
+        .policy(json!({ "rateLimiting": { "burstLimit": { "maxEvents": 10, "windowMs": 60_000 } } }))
+        .start()
+        .await;
+
+    let mut mallory = SocketIo::connected(picket.socketio_caller("198.51.100.7").comes_in().await).await;
+    for id in 0..15 {
+        mallory.says(&format!("43{id}[1]")).await;
+    }
+    mallory.client.closes_with(1008, "burst").await;
+    let acks = upstream.texts().iter().filter(|packet| packet.starts_with("43")).count();
+    assert_eq!(acks, 10);
+}
+
+#[tokio::test]
+async fn s16_connecting_and_leaving_counts_against_the_connection_limit_over_both_transports() {
+    let upstream = Upstream::engine_io().await;
+    let picket = Picket::guarding_socketio(&upstream)
+        .policy(json!({ "rateLimiting": { "connectionLimit": { "maxConnections": 4, "windowMs": 60_000 } } }))
+        .start()
+        .await;
+
+    for _ in 0..2 {
+        let mut churning = SocketIo::connected(picket.socketio_caller("198.51.100.7").comes_in().await).await;
+        churning.says("1").await;
+        churning.client.closes().await;
+        let mut churning = picket.polls("198.51.100.7").connected().await;
+        churning.says("1").await;
+        churning.is_closed().await;
+    }
+    let websocket = picket.socketio_caller("198.51.100.7").connects().await.refused();
+    let polling = picket.polls("198.51.100.7").gets("EIO=4&transport=polling").await;
+    for head in [websocket.head, polling.head] {
+        assert_eq!(head.status(), 429);
+        assert!(head.first("retry-after").is_some(), "{head:?}");
+    }
+    assert_eq!(upstream.requests().len(), 4);
+}
+
+#[tokio::test]
 async fn s15_whoever_does_not_connect_in_time_is_closed_and_so_is_the_upstream() {
     let upstream = Upstream::engine_io().await;
     let picket =

@@ -167,7 +167,7 @@ async fn hear(gate: &Gate, talk: &mut Talk, speaker: &Principal, question: &Ques
         name: Some(&question.event),
         is_named_protocol: true,
         flaw: if too_long { Some(Flaw::Malformed("event name too long")) } else { read.flaw },
-        body: Body::Json { text: read.text(), name_at: None, payload: inspection::Payload::Whole },
+        body: Body::Json { text: read.text(), name_at: None, payload: inspection::Payload::Whole, packed_at: None },
     };
     let mut voice = Speaker { principal: speaker, address: attempt.address, rates: &mut talk.rates };
     let outcome = inspect(gate, &mut voice, &event, now).await;

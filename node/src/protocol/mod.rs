@@ -9,3 +9,6 @@ pub mod socketio;
 
 pub use event_name::{EventField, NamedAt, find, locate, locate_first};
 pub use refusal_form::{RefusalForm, RefusalFormError, Refused};
+
+#[cfg(test)]
+mod differential;

@@ -67,6 +67,17 @@ pub fn split<'a>(bytes: &'a [u8], field: &str) -> Result<Split<'a>, Unreadable> 
 /// one value, the whole input, as JSON text: in the same order and with keys that stand twice, so that the strict pass sees what
 /// stands there. It has at most six bytes for each of the input.
 pub fn to_json(value: &[u8]) -> Result<String, Unreadable> {
+    to_json_with(value, |json| {
+        json.push_str("null");
+        Ok(())
+    })
+}
+
+/// the same, with something else in the place of each binary value
+pub fn to_json_with(
+    value: &[u8],
+    mut binary: impl FnMut(&mut String) -> Result<(), Unreadable>,
+) -> Result<String, Unreadable> {
     let mut json = String::with_capacity(value.len());
     let mut walk = Walk::over(value);
     while let Some(step) = walk.step()? {
@@ -79,7 +90,10 @@ pub fn to_json(value: &[u8]) -> Result<String, Unreadable> {
             Step::Key(_) => return Err(KEY_NOT_TEXT),
             Step::Value(item) => {
                 comma(&mut json);
-                write_item(&mut json, item)?;
+                match item {
+                    Item::Binary => binary(&mut json)?,
+                    item => write_item(&mut json, item)?,
+                }
             }
             Step::EndOfArray => json.push(']'),
             Step::EndOfMap => json.push('}'),
@@ -135,7 +149,7 @@ fn comma(json: &mut String) {
 
 fn write_item(json: &mut String, item: Item<'_>) -> Result<(), Unreadable> {
     match item {
-        Item::Nil | Item::Opaque => json.push_str("null"),
+        Item::Nil | Item::Binary | Item::Extension => json.push_str("null"),
         Item::Bool(value) => json.push_str(if value { "true" } else { "false" }),
         Item::Unsigned(number) => json.push_str(&number.to_string()),
         Item::Signed(number) => json.push_str(&number.to_string()),
@@ -165,8 +179,8 @@ enum Item<'a> {
     Signed(i64),
     Float(f64),
     Text(&'a [u8]),
-    /// binary or an extension
-    Opaque,
+    Binary,
+    Extension,
     Array(u32),
     Map(u32),
 }
@@ -188,8 +202,14 @@ impl<'a> Reader<'a> {
             0xc0 => Item::Nil,
             0xc1 => return Err(RESERVED),
             0xc2 | 0xc3 => Item::Bool(first == 0xc3),
-            0xc4..=0xc6 => self.opaque(first - 0xc4, 0)?,
-            0xc7..=0xc9 => self.opaque(first - 0xc7, 1)?,
+            0xc4..=0xc6 => {
+                self.skip(first - 0xc4, 0)?;
+                Item::Binary
+            }
+            0xc7..=0xc9 => {
+                self.skip(first - 0xc7, 1)?;
+                Item::Extension
+            }
             0xca => Item::Float(f32::from_be_bytes(self.array()?).into()),
             0xcb => Item::Float(f64::from_be_bytes(self.array()?)),
             0xcc => Item::Unsigned(u8::from_be_bytes(self.array()?).into()),
@@ -202,7 +222,7 @@ impl<'a> Reader<'a> {
             0xd3 => Item::Signed(i64::from_be_bytes(self.array()?)),
             0xd4..=0xd8 => {
                 self.take(1 + (1 << (first - 0xd4)))?;
-                Item::Opaque
+                Item::Extension
             }
             0xd9..=0xdb => {
                 let length = self.length(first - 0xd9)?;
@@ -222,10 +242,9 @@ impl<'a> Reader<'a> {
         self.take(walk.reader.at)
     }
 
-    fn opaque(&mut self, width: u8, kind_bytes: usize) -> Result<Item<'a>, Unreadable> {
+    fn skip(&mut self, width: u8, kind_bytes: usize) -> Result<(), Unreadable> {
         let length = self.length(width)?;
-        self.take(kind_bytes + length as usize)?;
-        Ok(Item::Opaque)
+        self.take(kind_bytes + length as usize).map(drop)
     }
 
     /// a length of one, two or four bytes

@@ -54,9 +54,12 @@ impl Plain {
             ..Case::of(attempt, Stage::Inspection)
         };
         let body = match (self.route.protocol, message, json) {
-            (_, _, Some(text)) => {
-                Body::Json { text, name_at: named.as_ref().map(|named| named.at.clone()), payload: Payload::Whole }
-            }
+            (_, _, Some(text)) => Body::Json {
+                text,
+                name_at: named.as_ref().map(|named| named.at.clone()),
+                payload: Payload::Whole,
+                packed_at: matches!(message, Message::Binary(_)).then(|| 0..message.len()),
+            },
             (Protocol::Text, Message::Text(text), None) => Body::Text(text),
             (Protocol::Opaque, Message::Text(_) | Message::Binary(_), None) => Body::Opaque,
             _ => {

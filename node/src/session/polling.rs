@@ -20,6 +20,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 
 use super::guard::Written;
 use super::sockets::Socket;
+use crate::attempt::ClaimedOrigin;
 use crate::protocol::frames::Violation;
 use crate::protocol::payload;
 use crate::refusal::Denial;
@@ -44,6 +45,7 @@ pub struct Vacancy {
 /// whose session it is, as its first request showed
 pub struct Opener {
     pub route: Arc<Route>,
+    pub origin: ClaimedOrigin,
     pub token: Option<Secret>,
     /// whom that token speaks for; `None` if nobody vouches for it
     pub subject: Option<Principal>,
@@ -478,7 +480,8 @@ mod tests {
     fn open(sessions: &Arc<PollingSessions>) -> (Arc<PollingSession>, PollingSocket) {
         let route = json!({ "path": "/socket.io/", "upstream": "http://127.0.0.1:3000", "protocol": "socketio" });
         let route: RouteConfig = serde_json::from_value(route).unwrap();
-        let opener = Opener { route: Route::new(&route).unwrap().into(), token: None, subject: None };
+        let route = Route::new(&route).unwrap().into();
+        let opener = Opener { route, origin: ClaimedOrigin::Missing, token: None, subject: None };
         let terms = Terms { upgrades: &["websocket"], body_bytes_max: 1000 };
         let (session, mut socket) = sessions.open(sessions.vacancy().unwrap(), opener, terms);
         socket.send(Message::text(OPEN)).unwrap();

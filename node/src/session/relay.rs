@@ -79,6 +79,8 @@ enum End {
     /// the upstream broke the protocol, which is recorded already; it is told in what way
     UpstreamFaulted(Denial, CloseCode),
     ClientClosed(Option<CloseFrame>),
+    /// by its protocol's own word, which no close frame came with
+    ClientLeft,
     ClientGone,
     UpstreamClosed(Option<CloseFrame>),
 }
@@ -181,6 +183,7 @@ impl Relay {
                 self.answer(answers).await
             }
             Step::Nothing => Ok(()),
+            Step::Leave => Err(End::ClientLeft),
             Step::End(answers, denial) => {
                 self.answer(answers).await?;
                 Err(End::Denied(denial))
@@ -403,6 +406,8 @@ impl Relay {
                 (Some(Some(denied(&denial))), Some(Some(CloseFrame { code, reason: Utf8Bytes::from_static("") })))
             }
             End::ClientClosed(frame) => (None, Some(frame)),
+            // The word is not passed on: over WebSocket, Engine.IO's own server does not listen to it.
+            End::ClientLeft => (Some(None), Some(None)),
             End::ClientGone => (None, Some(Some(going_away()))),
             End::UpstreamClosed(frame) => (Some(frame), None),
         };

@@ -15,7 +15,7 @@ use super::step::{Deadline, Step, Violations, record};
 use crate::admission::{Admitted, Screened, complete};
 use crate::attempt::Attempt;
 use crate::checks::event_rate;
-use crate::config::Limits;
+use crate::config::{Limits, Parser};
 use crate::decide::{self, Case, Stage};
 use crate::gate::Gate;
 use crate::inspection::{
@@ -32,6 +32,7 @@ use crate::refusal::{Denial, Refusal};
 const EVENT_REJECTED: &str = "Event rejected by security policy";
 
 pub struct SocketIo {
+    parser: Parser,
     screened: Screened,
     presence: Presence,
     /// while no namespace is admitted: at first, and again when the last one is left
@@ -77,11 +78,19 @@ struct Attachments {
 }
 
 impl SocketIo {
-    pub fn new(screened: Screened, presence: Presence, place: Place, now: Timestamp, limits: &Limits) -> Self {
+    pub fn new(
+        parser: Parser,
+        screened: Screened,
+        presence: Presence,
+        place: Place,
+        now: Timestamp,
+        limits: &Limits,
+    ) -> Self {
         // Until the upstream has opened, the client cannot speak: the delay is the upstream's.
         let upstream = limits.upstream_connect_timeout_ms.saturating_add(limits.upstream_header_timeout_ms);
         let due = now.plus(Duration::from_millis(upstream.saturating_add(limits.connect_timeout_ms)));
         SocketIo {
+            parser,
             screened,
             presence,
             waiting: Some(Waiting { _place: Some(place), due, reason: Reason::UpstreamSlow }),
@@ -105,25 +114,14 @@ impl SocketIo {
     }
 
     pub async fn client_says(&mut self, gate: &Gate, attempt: &Attempt, message: Message, now: Timestamp) -> Step {
-        match &message {
-            Message::Binary(bytes) => self.attachment(gate, attempt, bytes.clone()),
-            // Engine.IO's own packets may come between attachments, Socket.IO's may not.
-            Message::Text(text) if self.attachments.is_some() && text.starts_with('4') => {
-                end(gate, attempt, &message, PacketError::Malformed("a packet where an attachment was due"))
-            }
-            Message::Text(text) => match socketio::read(text, &bounds(gate)) {
-                Ok(packet) => self.packet(gate, attempt, &message, packet, now).await,
-                Err(error) => end(gate, attempt, &message, error),
-            },
-            Message::Ping(_) | Message::Pong(_) | Message::Close(_) | Message::Frame(_) => Step::Nothing,
+        match self.parser.read(&message, &bounds(gate)) {
+            Ok(packet) => self.packet(gate, attempt, &message, packet, now).await,
+            Err(error) => self.end(gate, attempt, &message, error),
         }
     }
 
     pub fn upstream_says(&mut self, gate: &Gate, attempt: &Attempt, message: &Message, now: Timestamp) {
-        let Message::Text(text) = message else {
-            return;
-        };
-        match socketio::read_server(text) {
+        match self.parser.read_server(message) {
             ServerPacket::Open => {
                 if let Some(waiting) = &mut self.waiting {
                     *waiting =
@@ -132,11 +130,13 @@ impl SocketIo {
             }
             ServerPacket::Ping => self.pings = self.pings.saturating_add(1),
             ServerPacket::Connected(name) => {
-                if let Some(namespace) = self.namespace(name) {
+                if let Some(namespace) = self.namespace(&name) {
                     namespace.join();
                 }
             }
-            ServerPacket::Disconnected(name) | ServerPacket::ConnectError(name) => self.leave(gate, attempt, name, now),
+            ServerPacket::Disconnected(name) | ServerPacket::ConnectError(name) => {
+                self.leave(gate, attempt, &name, now)
+            }
             ServerPacket::Other => {}
         }
     }
@@ -174,14 +174,21 @@ impl SocketIo {
         now: Timestamp,
     ) -> Step {
         let Packet { namespace, kind } = match packet {
-            ClientPacket::Close => return Step::Forward(Cleared::protocol(message.clone())),
+            ClientPacket::Close => return Step::Leave,
             ClientPacket::Pong if self.pings > 0 => {
                 self.pings -= 1;
                 return Step::Forward(Cleared::protocol(message.clone()));
             }
             ClientPacket::Pong => return self.charge(gate, attempt, now).unwrap_or(Step::Nothing),
+            ClientPacket::Attachment(bytes) => return self.attachment(gate, attempt, bytes.clone()),
+            // Engine.IO's own packets may come between attachments, Socket.IO's may not.
+            ClientPacket::Message(_) if self.attachments.is_some() => {
+                let error = PacketError::Malformed("a packet where an attachment was due");
+                return self.end(gate, attempt, message, error);
+            }
             ClientPacket::Message(packet) => packet,
         };
+        let namespace = namespace.as_ref();
         if let Kind::Connect(auth) = kind {
             return Box::pin(self.connect(gate, attempt, message, namespace, auth, now)).await;
         }
@@ -189,12 +196,8 @@ impl SocketIo {
             Some(NamespaceStage::Joined(admitted)) => admitted.clone(),
             Some(NamespaceStage::Left) => return self.late(gate, attempt, &kind, now),
             Some(NamespaceStage::Joining(_)) | None => {
-                return end(
-                    gate,
-                    attempt,
-                    message,
-                    PacketError::OutOfPlace("a packet for a namespace that is not joined"),
-                );
+                let error = PacketError::OutOfPlace("a packet for a namespace that is not joined");
+                return self.end(gate, attempt, message, error);
             }
         };
         match kind {
@@ -227,13 +230,18 @@ impl SocketIo {
         attempt: &Attempt,
         message: &Message,
         name: &str,
-        auth: Option<&str>,
+        auth: Option<socketio::Payload<'_>>,
         now: Timestamp,
     ) -> Step {
         let full = self.namespaces.len() >= gate.limits.namespaces_max;
         match self.namespace(name).map(|namespace| &namespace.stage) {
             Some(NamespaceStage::Joining(_) | NamespaceStage::Joined(_)) => {
-                return end(gate, attempt, message, PacketError::OutOfPlace("CONNECT to a namespace that is joined"));
+                return self.end(
+                    gate,
+                    attempt,
+                    message,
+                    PacketError::OutOfPlace("CONNECT to a namespace that is joined"),
+                );
             }
             None if full => {
                 let denial = Denial::from(Reason::Flood).because("node.limits.namespacesMax");
@@ -247,7 +255,7 @@ impl SocketIo {
             }
             None => {}
         }
-        match self.admit(gate, attempt, message, auth, now).await {
+        match self.admit(gate, attempt, message, auth.as_ref(), now).await {
             Ok((admitted, cleared)) => {
                 self.enter(gate, attempt, name, admitted);
                 Step::Forward(cleared)
@@ -258,8 +266,8 @@ impl SocketIo {
             Err(refusal) => {
                 let denial = decide::refuse(gate, Case::of(attempt, Stage::Admission), refusal);
                 let data = json!({ "reason": denial.reason.token(), "retryAfterMs": denial.retry_after_ms() });
-                let answer = socketio::connect_error(name, denial.reason.consequence().message, data);
-                self.violations.refused(gate, denial, vec![Message::text(answer)])
+                let answer = self.parser.connect_error(name, denial.reason.consequence().message, data);
+                self.violations.refused(gate, denial, vec![answer])
             }
         }
     }
@@ -270,13 +278,13 @@ impl SocketIo {
         gate: &Gate,
         attempt: &Attempt,
         message: &Message,
-        auth: Option<&str>,
+        auth: Option<&socketio::Payload<'_>>,
         now: Timestamp,
     ) -> Result<(Admitted, Cleared), Refusal> {
-        let named = auth.map_or(Ok(None), |auth| locate(auth, &EventField::parse("token")));
+        let named = auth.map_or(Ok(None), |auth| locate(&auth.json, &EventField::parse("token")));
         let named = match (named, auth) {
             (Ok(named), _) => named,
-            (Err(_), Some(auth)) if has_null_token(auth) => None,
+            (Err(_), Some(auth)) if has_null_token(&auth.json) => None,
             (Err(_), _) => return Err(Denial::from(Reason::TokenInvalid).because("auth.token is not a string").into()),
         };
         let cleared = match auth {
@@ -316,7 +324,7 @@ impl SocketIo {
         now: Timestamp,
     ) -> Step {
         let name = call.named.name.as_ref();
-        let body = Body::Json { text: call.json, name_at: Some(call.named.at.clone()), payload: Payload::Arguments };
+        let body = body(&call.payload, Some(call.named.at.clone()), Payload::Arguments);
         let event =
             Event { frame: message, size: message.len(), name: Some(name), is_named_protocol: true, flaw: None, body };
         let mut speaker = Speaker { principal: &admitted.principal, address: attempt.address, rates: &mut self.rates };
@@ -332,7 +340,7 @@ impl SocketIo {
             Err(denial) if denial.reason == Reason::Malformed => Step::End(Vec::new(), denial),
             Err(denial) => {
                 self.expect(gate, call.attachments, message.len(), None, now);
-                let answers = refused_event(namespace, name, call.ack, &denial);
+                let answers = self.refused_event(namespace, name, call.ack, &denial);
                 self.violations.refused(gate, denial, answers)
             }
         }
@@ -347,7 +355,7 @@ impl SocketIo {
         admitted: &Admitted,
         now: Timestamp,
     ) -> Step {
-        let body = Body::Json { text: reply.json, name_at: None, payload: Payload::Whole };
+        let body = body(&reply.payload, None, Payload::Whole);
         let event =
             Event { frame: message, size: message.len(), name: None, is_named_protocol: false, flaw: None, body };
         let mut speaker = Speaker { principal: &admitted.principal, address: attempt.address, rates: &mut self.rates };
@@ -382,12 +390,8 @@ impl SocketIo {
 
     fn attachment(&mut self, gate: &Gate, attempt: &Attempt, bytes: Bytes) -> Step {
         let Some(mut due) = self.attachments.take() else {
-            return end(
-                gate,
-                attempt,
-                &Message::Binary(bytes),
-                PacketError::Malformed("a binary message that no packet announced"),
-            );
+            let error = PacketError::Malformed("a binary message that no packet announced");
+            return self.end(gate, attempt, &Message::Binary(bytes), error);
         };
         due.bytes += bytes.len();
         if due.bytes > gate.policy.current().validation.payload_bytes_max {
@@ -403,6 +407,33 @@ impl SocketIo {
             return Step::Nothing;
         }
         due.held.map_or(Step::Nothing, Step::ForwardAll)
+    }
+
+    /// the `error` event, and the ack if the client asked for one
+    fn refused_event(&self, namespace: &str, event: &str, ack: Option<u64>, denial: &Denial) -> Vec<Message> {
+        let error = json!({
+            "message": EVENT_REJECTED,
+            "event": event,
+            "reason": denial.reason.token(),
+            "retryAfterMs": denial.retry_after_ms(),
+        });
+        let mut answers = vec![self.parser.event(namespace, "error", &error)];
+        if let Some(id) = ack {
+            answers.push(self.parser.ack(namespace, id, &json!({ "error": error })));
+        }
+        answers
+    }
+
+    /// a packet that cannot be understood ends the session: what follows it cannot be understood either
+    fn end(&self, gate: &Gate, attempt: &Attempt, message: &Message, error: PacketError) -> Step {
+        let denial = match error {
+            PacketError::Malformed(detail) => Denial::from(Reason::Malformed).because(detail),
+            PacketError::OutOfPlace(detail) => Denial::from(Reason::ProtocolError).because(detail),
+        };
+        // A CONNECT holds a token: nothing of it is kept.
+        let kept = Some(message).filter(|message| !self.parser.may_be_connect(message));
+        let case = Case { message: kept, ..Case::of(attempt, Stage::Inspection) };
+        Step::End(Vec::new(), decide::refuse(gate, case, denial))
     }
 }
 
@@ -439,10 +470,10 @@ fn inspect_auth(
     gate: &Gate,
     attempt: &Attempt,
     message: &Message,
-    auth: &str,
+    auth: &socketio::Payload<'_>,
     token_at: Option<Range<usize>>,
 ) -> Result<Cleared, Denial> {
-    let body = Body::Json { text: auth, name_at: token_at, payload: Payload::Whole };
+    let body = body(auth, token_at, Payload::Whole);
     let auth = Event { frame: message, size: message.len(), name: None, is_named_protocol: false, flaw: None, body };
     let inspected = inspect_connect(gate, &auth)?;
     if let Some(observation) = &inspected.observed {
@@ -451,29 +482,6 @@ fn inspect_auth(
     Ok(inspected.cleared)
 }
 
-/// the `error` event, and the ack if the client asked for one
-fn refused_event(namespace: &str, event: &str, ack: Option<u64>, denial: &Denial) -> Vec<Message> {
-    let error = json!({
-        "message": EVENT_REJECTED,
-        "event": event,
-        "reason": denial.reason.token(),
-        "retryAfterMs": denial.retry_after_ms(),
-    });
-    let mut answers = vec![Message::text(socketio::event(namespace, "error", &error))];
-    if let Some(id) = ack {
-        answers.push(Message::text(socketio::ack(namespace, id, &json!({ "error": error }))));
-    }
-    answers
-}
-
-/// a packet that cannot be understood ends the session: what follows it cannot be understood either
-fn end(gate: &Gate, attempt: &Attempt, message: &Message, error: PacketError) -> Step {
-    let denial = match error {
-        PacketError::Malformed(detail) => Denial::from(Reason::Malformed).because(detail),
-        PacketError::OutOfPlace(detail) => Denial::from(Reason::ProtocolError).because(detail),
-    };
-    // A CONNECT holds a token: nothing of it is kept.
-    let is_connect = message.to_text().is_ok_and(|text| text.starts_with("40"));
-    let case = Case { message: Some(message).filter(|_| !is_connect), ..Case::of(attempt, Stage::Inspection) };
-    Step::End(Vec::new(), decide::refuse(gate, case, denial))
+fn body<'a>(of: &'a socketio::Payload<'_>, name_at: Option<Range<usize>>, payload: Payload) -> Body<'a> {
+    Body::Json { text: &of.json, name_at, payload, packed_at: of.packed_at.clone() }
 }

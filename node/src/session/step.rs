@@ -22,6 +22,8 @@ pub enum Step {
     /// the event was refused: write to the client, and let it wait
     Answer(Vec<Message>),
     Nothing,
+    /// the client ends the session, in a word of its protocol
+    Leave,
     /// write to the client, then end the session; the denial is recorded already
     End(Vec<Message>, Denial),
 }

@@ -1,6 +1,6 @@
 //! Routes: paths, hosts, upstreams, and how events are named.
 
-use picket_node::config::{DenyMode, Protocol, RouteConfig};
+use picket_node::config::{DenyMode, Parser, Protocol, RouteConfig};
 use picket_node::route::{Route, RouteError};
 use picket_shared::policy::Mistake;
 use std::collections::HashSet;
@@ -66,6 +66,9 @@ fn wrong_fields(route: &RouteConfig) -> Vec<(&'static str, String)> {
     wrong.extend(wrong_upstreams(route));
     if route.refusal.is_some() && !matches!(route.protocol, Protocol::Json | Protocol::MsgPack) {
         wrong.push(("refusal", "is for the protocols json and msgpack".to_owned()));
+    }
+    if route.parser != Parser::Default && route.protocol != Protocol::SocketIo {
+        wrong.push(("parser", "is for protocol: socketio".to_owned()));
     }
     if route.deny_mode == DenyMode::AcceptThenClose {
         wrong.push(("denyMode", format!("accept-then-close {UNAVAILABLE}")));
@@ -156,6 +159,7 @@ mod tests {
             field("upstream", json!("ftp://127.0.0.1"), "not a scheme"),
             field("upstream", json!("ws://user@127.0.0.1"), "user"),
             field("refusal", json!({ "id": "{id}" }), "JSON pointer"),
+            field("parser", json!("msgpack"), "for protocol: socketio"),
             field("denyMode", json!("accept-then-close"), "not available"),
             field("eventField", json!(""), "top-level"),
             field("eventField", json!("/a~b"), "pointer"),

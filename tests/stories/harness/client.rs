@@ -91,10 +91,10 @@ impl Client {
         .await;
     }
 
-    /// The next MessagePack value that has at least these fields.
+    /// The next MessagePack value, such as a packet of `socket.io-msgpack-parser`, that has at least these fields.
     pub async fn receives_packed(&mut self, fields: Value) -> Value {
         self.receives_matching(&fields.to_string(), |received| match received {
-            Received::Binary(bytes) => rmp_serde::from_slice(bytes).ok().filter(|event| holds(event, &fields)),
+            Received::Binary(bytes) => rmp_serde::from_slice(bytes).ok().filter(|value| holds(value, &fields)),
             _ => None,
         })
         .await
@@ -196,7 +196,7 @@ fn received(next: Next) -> Option<Received> {
 }
 
 /// Every field of `part` is in `whole` with the same value.
-fn holds(whole: &Value, part: &Value) -> bool {
+pub fn holds(whole: &Value, part: &Value) -> bool {
     match (whole, part) {
         (Value::Object(whole), Value::Object(part)) => {
             part.iter().all(|(name, value)| whole.get(name).is_some_and(|found| holds(found, value)))

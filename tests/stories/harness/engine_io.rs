@@ -1,6 +1,7 @@
 //! Socket.IO words: what the scripted upstream answers, and a client that speaks packets.
 
-use serde_json::Value;
+use serde::Deserialize;
+use serde_json::{Value, json};
 
 use super::client::Client;
 
@@ -20,6 +21,34 @@ pub fn answers(packet: &str) -> Vec<String> {
         }
     }
     Vec::new()
+}
+
+/// The same in the words of `socket.io-msgpack-parser`; binary that is no packet is an attachment.
+pub fn packed_answer(bytes: &[u8]) -> Option<Vec<u8>> {
+    let PackedHead { kind, nsp, id } = packed_head(bytes)?;
+    let answer = match (kind, id) {
+        (0, _) => json!({ "type": 0, "nsp": nsp, "data": { "sid": "upstream-sid-2" } }),
+        (2, Some(id)) => json!({ "type": 3, "nsp": nsp, "data": ["ok"], "id": id }),
+        _ => return None,
+    };
+    Some(packed(&answer))
+}
+
+/// A packet of that parser without its data, which may be binary.
+#[derive(Deserialize)]
+pub struct PackedHead {
+    #[serde(rename = "type")]
+    pub kind: u64,
+    pub nsp: String,
+    pub id: Option<u64>,
+}
+
+pub fn packed_head(bytes: &[u8]) -> Option<PackedHead> {
+    rmp_serde::from_slice(bytes).ok()
+}
+
+pub fn packed(packet: &Value) -> Vec<u8> {
+    rmp_serde::to_vec_named(packet).unwrap()
 }
 
 /// `/chat,` with its comma, or nothing for the default namespace.

@@ -225,6 +225,13 @@ impl Picket {
         Self::builder().route(json!({ "path": "/socket.io/", "upstream": upstream.http_url(), "protocol": "socketio" }))
     }
 
+    /// The same for an application that has `socket.io-msgpack-parser`.
+    pub fn guarding_packed_socketio(upstream: &Upstream) -> PicketBuilder {
+        let upstream = upstream.http_url();
+        let route = json!({ "path": "/socket.io/", "upstream": upstream, "protocol": "socketio", "parser": "msgpack" });
+        Self::builder().route(route)
+    }
+
     pub fn address(&self, listener: &str) -> SocketAddr {
         self.listeners[listener]
     }

@@ -3,10 +3,13 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
 use super::HOME;
 use super::caller::Caller;
+use super::client::holds;
 use super::http::Head;
 use super::patience::{eventually, within};
 use super::wire::{Response, Wire};
@@ -181,6 +184,17 @@ impl Poller {
             }
         })
         .await
+    }
+
+    /// The next packet of `socket.io-msgpack-parser` that has at least these fields.
+    pub async fn hears_packed(&mut self, fields: Value) -> Value {
+        loop {
+            let encoded = self.hears("b").await;
+            let packet: Value = rmp_serde::from_slice(&STANDARD.decode(&encoded[1..]).unwrap()).unwrap();
+            if holds(&packet, &fields) {
+                return packet;
+            }
+        }
     }
 
     /// Told that it is over, and so it is.

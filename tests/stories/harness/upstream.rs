@@ -128,6 +128,16 @@ impl Upstream {
             .collect()
     }
 
+    pub fn binaries(&self) -> Vec<Vec<u8>> {
+        self.seen()
+            .into_iter()
+            .filter_map(|message| match message {
+                Seen::Binary(bytes) => Some(bytes),
+                Seen::Text(_) => None,
+            })
+            .collect()
+    }
+
     /// The messages, once there are at least as many.
     pub async fn receives(&self, count: usize) -> Vec<Seen> {
         eventually(&format!("{count} messages at the upstream"), async || {
@@ -272,8 +282,13 @@ async fn hold(
                 }
                 Message::Binary(bytes) => {
                     ledger.messages.lock().unwrap().push(Seen::Binary(bytes.to_vec()));
-                    if let Manner::Echo = ledger.manner {
-                        socket.send(Message::Binary(bytes)).await.ok()?;
+                    let answer = match ledger.manner {
+                        Manner::Echo => Some(bytes),
+                        Manner::GraphQl => None,
+                        Manner::EngineIo => engine_io::packed_answer(&bytes).map(Into::into),
+                    };
+                    if let Some(answer) = answer {
+                        socket.send(Message::Binary(answer)).await.ok()?;
                     }
                 }
                 Message::Close(frame) => {

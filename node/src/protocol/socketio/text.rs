@@ -1,93 +1,16 @@
-//! Engine.IO 4 over WebSocket and Socket.IO 5: a strict reading of what clients send, and the packets that Picket sends.
-//!
-//! Grammar: socket.io-protocol v5, `<type>[<attachments>-][<namespace>,][<ack id>][JSON]` behind Engine.IO's message type `4`.
-//! What is not fully understood is an error, never passed on: parsers that differ here were CVE-2022-2421, CVE-2023-32695
-//! and their kin.
+//! The default parser of Socket.IO, `<type>[<attachments>-][<namespace>,][<ack id>][JSON]` (socket.io-protocol v5), behind
+//! Engine.IO's message type.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::borrow::Cow;
+use tokio_tungstenite::tungstenite::Message;
 
-use super::{NamedAt, locate_first};
+use super::PacketError::{self, Malformed, OutOfPlace};
+use super::{
+    ACK_ID_MAX, Call, Kind, Packet, PacketBounds, Payload, Reply, ServerPacket, check_is_array, check_namespace, name,
+};
 
-/// the largest ack id that every JavaScript client can hold, 2^53 − 1
-const ACK_ID_MAX: u64 = (1 << 53) - 1;
-/// event names that clients and servers keep for themselves (socket.io-parser `RESERVED_EVENTS`, and Node's emitter)
-const RESERVED: [&str; 6] =
-    ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"];
-
-/// an Engine.IO packet that a client may send over a WebSocket
-#[derive(Debug, PartialEq, Eq)]
-pub enum ClientPacket<'a> {
-    Close,
-    Pong,
-    Message(Packet<'a>),
-}
-
-/// a Socket.IO packet of a client
-#[derive(Debug, PartialEq, Eq)]
-pub struct Packet<'a> {
-    pub namespace: &'a str,
-    pub kind: Kind<'a>,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-pub enum Kind<'a> {
-    /// the `auth` object as JSON, if there is one
-    Connect(Option<&'a str>),
-    Disconnect,
-    Event(Call<'a>),
-    Ack(Reply<'a>),
-}
-
-/// an event: `["name", …]`
-#[derive(Debug, PartialEq, Eq)]
-pub struct Call<'a> {
-    pub json: &'a str,
-    pub named: NamedAt<'a>,
-    pub ack: Option<u64>,
-    /// binary messages that follow
-    pub attachments: usize,
-}
-
-/// the answer to an event of the server
-#[derive(Debug, PartialEq, Eq)]
-pub struct Reply<'a> {
-    pub json: &'a str,
-    pub attachments: usize,
-}
-
-/// bounds of one packet
-#[derive(Clone, Copy, Debug)]
-pub struct PacketBounds {
-    pub attachments_max: usize,
-    pub name_bytes_max: usize,
-}
-
-/// why a packet cannot be passed on; the text is for operators
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PacketError {
-    /// not a packet
-    Malformed(&'static str),
-    /// a packet that a client does not send here
-    OutOfPlace(&'static str),
-}
-
-use PacketError::{Malformed, OutOfPlace};
-
-pub fn read<'a>(text: &'a str, bounds: &PacketBounds) -> Result<ClientPacket<'a>, PacketError> {
-    match text.as_bytes() {
-        [] => Err(Malformed("empty packet")),
-        b"1" => Ok(ClientPacket::Close),
-        b"3" => Ok(ClientPacket::Pong),
-        [b'4', ..] => packet(&text[1..], bounds).map(ClientPacket::Message),
-        [b'0' | b'1' | b'2' | b'3' | b'5' | b'6', ..] => {
-            Err(OutOfPlace("an Engine.IO packet that only servers or polling clients send"))
-        }
-        _ => Err(Malformed("unknown Engine.IO packet type")),
-    }
-}
-
-fn packet<'a>(text: &'a str, bounds: &PacketBounds) -> Result<Packet<'a>, PacketError> {
+pub fn read<'a>(text: &'a str, bounds: &PacketBounds) -> Result<Packet<'a>, PacketError> {
     let kind = *text.as_bytes().first().ok_or(Malformed("empty Socket.IO packet"))?;
     let rest = text.get(1..).ok_or(Malformed("unknown Socket.IO packet type"))?;
     let (attachments, rest) = match kind {
@@ -105,7 +28,7 @@ fn packet<'a>(text: &'a str, bounds: &PacketBounds) -> Result<Packet<'a>, Packet
         (b'4', _) => return Err(OutOfPlace("CONNECT_ERROR is the server's")),
         _ => return Err(Malformed("unknown Socket.IO packet type")),
     };
-    Ok(Packet { namespace, kind })
+    Ok(Packet { namespace: Cow::Borrowed(namespace), kind })
 }
 
 /// `<digits>-`: no sign, no leading zero, at least one and at most the bound
@@ -133,12 +56,7 @@ fn namespace(text: &str, bytes_max: usize) -> Result<(&str, &str), PacketError> 
         return Ok(("/", text));
     }
     let (name, rest) = text.split_once(',').unwrap_or((text, ""));
-    if name.len() > bytes_max {
-        return Err(Malformed("namespace too long"));
-    }
-    if name.contains(['?', '#', '"', '{', '[', '\\']) || name.chars().any(|c| c.is_control() || c.is_whitespace()) {
-        return Err(Malformed("namespace with characters that no namespace has"));
-    }
+    check_namespace(name, bytes_max)?;
     Ok((name, rest))
 }
 
@@ -152,10 +70,10 @@ fn ack_id(text: &str) -> Result<(Option<u64>, &str), PacketError> {
 }
 
 /// nothing or an object; its inside is read by whoever looks for the token
-fn auth(json: &str) -> Result<Option<&str>, PacketError> {
+fn auth(json: &str) -> Result<Option<Payload<'_>>, PacketError> {
     match json.as_bytes().first() {
         None => Ok(None),
-        Some(b'{') => Ok(Some(json)),
+        Some(b'{') => Ok(Some(payload(json))),
         Some(_) => Err(Malformed("CONNECT payload is not an object")),
     }
 }
@@ -166,26 +84,19 @@ fn call<'a>(
     attachments: usize,
     bounds: &PacketBounds,
 ) -> Result<Call<'a>, PacketError> {
-    if !json.starts_with('[') {
-        return Err(Malformed("payload is not an array"));
-    }
-    let named = locate_first(json).map_err(Malformed)?;
-    if named.name.len() > bounds.name_bytes_max {
-        return Err(Malformed("event name too long"));
-    }
-    if RESERVED.contains(&named.name.as_ref()) {
-        return Err(Malformed("reserved event name"));
-    }
+    let named = name(json, bounds)?;
     check_placeholders(json, attachments)?;
-    Ok(Call { json, named, ack, attachments })
+    Ok(Call { payload: payload(json), named, ack, attachments })
 }
 
 fn reply(json: &str, attachments: usize) -> Result<Reply<'_>, PacketError> {
-    if !json.starts_with('[') {
-        return Err(Malformed("payload is not an array"));
-    }
+    check_is_array(json)?;
     check_placeholders(json, attachments)?;
-    Ok(Reply { json, attachments })
+    Ok(Reply { payload: payload(json), attachments })
+}
+
+fn payload(json: &str) -> Payload<'_> {
+    Payload { json: Cow::Borrowed(json), packed_at: None }
 }
 
 /// every attachment has exactly one placeholder, numbered within the attachments (CVE-2022-2421)
@@ -215,69 +126,42 @@ fn check_placeholders(json: &str, attachments: usize) -> Result<(), PacketError>
     if seen.into_iter().all(|seen| seen) { Ok(()) } else { Err(Malformed("attachment without placeholder")) }
 }
 
-/// what the upstream's packets change for Picket; all others are passed on unread
-#[derive(Debug, PartialEq, Eq)]
-pub enum ServerPacket<'a> {
-    /// Engine.IO's handshake: from here on it is the client's turn
-    Open,
-    /// Engine.IO's heartbeat, to be answered once
-    Ping,
-    Connected(&'a str),
-    Disconnected(&'a str),
-    ConnectError(&'a str),
-    Other,
-}
-
 pub fn read_server(text: &str) -> ServerPacket<'_> {
     match text.as_bytes() {
-        [b'0', ..] => ServerPacket::Open,
-        b"2" => ServerPacket::Ping,
-        [b'4', b'0', ..] => ServerPacket::Connected(server_namespace(&text[2..])),
-        [b'4', b'1', ..] => ServerPacket::Disconnected(server_namespace(&text[2..])),
-        [b'4', b'4', ..] => ServerPacket::ConnectError(server_namespace(&text[2..])),
+        [b'0', ..] => ServerPacket::Connected(server_namespace(&text[1..])),
+        [b'1', ..] => ServerPacket::Disconnected(server_namespace(&text[1..])),
+        [b'4', ..] => ServerPacket::ConnectError(server_namespace(&text[1..])),
         _ => ServerPacket::Other,
     }
 }
 
-fn server_namespace(rest: &str) -> &str {
-    match rest.starts_with('/') {
+fn server_namespace(rest: &str) -> Cow<'_, str> {
+    Cow::Borrowed(match rest.starts_with('/') {
         true => rest.split_once(',').map_or(rest, |(name, _)| name),
         false => "/",
-    }
+    })
 }
 
-fn prefix(namespace: &str) -> Cow<'static, str> {
-    match namespace {
-        "/" => Cow::Borrowed(""),
-        other => Cow::Owned(format!("{other},")),
-    }
-}
-
-/// CONNECT_ERROR
-pub fn connect_error(namespace: &str, message: &str, data: Value) -> String {
-    format!("44{}{}", prefix(namespace), json!({ "message": message, "data": data }))
-}
-
-/// an event with one argument
-pub fn event(namespace: &str, name: &str, argument: &Value) -> String {
-    format!("42{}{}", prefix(namespace), json!([name, argument]))
-}
-
-/// the answer to an event that asked for one
-pub fn ack(namespace: &str, id: u64, argument: &Value) -> String {
-    format!("43{}{id}{}", prefix(namespace), json!([argument]))
+/// a packet without attachments
+pub fn write(kind: &str, namespace: &str, ack: Option<u64>, data: &Value) -> Message {
+    let namespace = if namespace == "/" { String::new() } else { format!("{namespace},") };
+    let ack = ack.map(|id| id.to_string()).unwrap_or_default();
+    Message::text(format!("4{kind}{namespace}{ack}{data}"))
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::ClientPacket;
     use super::*;
+    use crate::config::Parser;
+    use serde_json::json;
 
     const BOUNDS: PacketBounds = PacketBounds { attachments_max: 10, name_bytes_max: 256 };
 
     fn read_event(text: &str) -> (String, String, Option<u64>, usize) {
-        match read(text, &BOUNDS) {
+        match Parser::Default.read(&Message::text(text), &BOUNDS) {
             Ok(ClientPacket::Message(Packet { namespace, kind: Kind::Event(call) })) => {
-                (namespace.to_owned(), call.named.name.into_owned(), call.ack, call.attachments)
+                (namespace.into_owned(), call.named.name.into_owned(), call.ack, call.attachments)
             }
             other => panic!("{text}: {other:?}"),
         }
@@ -289,23 +173,15 @@ mod tests {
         assert_eq!(read_event(r#"42/chat,["chat",1]"#), ("/chat".into(), "chat".into(), None, 0));
         assert_eq!(read_event(r#"42/chat,17["chat"]"#), ("/chat".into(), "chat".into(), Some(17), 0));
         assert_eq!(read_event(r#"451-0["b",{"_placeholder":true,"num":0}]"#), ("/".into(), "b".into(), Some(0), 1));
-        let connect = |text| read(text, &BOUNDS);
-        assert_eq!(connect("40"), Ok(ClientPacket::Message(Packet { namespace: "/", kind: Kind::Connect(None) })));
-        assert_eq!(
-            connect("40/chat,"),
-            Ok(ClientPacket::Message(Packet { namespace: "/chat", kind: Kind::Connect(None) }))
-        );
-        assert_eq!(
-            connect(r#"40{"token":"x"}"#),
-            Ok(ClientPacket::Message(Packet { namespace: "/", kind: Kind::Connect(Some(r#"{"token":"x"}"#)) }))
-        );
-        assert_eq!(
-            connect("41/chat,"),
-            Ok(ClientPacket::Message(Packet { namespace: "/chat", kind: Kind::Disconnect }))
-        );
-        assert!(matches!(connect("430[1]"), Ok(ClientPacket::Message(Packet { kind: Kind::Ack(_), .. }))));
-        assert_eq!(connect("3"), Ok(ClientPacket::Pong));
-        assert_eq!(connect("1"), Ok(ClientPacket::Close));
+        let connect =
+            |namespace: &'static str, auth| Ok(Packet { namespace: namespace.into(), kind: Kind::Connect(auth) });
+        assert_eq!(read("0", &BOUNDS), connect("/", None));
+        assert_eq!(read("0/chat,", &BOUNDS), connect("/chat", None));
+        assert_eq!(read(r#"0{"token":"x"}"#, &BOUNDS), connect("/", Some(payload(r#"{"token":"x"}"#))));
+        assert_eq!(read("1/chat,", &BOUNDS), Ok(Packet { namespace: "/chat".into(), kind: Kind::Disconnect }));
+        assert!(matches!(read("30[1]", &BOUNDS), Ok(Packet { kind: Kind::Ack(_), .. })));
+        assert_eq!(Parser::Default.read(&Message::text("3"), &BOUNDS), Ok(ClientPacket::Pong));
+        assert_eq!(Parser::Default.read(&Message::text("1"), &BOUNDS), Ok(ClientPacket::Close));
     }
 
     #[test]
@@ -367,25 +243,28 @@ mod tests {
             "6",
             "1x",
         ] {
-            assert!(read(text, &BOUNDS).is_err(), "{text}");
+            assert!(Parser::Default.read(&Message::text(text), &BOUNDS).is_err(), "{text}");
         }
     }
 
     #[test]
     fn what_the_server_says_of_its_namespaces_is_seen() {
-        assert_eq!(read_server(r#"40{"sid":"a"}"#), ServerPacket::Connected("/"));
-        assert_eq!(read_server(r#"40/chat,{"sid":"a"}"#), ServerPacket::Connected("/chat"));
-        assert_eq!(read_server("41/chat,"), ServerPacket::Disconnected("/chat"));
-        assert_eq!(read_server(r#"44{"message":"no"}"#), ServerPacket::ConnectError("/"));
-        assert_eq!(read_server(r#"42["x"]"#), ServerPacket::Other);
-        assert_eq!(read_server("2"), ServerPacket::Ping);
-        assert_eq!(read_server(r#"0{"sid":"x"}"#), ServerPacket::Open);
+        let read = |text: &str| format!("{:?}", Parser::Default.read_server(&Message::text(text)));
+        assert_eq!(read(r#"40{"sid":"a"}"#), r#"Connected("/")"#);
+        assert_eq!(read(r#"40/chat,{"sid":"a"}"#), r#"Connected("/chat")"#);
+        assert_eq!(read("41/chat,"), r#"Disconnected("/chat")"#);
+        assert_eq!(read(r#"44{"message":"no"}"#), r#"ConnectError("/")"#);
+        assert_eq!(read(r#"42["x"]"#), "Other");
+        assert_eq!(read("2"), "Ping");
+        assert_eq!(read(r#"0{"sid":"x"}"#), "Open");
     }
 
     #[test]
     fn answers_have_the_form_that_clients_read() {
-        assert_eq!(connect_error("/", "no", json!({"reason": "x"})), r#"44{"data":{"reason":"x"},"message":"no"}"#);
-        assert_eq!(event("/chat", "error", &json!(1)), r#"42/chat,["error",1]"#);
-        assert_eq!(ack("/chat", 7, &json!(1)), r#"43/chat,7[1]"#);
+        let parser = Parser::Default;
+        let refused = parser.connect_error("/", "no", json!({"reason": "x"}));
+        assert_eq!(refused, Message::text(r#"44{"data":{"reason":"x"},"message":"no"}"#));
+        assert_eq!(parser.event("/chat", "error", &json!(1)), Message::text(r#"42/chat,["error",1]"#));
+        assert_eq!(parser.ack("/chat", 7, &json!(1)), Message::text(r#"43/chat,7[1]"#));
     }
 }
