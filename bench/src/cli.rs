@@ -12,6 +12,7 @@ use thread_priority::unix::{
 use crate::bare::{self, BareArgs};
 use crate::blocks::{self, BlocksArgs};
 use crate::compare::{self, CompareArgs};
+use crate::costs::{self, CostsArgs};
 use crate::drill::{self, Drill};
 use crate::echo::{self, EchoArgs};
 use crate::herd::{self, HerdArgs};
@@ -38,6 +39,8 @@ enum Command {
     Blocks(BlocksArgs),
     /// Processor time, memory and latency beside bare proxies, a Node proxy and a Socket.IO server
     Compare(CompareArgs),
+    /// What floods cost the attacker, and what they cost a node
+    Costs(CostsArgs),
     /// Thousands of people on three nodes while Redis and a node fail, and the proof that no limit was broken
     History(HistoryArgs),
     /// Attack a gateway, and see what a well-behaved client notices of it
@@ -70,6 +73,8 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
     match cli.command {
         Command::Blocks(args) => many_threads()?.block_on(blocks::run(&args)),
         Command::Compare(args) => many_threads()?.block_on(compare::run(&args)),
+        // One thread, whose processor time is the attackers'.
+        Command::Costs(args) => one_thread()?.block_on(costs::run(&args)),
         Command::History(args) => many_threads()?.block_on(history::run(&args)),
         Command::Telemetry(args) => many_threads()?.block_on(telemetry::run(&args)),
         Command::Herd(args) => many_threads()?.block_on(herd::run(&args)),

@@ -10,6 +10,7 @@ mod chart;
 mod cli;
 mod client;
 mod compare;
+mod costs;
 mod cpu;
 mod dialect;
 mod drill;

@@ -9,7 +9,7 @@ mod payload;
 mod practice;
 mod progress;
 mod ratelimit;
-mod raw;
+pub mod raw;
 mod reconnect;
 mod slow;
 mod tally;

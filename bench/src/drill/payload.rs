@@ -9,6 +9,7 @@ use tokio::time::{timeout, timeout_at};
 use tokio_tungstenite::tungstenite::Message;
 
 use super::aim::{ATTACKERS, Target};
+use super::raw::{MASKED, masked};
 use super::{Attack, Check, Common, Findings};
 use crate::client::{NotOpened, Socket};
 use crate::dialect::Dialect;
@@ -268,7 +269,7 @@ fn frames(dialect: Dialect, args: &PayloadArgs) -> Vec<Case> {
         case("reserved opcode 3", masked(0x83, b"hi"), &[1002]),
         case("reserved control opcode 11", masked(0x8b, b"hi"), &[1002]),
         case("fragmented ping", masked(0x09, b"hi"), &[1002]),
-        case("ping of 126 bytes", [&[0x89, MASKED | 126, 0, 126][..], &[0; 130]].concat(), &[1002]),
+        case("ping of 126 bytes", masked(0x89, &[0; 126]), &[1002]),
         case("continuation of nothing", masked(0x80, b"hi"), &[1002]),
         case("close with the code 1005", masked(0x88, &1005_u16.to_be_bytes()), &[1002]),
         case("declared length of 2^63", declared(1 << 63), &[1002, 1009]),
@@ -281,13 +282,6 @@ fn frames(dialect: Dialect, args: &PayloadArgs) -> Vec<Case> {
 }
 
 const TEXT: u8 = 0x81;
-const MASKED: u8 = 0x80;
-
-/// a short frame under a mask of zeros, which changes nothing
-fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
-    let length = u8::try_from(payload.len()).unwrap_or(0) & 0x7f;
-    [&[first, MASKED | length, 0, 0, 0, 0], payload].concat()
-}
 
 #[cfg(test)]
 mod tests {

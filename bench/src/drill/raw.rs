@@ -1,4 +1,4 @@
-//! Upgrade requests byte by byte, for what no client library lets one say.
+//! Upgrade requests and frames byte by byte, for what no client library lets one say.
 
 use anyhow::{Context, Result, bail};
 use std::time::Duration;
@@ -37,6 +37,29 @@ pub fn request(door: &Door, origins: &[Vec<u8>]) -> Vec<u8> {
     head
 }
 
+/// of the second byte of a frame
+pub const MASKED: u8 = 0x80;
+const SHORT_BYTES_MAX: usize = 125;
+
+/// a frame under a mask of zeros, which changes nothing
+pub fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![first];
+    match u16::try_from(payload.len()) {
+        Ok(length) if payload.len() <= SHORT_BYTES_MAX => frame.push(MASKED | length as u8),
+        Ok(length) => {
+            frame.push(MASKED | 126);
+            frame.extend(length.to_be_bytes());
+        }
+        Err(_) => {
+            frame.push(MASKED | 127);
+            frame.extend((payload.len() as u64).to_be_bytes());
+        }
+    }
+    frame.extend([0; 4]);
+    frame.extend_from_slice(payload);
+    frame
+}
+
 /// the status that a request is answered with
 pub async fn status(door: &Door, request: &[u8]) -> Result<u16> {
     timeout(ANSWERS_WITHIN, ask(door, request)).await.context("no answer in time")?
@@ -55,4 +78,17 @@ async fn ask(door: &Door, request: &[u8]) -> Result<u16> {
     let status = line.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)?.parse().ok());
     let Some(status) = status else { bail!("no HTTP answer: {:?}", line.chars().take(40).collect::<String>()) };
     Ok(status)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_have_the_shortest_header_for_their_length() {
+        let header = |length: usize| masked(0x82, &vec![7; length])[1..].to_vec();
+        assert_eq!(header(125)[..6], [0xfd, 0, 0, 0, 0, 7]);
+        assert_eq!(header(126)[..7], [0xfe, 0, 126, 0, 0, 0, 0]);
+        assert_eq!(header(65_536)[..9], [0xff, 0, 0, 0, 0, 0, 1, 0, 0]);
+    }
 }
