@@ -22,6 +22,7 @@ use picket_shared::clock::Clock;
 use picket_shared::state::{BlockView, LivePolicy, State};
 use picket_shared::tasks::Tasks;
 use picket_shared::telemetry::Metrics;
+use picket_shared::listener::Listener;
 use picket_shared::token::{ClaimNames, KeyError, TokenVerifier};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -162,5 +163,5 @@ fn run(
         exports: api::Exports::default(),
         analytics: api::AnalyticsCache::default(),
     };
-    tasks.spawn("management listener", api::serve(listener, api));
+    tasks.spawn("management listener", api::serve(Listener::new(listener, "management", &metrics), api));
 }

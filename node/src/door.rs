@@ -65,10 +65,7 @@ impl Door {
         let trusted = &self.threshold.trusted_proxies;
         let address = match forwarded::client_address(peer.address.ip(), request.headers(), trusted) {
             Ok(address) => address,
-            Err(denial) => {
-                self.closes_on(peer.address, denial.clone());
-                return Answer::from(denial).into_response();
-            }
+            Err(denial) => return self.shuts(peer.address, denial),
         };
         let caller = self.caller(peer, address, request.headers());
         let exchange = caller.trace.as_ref().map(|trace| Exchange::new(trace, address, caller.scheme, &request));
@@ -226,6 +223,12 @@ impl Door {
             Denial::from(Reason::Overload).because("node.limits.connectionsMax"),
         )
         .into_response()
+    }
+
+    /// the answer to a request of which nothing can be believed
+    pub fn shuts(&self, peer: SocketAddr, denial: Denial) -> Response<Full<Bytes>> {
+        self.closes_on(peer, denial.clone());
+        Answer::from(denial).into_response()
     }
 
     /// records a socket that was closed before its request was understood; what a trusted proxy sends is on nobody's account

@@ -3,13 +3,13 @@
 use http::Uri;
 use http::uri::{Authority, PathAndQuery};
 use std::sync::Arc;
-use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 
 use crate::config::{Protocol, RouteConfig, Transport};
 use crate::pool::Pool;
 use crate::protocol::EventField;
-use crate::upstream_tls::{self, UpstreamTlsError};
+use crate::renewal::Renewal;
+use crate::upstream_tls::{self, Connector, UpstreamTlsError};
 
 /// a route that works
 pub struct Route {
@@ -19,6 +19,8 @@ pub struct Route {
     pub event_field: EventField,
     transports: Vec<Transport>,
     pub upstreams: Pool,
+    /// of the files of its upstreams' TLS, until somebody runs it
+    pub renewal: Option<Renewal>,
 }
 
 /// where a route's connections go
@@ -34,7 +36,7 @@ pub struct Upstream {
 /// how a connection to an upstream is encrypted
 #[derive(Clone)]
 pub struct Encryption {
-    pub connector: TlsConnector,
+    pub connector: Connector,
     pub name: ServerName<'static>,
 }
 
@@ -81,13 +83,15 @@ impl Upstream {
 
 impl Route {
     pub fn new(config: &RouteConfig) -> Result<Self, RouteError> {
+        let (upstreams, renewal) = upstreams(config)?;
         Ok(Route {
             path: config.path.as_str().into(),
             hosts: config.hosts.iter().map(|host| host.to_ascii_lowercase()).collect(),
             protocol: config.protocol,
             event_field: EventField::parse(&config.event_field),
             transports: config.transports.clone(),
-            upstreams: Pool::of(upstreams(config)?),
+            upstreams: Pool::of(upstreams),
+            renewal,
         })
     }
 
@@ -123,21 +127,22 @@ impl Route {
     }
 }
 
-fn upstreams(config: &RouteConfig) -> Result<Vec<Upstream>, RouteError> {
+fn upstreams(config: &RouteConfig) -> Result<(Vec<Upstream>, Option<Renewal>), RouteError> {
     let mut upstreams: Vec<_> =
         config.upstream.urls().iter().map(|url| Upstream::parse(url)).collect::<Result<_, _>>()?;
     if upstreams.is_empty() {
         return Err(RouteError::NoUpstream);
     }
-    if upstreams.iter().any(|upstream| upstream.is_encrypted) {
-        let tls = config.upstream_tls.clone().unwrap_or_default();
-        let connector = upstream_tls::connector(&tls)?;
-        for upstream in upstreams.iter_mut().filter(|upstream| upstream.is_encrypted) {
-            let name = upstream_tls::server_name(&tls, upstream.host())?;
-            upstream.tls = Some(Encryption { connector: connector.clone(), name });
-        }
+    if !upstreams.iter().any(|upstream| upstream.is_encrypted) {
+        return Ok((upstreams, None));
     }
-    Ok(upstreams)
+    let tls = config.upstream_tls.clone().unwrap_or_default();
+    let (connector, renewal) = upstream_tls::connector(&tls)?;
+    for upstream in upstreams.iter_mut().filter(|upstream| upstream.is_encrypted) {
+        let name = upstream_tls::server_name(&tls, upstream.host())?;
+        upstream.tls = Some(Encryption { connector: connector.clone(), name });
+    }
+    Ok((upstreams, renewal))
 }
 
 /// all routes; the longest path prefix wins, and a route that names hosts goes before one that takes any

@@ -3,6 +3,7 @@
 pub mod address;
 pub mod audit;
 pub mod clock;
+pub mod listener;
 pub mod policy;
 pub mod random;
 pub mod reason;

@@ -152,7 +152,7 @@ async fn a_renewed_certificate_is_shown_and_a_broken_one_leaves_the_old_in_use()
 
     let outcomes = async |outcome: &str| {
         let metrics = picket.ops("/metrics").await.text;
-        metrics.lines().any(|line| line.starts_with("picket_tls_renewals_total") && line.contains(outcome))
+        metrics.lines().any(|line| line.starts_with("picket_renewals_total") && line.contains(outcome))
     };
     std::fs::write(authority.file("edge.key"), "no key at all").unwrap();
     eventually("a renewal that failed", async || outcomes("failed").await.then_some(())).await;

@@ -41,7 +41,7 @@ use picket_shared::state::{BlockView, LivePolicy};
 use picket_shared::tasks::Tasks;
 use serde::Serialize;
 use std::sync::Arc;
-use tokio::net::TcpListener;
+use picket_shared::listener::Listener;
 
 use crate::enforcement::Enforcement;
 use crate::load::Load;
@@ -95,7 +95,7 @@ impl Api {
 }
 
 /// serves until the tasks are told to stop
-pub(crate) async fn serve(listener: TcpListener, api: Api) {
+pub(crate) async fn serve(listener: Listener, api: Api) {
     let tasks = api.tasks.clone();
     listener::serve(listener, router(Arc::new(api)), tasks).await;
 }
