@@ -135,9 +135,9 @@ pub fn frames(bytes: &[u8]) {
             Ok(_) => {}
             // What the guard leaves to tungstenite: UTF-8, the end of the stream, and what follows a goodbye.
             Err(Error::Utf8(_) | Error::ConnectionClosed | Error::AlreadyClosed) => return,
-            Err(Error::Protocol(
-                ProtocolError::ResetWithoutClosingHandshake | ProtocolError::ReceivedAfterClosing,
-            )) => return,
+            Err(Error::Protocol(ProtocolError::ResetWithoutClosingHandshake | ProtocolError::ReceivedAfterClosing)) => {
+                return;
+            }
             Err(error) => panic_with(&format!("the guard let through what is no WebSocket: {error:?}")),
         }
     }

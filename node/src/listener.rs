@@ -66,7 +66,7 @@ fn receive(stream: TcpStream, peer: SocketAddr, door: &Arc<Door>, places: &Arc<S
 /// says why, where there is time for it
 async fn turn_away(stream: TcpStream, peer: SocketAddr, door: Arc<Door>, place: OwnedSemaphorePermit) {
     let refusal = async {
-        match door.threshold.receive(stream, peer).await {
+        match door.receive(stream, peer).await {
             Ok((Arrived::Plain(stream), peer)) => say_why(stream, peer, &door).await,
             Ok((Arrived::Encrypted(stream), peer)) => say_why(stream, peer, &door).await,
             Err(unwelcome) => tracing::debug!(?unwelcome, "a socket beyond the limit did not come to its refusal"),
@@ -91,10 +91,10 @@ async fn serve_in_turn(stream: TcpStream, peer: SocketAddr, door: Arc<Door>, pla
     // Latency over batching; a failure only costs that.
     stream.set_nodelay(true).ok();
     let patience = Duration::from_millis(door.gate.limits.header_timeout_ms);
-    match timeout(patience, door.threshold.receive(stream, peer)).await {
+    match timeout(patience, door.receive(stream, peer)).await {
         Ok(Ok((Arrived::Plain(stream), peer))) => serve_http(stream, peer, door, place).await,
         Ok(Ok((Arrived::Encrypted(stream), peer))) => serve_http(stream, peer, door, place).await,
-        Ok(Err(Unwelcome::Denied(denial))) => door.closes_on(peer, denial),
+        Ok(Err(Unwelcome::Denied(peer, denial))) => door.closes_on(peer, denial),
         Ok(Err(Unwelcome::Unencrypted(peer, error))) => {
             tracing::debug!(%peer, %error, "no TLS came about");
             door.counts_in_vain(peer);

@@ -138,7 +138,10 @@ pub async fn start(parts: Parts) -> Result<Running, StartError> {
     });
 
     let accepting = |tcp, name| Listener::new(tcp, name, &parts.metrics);
-    tasks.spawn("gateway", listener::serve(accepting(gateway, "gateway"), door, stop_accepting.clone().cancelled_owned()));
+    tasks.spawn(
+        "gateway",
+        listener::serve(accepting(gateway, "gateway"), door, stop_accepting.clone().cancelled_owned()),
+    );
     let changes = ring_on_changes(attention.clone(), parts.blocks.changes(), parts.policy.changes(), tasks.stopped());
     tasks.spawn("attention", changes);
     let announcements = membership.clone().announce_outages(parts.outbox.clone(), parts.clock.clone(), tasks.stopped());

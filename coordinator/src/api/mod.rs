@@ -37,11 +37,11 @@ use axum::{Json, Router};
 use ipnet::IpNet;
 use picket_shared::audit::{AuditRecord, EventType, Outbox, Severity};
 use picket_shared::clock::{Clock, Timestamp};
+use picket_shared::listener::Listener;
 use picket_shared::state::{BlockView, LivePolicy};
 use picket_shared::tasks::Tasks;
 use serde::Serialize;
 use std::sync::Arc;
-use picket_shared::listener::Listener;
 
 use crate::enforcement::Enforcement;
 use crate::load::Load;
