@@ -85,7 +85,7 @@ impl Door {
             Err(denial) => return self.shuts(peer.address, denial),
         };
         let caller = self.caller(peer, address, request.headers());
-        let exchange = caller.trace.as_ref().map(|trace| Exchange::new(trace, address, caller.scheme, &request));
+        let exchange = caller.trace.as_ref().map(|trace| Exchange::new(trace, Some(address), caller.scheme, &request));
         let (response, reason) = match self.upgrade(&caller, request, place).await {
             Ok(response) => (response, None),
             Err(answer) => {
@@ -94,7 +94,8 @@ impl Door {
             }
         };
         if let Some(exchange) = exchange {
-            exchange.answered(&self.gate, &self.routes, response.status(), reason);
+            let route = exchange.route(&self.routes);
+            exchange.answered(&self.gate, route, response.status(), reason);
         }
         response
     }
