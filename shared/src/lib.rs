@@ -5,6 +5,7 @@ pub mod audit;
 pub mod clock;
 pub mod listener;
 pub mod policy;
+pub mod problem;
 pub mod random;
 pub mod reason;
 pub mod schema;
