@@ -19,6 +19,7 @@ pub use store::StoreError;
 use ipnet::IpNet;
 use picket_shared::audit::Outbox;
 use picket_shared::clock::Clock;
+use picket_shared::listener::Listener;
 use picket_shared::state::{BlockView, LivePolicy, State};
 use picket_shared::tasks::Tasks;
 use picket_shared::telemetry::Metrics;
@@ -162,5 +163,5 @@ fn run(
         exports: api::Exports::default(),
         analytics: api::AnalyticsCache::default(),
     };
-    tasks.spawn("management listener", api::serve(listener, api));
+    tasks.spawn("management listener", api::serve(Listener::new(listener, "management", &metrics), api));
 }

@@ -5,7 +5,7 @@ use ipnet::IpNet;
 use picket_shared::address;
 use picket_shared::reason::Reason;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
@@ -43,18 +43,24 @@ pub struct Peer {
 pub enum Unwelcome {
     /// nobody's offence: a load balancer's own health check, or a peer that left
     Nobody,
-    Denied(Denial),
+    Denied(SocketAddr, Denial),
     /// no TLS came about, for which there are honest reasons
     Unencrypted(SocketAddr, io::Error),
 }
 
 impl Threshold {
-    /// the caller bounds how long this may take
-    pub async fn receive(&self, stream: TcpStream, peer: SocketAddr) -> Result<(Arrived, Peer), Unwelcome> {
+    /// the caller bounds how long this may take, and says who is worth a TLS handshake
+    pub async fn receive(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        is_worth_tls: impl FnOnce(IpAddr) -> Result<(), Denial>,
+    ) -> Result<(Arrived, Peer), Unwelcome> {
         let (doorstep, address) = self.meet(stream, peer).await?;
         let Some(tls) = &self.tls else {
             return Ok((Arrived::Plain(doorstep), Peer { address, is_encrypted: false }));
         };
+        is_worth_tls(address::canonical(address.ip())).map_err(|denial| Unwelcome::Denied(address, denial))?;
         match tls.accept(doorstep).await {
             Ok(stream) => Ok((Arrived::Encrypted(Box::new(stream)), Peer { address, is_encrypted: true })),
             Err(error) => Err(Unwelcome::Unencrypted(address, error)),
@@ -69,7 +75,7 @@ impl Threshold {
                 Ok((Doorstep { ahead: Bytes::new(), stream }, peer))
             }
             (ProxyProtocol::Required, false) => {
-                Err(denied("not by way of a trusted proxy, while node.proxyProtocol is required"))
+                Err(denied(peer, "not by way of a trusted proxy, while node.proxyProtocol is required"))
             }
             (ProxyProtocol::Optional | ProxyProtocol::Required, true) => self.introduced(stream, peer).await,
         }
@@ -81,7 +87,7 @@ impl Threshold {
             match proxy_protocol::read(&read) {
                 Ok(Opening::Incomplete) => {}
                 Ok(opening) => break opening,
-                Err(malformed) => return Err(denied(malformed.to_string())),
+                Err(malformed) => return Err(denied(peer, malformed.to_string())),
             }
             match stream.read_buf(&mut read).await {
                 Ok(0) | Err(_) => return Err(Unwelcome::Nobody),
@@ -96,15 +102,15 @@ impl Threshold {
             Opening::Header { from: Named::Nobody, .. } => return Err(Unwelcome::Nobody),
             Opening::Absent | Opening::Incomplete if self.proxy_protocol == ProxyProtocol::Optional => peer,
             Opening::Absent | Opening::Incomplete => {
-                return Err(denied("no PROXY header, while node.proxyProtocol is required"));
+                return Err(denied(peer, "no PROXY header, while node.proxyProtocol is required"));
             }
         };
         Ok((Doorstep { ahead: read.freeze(), stream }, address))
     }
 }
 
-fn denied(detail: impl Into<String>) -> Unwelcome {
-    Unwelcome::Denied(Denial::from(Reason::ProtocolError).because(detail))
+fn denied(peer: SocketAddr, detail: impl Into<String>) -> Unwelcome {
+    Unwelcome::Denied(peer, Denial::from(Reason::ProtocolError).because(detail))
 }
 
 /// a socket, and what was read from it beyond its PROXY header

@@ -3,6 +3,7 @@
 //! A JSON Web Token that lives shorter than anyone could make use of it elsewhere; `aud` is the route, so that what one
 //! application is told proves nothing to another.
 
+use arc_swap::ArcSwap;
 use http::HeaderValue;
 use picket_shared::clock::Timestamp;
 use picket_shared::reason::Reason;
@@ -12,9 +13,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::attempt::Attempt;
 use crate::refusal::Denial;
+use crate::renewal::{Purpose, Renewal, Watched};
 
 /// `iss` of every statement
 const ISSUER: &str = "picket";
@@ -25,7 +28,7 @@ const TTL_SECONDS: u64 = 60;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct AssertionConfig {
-    /// an HMAC secret of at least 32 bytes, which the upstreams have too; read at the start
+    /// an HMAC secret of at least 32 bytes, which the upstreams have too; read again when it changes
     #[schemars(with = "String")]
     pub secret_file: PathBuf,
 }
@@ -33,6 +36,10 @@ pub struct AssertionConfig {
 impl AssertionConfig {
     pub fn secret(&self) -> Result<Secret, KeyError> {
         hmac_secret(&self.issuer())
+    }
+
+    fn issuer_with_secret(&self) -> Result<IssuerConfig, KeyError> {
+        Ok(IssuerConfig { secret: Some(self.secret()?), secret_file: None, ..self.issuer() })
     }
 
     fn issuer(&self) -> IssuerConfig {
@@ -48,12 +55,18 @@ impl AssertionConfig {
 }
 
 /// signs statements
-pub struct Assertions(IssuerConfig);
+pub struct Assertions(Arc<ArcSwap<IssuerConfig>>);
 
 impl Assertions {
-    pub fn new(config: &AssertionConfig) -> Result<Self, KeyError> {
-        let secret = Some(config.secret()?);
-        Ok(Assertions(IssuerConfig { secret, secret_file: None, ..config.issuer() }))
+    pub fn new(config: &AssertionConfig) -> Result<(Self, Renewal), KeyError> {
+        let watched = Watched::of(Purpose::AssertionSecret, [&*config.secret_file]);
+        let issuer = Arc::new(ArcSwap::from_pointee(config.issuer_with_secret()?));
+        let (renewed, config) = (issuer.clone(), config.clone());
+        let renewal = watched.renewed_by(move || {
+            renewed.store(Arc::new(config.issuer_with_secret().map_err(|error| error.to_string())?));
+            Ok(())
+        });
+        Ok((Assertions(issuer), renewal))
     }
 
     /// without `sub` where nobody is known: an anonymous client, or a Socket.IO one, who says it after the upgrade
@@ -63,7 +76,7 @@ impl Assertions {
         principal: Option<&Principal>,
         now: Timestamp,
     ) -> Result<HeaderValue, Denial> {
-        let signed = sign(&self.0, &claims(attempt, principal, now)).ok();
+        let signed = sign(&self.0.load(), &claims(attempt, principal, now)).ok();
         let header = signed.and_then(|token| HeaderValue::from_str(&token).ok());
         header.ok_or_else(|| Denial::from(Reason::InternalError).because("X-Picket-Assertion cannot be signed"))
     }

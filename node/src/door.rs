@@ -14,15 +14,16 @@ use picket_shared::telemetry::Trace;
 use picket_shared::token::Principal;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::admission::{admit, screen};
 use crate::answer::Answer;
-use crate::arrival::{Peer, Threshold};
+use crate::arrival::{Arrived, Peer, Threshold, Unwelcome};
 use crate::assertion::Assertions;
 use crate::attempt::{Attempt, ClaimedOrigin};
-use crate::checks::{handshake_rate, upgrade_rate};
+use crate::checks::{handshake_rate, reputation, upgrade_rate};
 use crate::config::{Protocol, Transport};
 use crate::decide::{self, Case, Stage};
 use crate::forwarded;
@@ -56,6 +57,22 @@ pub struct Caller {
 }
 
 impl Door {
+    /// a socket's way to HTTP; whoever is blocked gets no TLS handshake, unless others may stand behind the same proxy
+    pub async fn receive(&self, stream: TcpStream, peer: SocketAddr) -> Result<(Arrived, Peer), Unwelcome> {
+        let is_worth_tls = |address| match self.is_trusted(address) {
+            true => Ok(()),
+            false => {
+                let rules = self.gate.policy.current();
+                reputation::check(&self.gate.blocks, &rules.security.allow_list, address, self.gate.clock.now())
+            }
+        };
+        self.threshold.receive(stream, peer, is_worth_tls).await
+    }
+
+    fn is_trusted(&self, address: IpAddr) -> bool {
+        picket_shared::address::contains_any(&self.threshold.trusted_proxies, address)
+    }
+
     pub async fn enter(
         &self,
         peer: Peer,
@@ -65,13 +82,10 @@ impl Door {
         let trusted = &self.threshold.trusted_proxies;
         let address = match forwarded::client_address(peer.address.ip(), request.headers(), trusted) {
             Ok(address) => address,
-            Err(denial) => {
-                self.closes_on(peer.address, denial.clone());
-                return Answer::from(denial).into_response();
-            }
+            Err(denial) => return self.shuts(peer.address, denial),
         };
         let caller = self.caller(peer, address, request.headers());
-        let exchange = caller.trace.as_ref().map(|trace| Exchange::new(trace, address, caller.scheme, &request));
+        let exchange = caller.trace.as_ref().map(|trace| Exchange::new(trace, Some(address), caller.scheme, &request));
         let (response, reason) = match self.upgrade(&caller, request, place).await {
             Ok(response) => (response, None),
             Err(answer) => {
@@ -80,13 +94,14 @@ impl Door {
             }
         };
         if let Some(exchange) = exchange {
-            exchange.answered(&self.gate, &self.routes, response.status(), reason);
+            let route = exchange.route(&self.routes);
+            exchange.answered(&self.gate, route, response.status(), reason);
         }
         response
     }
 
     fn caller(&self, peer: Peer, address: IpAddr, headers: &HeaderMap) -> Caller {
-        let trusted = picket_shared::address::contains_any(&self.threshold.trusted_proxies, peer.address.ip());
+        let trusted = self.is_trusted(peer.address.ip());
         let (scheme, host) = if trusted { forwarded::claimed(headers) } else { (None, None) };
         let seen = if peer.is_encrypted { "https" } else { "http" };
         let host = host.or_else(|| headers.get(header::HOST).cloned());
@@ -231,11 +246,17 @@ impl Door {
         .into_response()
     }
 
+    /// the answer to a request of which nothing can be believed
+    pub fn shuts(&self, peer: SocketAddr, denial: Denial) -> Response<Full<Bytes>> {
+        self.closes_on(peer, denial.clone());
+        Answer::from(denial).into_response()
+    }
+
     /// records a socket that was closed before its request was understood; what a trusted proxy sends is on nobody's account
     pub fn closes_on(&self, peer: SocketAddr, denial: Denial) {
         let attempt = self.unheard(peer);
         let (gate, case) = (&self.gate, Case::of(&attempt, Stage::Handshake));
-        if picket_shared::address::contains_any(&self.threshold.trusted_proxies, attempt.address) {
+        if self.is_trusted(attempt.address) {
             return decide::refuse_unscored(gate, case, denial);
         }
         decide::refuse(gate, case, self.charge_handshake(attempt.address).err().unwrap_or(denial));
@@ -244,7 +265,7 @@ impl Door {
     /// a socket that did not come as far as HTTP is an attempt like others, and beyond their limit an offence
     pub fn counts_in_vain(&self, peer: SocketAddr) {
         let attempt = self.unheard(peer);
-        if picket_shared::address::contains_any(&self.threshold.trusted_proxies, attempt.address) {
+        if self.is_trusted(attempt.address) {
             return;
         }
         if let Err(denial) = self.charge_handshake(attempt.address) {

@@ -15,6 +15,9 @@ mod cors;
 mod decide;
 mod door;
 mod forwarded;
+mod framing;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod gate;
 mod handshake;
 pub mod identity;
@@ -29,6 +32,7 @@ mod pool;
 pub mod protocol;
 mod proxy_protocol;
 pub mod refusal;
+mod renewal;
 pub mod route;
 mod session;
 mod spans;

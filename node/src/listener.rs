@@ -8,6 +8,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use picket_shared::listener::Listener;
 use picket_shared::reason::Reason;
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -15,16 +16,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use crate::arrival::{Arrived, Peer, Unwelcome};
 use crate::door::Door;
+use crate::framing::{Framing, Watched};
 use crate::refusal::Denial;
 
-/// the pause after an accept that failed, for lack of file descriptors for instance
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// requests beyond `node.limits.connectionsMax` that are answered at once; more are dropped
 const TURNED_AWAY_MAX: usize = 64;
 /// how long one of those may take
@@ -34,21 +34,14 @@ const TURN_AWAY_PATIENCE: Duration = Duration::from_millis(500);
 const REQUESTS_MAX: u32 = 1000;
 
 /// accepts until `stop` resolves
-pub async fn serve(listener: TcpListener, door: Arc<Door>, stop: impl Future<Output = ()>) {
+pub async fn serve(mut listener: Listener, door: Arc<Door>, stop: impl Future<Output = ()>) {
     let places = Arc::new(Semaphore::new(door.gate.limits.connections_max));
     let lobby = Arc::new(Semaphore::new(TURNED_AWAY_MAX));
     tokio::pin!(stop);
     loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+        tokio::select! {
+            (stream, peer) = listener.accept() => receive(stream, peer, &door, &places, &lobby),
             () = &mut stop => return,
-        };
-        match accepted {
-            Ok((stream, peer)) => receive(stream, peer, &door, &places, &lobby),
-            Err(error) => {
-                tracing::warn!(%error, "accept failed");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
         }
     }
 }
@@ -73,7 +66,7 @@ fn receive(stream: TcpStream, peer: SocketAddr, door: &Arc<Door>, places: &Arc<S
 /// says why, where there is time for it
 async fn turn_away(stream: TcpStream, peer: SocketAddr, door: Arc<Door>, place: OwnedSemaphorePermit) {
     let refusal = async {
-        match door.threshold.receive(stream, peer).await {
+        match door.receive(stream, peer).await {
             Ok((Arrived::Plain(stream), peer)) => say_why(stream, peer, &door).await,
             Ok((Arrived::Encrypted(stream), peer)) => say_why(stream, peer, &door).await,
             Err(unwelcome) => tracing::debug!(?unwelcome, "a socket beyond the limit did not come to its refusal"),
@@ -98,10 +91,10 @@ async fn serve_in_turn(stream: TcpStream, peer: SocketAddr, door: Arc<Door>, pla
     // Latency over batching; a failure only costs that.
     stream.set_nodelay(true).ok();
     let patience = Duration::from_millis(door.gate.limits.header_timeout_ms);
-    match timeout(patience, door.threshold.receive(stream, peer)).await {
+    match timeout(patience, door.receive(stream, peer)).await {
         Ok(Ok((Arrived::Plain(stream), peer))) => serve_http(stream, peer, door, place).await,
         Ok(Ok((Arrived::Encrypted(stream), peer))) => serve_http(stream, peer, door, place).await,
-        Ok(Err(Unwelcome::Denied(denial))) => door.closes_on(peer, denial),
+        Ok(Err(Unwelcome::Denied(peer, denial))) => door.closes_on(peer, denial),
         Ok(Err(Unwelcome::Unencrypted(peer, error))) => {
             tracing::debug!(%peer, %error, "no TLS came about");
             door.counts_in_vain(peer);
@@ -121,12 +114,18 @@ where
     let limits = door.gate.limits;
     let stopped = door.tasks.stopped();
     let requests = AtomicU32::new(0);
+    let framing = Framing::default();
     let service = service_fn(|request: Request<Incoming>| {
-        let (door, place) = (door.clone(), place.clone());
+        let (door, place, framing) = (door.clone(), place.clone(), framing.clone());
         let is_last = requests.fetch_add(1, Ordering::Relaxed) + 1 >= REQUESTS_MAX;
         async move {
+            if framing.is_ambiguous() {
+                return Ok(door.shuts(peer.address, ambiguous_length()));
+            }
             let mut response = door.enter(peer, request, place).await;
-            if is_last && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                framing.ends();
+            } else if is_last {
                 response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
             Ok::<Response<Full<Bytes>>, Infallible>(response)
@@ -138,7 +137,7 @@ where
         .header_read_timeout(Duration::from_millis(limits.header_timeout_ms))
         .max_headers(limits.headers_max)
         .max_buf_size(limits.header_bytes_max)
-        .serve_connection(TokioIo::new(stream), service)
+        .serve_connection(TokioIo::new(Watched::new(stream, framing.clone())), service)
         .with_upgrades();
     tokio::pin!(connection, stopped);
     let ended = tokio::select! {
@@ -154,6 +153,10 @@ where
             None => tracing::debug!(%error, "connection ended"),
         }
     }
+}
+
+fn ambiguous_length() -> Denial {
+    Denial::from(Reason::ProtocolError).because("a request with two lengths")
 }
 
 /// what hyper has refused by itself: a head beyond its bounds with 431 or 414, what is no HTTP/1 with 400

@@ -12,6 +12,7 @@ use std::sync::atomic::Ordering;
 
 use crate::decide::Stage;
 use crate::membership::Membership;
+use crate::renewal::Purpose;
 
 pub struct Instruments {
     decisions: Counter<u64>,
@@ -64,25 +65,29 @@ impl Instruments {
     }
 }
 
-/// how often the gateway's certificate was renewed, or could not be
+/// how often certificates, keys and secrets were renewed, or could not be
 #[derive(Clone)]
 pub struct Renewals(Counter<u64>);
 
 impl Renewals {
     pub fn new(meter: &Meter) -> Self {
         let counter = meter
-            .u64_counter("picket.tls.renewals")
-            .with_description("Changes of the certificate's files, by whether the new pair is in use.")
+            .u64_counter("picket.renewals")
+            .with_description("Changes of the files with certificates, keys and secrets, by what they are for and whether they are in use.")
             .with_unit("{renewal}");
         Renewals(counter.build())
     }
 
-    pub fn done(&self) {
-        self.0.add(1, &[KeyValue::new("picket.outcome", "renewed")]);
+    pub fn done(&self, purpose: Purpose) {
+        self.note(purpose, "renewed");
     }
 
-    pub fn failed(&self) {
-        self.0.add(1, &[KeyValue::new("picket.outcome", "failed")]);
+    pub fn failed(&self, purpose: Purpose) {
+        self.note(purpose, "failed");
+    }
+
+    fn note(&self, purpose: Purpose, outcome: &'static str) {
+        self.0.add(1, &[KeyValue::new("picket.files", purpose.as_str()), KeyValue::new("picket.outcome", outcome)]);
     }
 }
 
@@ -224,6 +229,7 @@ mod tests {
         Instruments::new(&meter, &traffic, &Outbox::default(), &Tasks::default());
         let policy = LivePolicy::starting_with(Policy::default(), Environment::Development).unwrap();
         let membership = Membership::new("".into(), traffic, policy, None, KnownNodes::default(), true);
+        Renewals::new(&meter);
         observe_mode(&meter, &Arc::new(membership));
         observe_clock(&meter, &(Arc::new(SystemClock) as Arc<dyn Clock>));
 

@@ -161,7 +161,14 @@ impl Door {
         let now = gate.clock.now();
         let (conversation, rate) = self.admit(attempt, route, now).await?;
         let refused = |denial: Denial| self.refuse(attempt, Stage::Admission, denial);
-        let vacancy = self.polling.vacancy().map_err(refused)?;
+        let vacancy = match self.polling.vacancy() {
+            Ok(vacancy) => vacancy,
+            Err(denial) => {
+                // The node is full: that is not the client's connection rate.
+                refund_all(&*gate.counters, rate).await;
+                return Err(refused(denial));
+            }
+        };
         let token = attempt.token.as_ref().map(|found| found.token.clone());
         let subject = gate.keys.principal(token.as_ref(), now).await.ok();
         let head = as_websocket(head);

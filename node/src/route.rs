@@ -3,13 +3,13 @@
 use http::Uri;
 use http::uri::{Authority, PathAndQuery};
 use std::sync::Arc;
-use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 
 use crate::config::{Parser, Protocol, RouteConfig, Transport};
 use crate::pool::Pool;
 use crate::protocol::{EventField, RefusalForm, RefusalFormError};
-use crate::upstream_tls::{self, UpstreamTlsError};
+use crate::renewal::Renewal;
+use crate::upstream_tls::{self, Connector, UpstreamTlsError};
 
 /// a route that works
 pub struct Route {
@@ -22,6 +22,8 @@ pub struct Route {
     transports: Vec<Transport>,
     pub parser: Parser,
     pub upstreams: Pool,
+    /// of the files of its upstreams' TLS, until somebody runs it
+    pub renewal: Option<Renewal>,
 }
 
 /// where a route's connections go
@@ -37,7 +39,7 @@ pub struct Upstream {
 /// how a connection to an upstream is encrypted
 #[derive(Clone)]
 pub struct Encryption {
-    pub connector: TlsConnector,
+    pub connector: Connector,
     pub name: ServerName<'static>,
 }
 
@@ -86,6 +88,7 @@ impl Upstream {
 
 impl Route {
     pub fn new(config: &RouteConfig) -> Result<Self, RouteError> {
+        let (upstreams, renewal) = upstreams(config)?;
         Ok(Route {
             path: config.path.as_str().into(),
             hosts: config.hosts.iter().map(|host| host.to_ascii_lowercase()).collect(),
@@ -94,7 +97,8 @@ impl Route {
             refusal: refusal_form(config)?,
             transports: config.transports.clone(),
             parser: config.parser,
-            upstreams: Pool::of(upstreams(config)?),
+            upstreams: Pool::of(upstreams),
+            renewal,
         })
     }
 
@@ -138,21 +142,22 @@ fn refusal_form(config: &RouteConfig) -> Result<Option<RefusalForm>, RouteError>
     }
 }
 
-fn upstreams(config: &RouteConfig) -> Result<Vec<Upstream>, RouteError> {
+fn upstreams(config: &RouteConfig) -> Result<(Vec<Upstream>, Option<Renewal>), RouteError> {
     let mut upstreams: Vec<_> =
         config.upstream.urls().iter().map(|url| Upstream::parse(url)).collect::<Result<_, _>>()?;
     if upstreams.is_empty() {
         return Err(RouteError::NoUpstream);
     }
-    if upstreams.iter().any(|upstream| upstream.is_encrypted) {
-        let tls = config.upstream_tls.clone().unwrap_or_default();
-        let connector = upstream_tls::connector(&tls)?;
-        for upstream in upstreams.iter_mut().filter(|upstream| upstream.is_encrypted) {
-            let name = upstream_tls::server_name(&tls, upstream.host())?;
-            upstream.tls = Some(Encryption { connector: connector.clone(), name });
-        }
+    if !upstreams.iter().any(|upstream| upstream.is_encrypted) {
+        return Ok((upstreams, None));
     }
-    Ok(upstreams)
+    let tls = config.upstream_tls.clone().unwrap_or_default();
+    let (connector, renewal) = upstream_tls::connector(&tls)?;
+    for upstream in upstreams.iter_mut().filter(|upstream| upstream.is_encrypted) {
+        let name = upstream_tls::server_name(&tls, upstream.host())?;
+        upstream.tls = Some(Encryption { connector: connector.clone(), name });
+    }
+    Ok((upstreams, renewal))
 }
 
 /// all routes; the longest path prefix wins, and a route that names hosts goes before one that takes any

@@ -20,7 +20,8 @@ use crate::route::Routes;
 /// what is kept of a request until it is answered
 pub struct Exchange {
     trace: Trace,
-    address: IpAddr,
+    /// `None`: it speaks for others
+    address: Option<IpAddr>,
     scheme: &'static str,
     method: &'static str,
     path: String,
@@ -29,7 +30,7 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    pub fn new<B>(trace: &Trace, address: IpAddr, scheme: &'static str, request: &Request<B>) -> Self {
+    pub fn new<B>(trace: &Trace, address: Option<IpAddr>, scheme: &'static str, request: &Request<B>) -> Self {
         let user_agent = request.headers().get(header::USER_AGENT);
         Exchange {
             trace: trace.clone(),
@@ -42,13 +43,17 @@ impl Exchange {
         }
     }
 
+    /// the route at the proxy that the request is for
+    pub fn route(&self, routes: &Routes) -> Option<String> {
+        routes.find(self.host.as_deref(), &self.path).map(|route| route.path.to_string())
+    }
+
     /// records the exchange; `reason` is that of a refusal
-    pub fn answered(self, gate: &Gate, routes: &Routes, status: StatusCode, reason: Option<Reason>) {
+    pub fn answered(self, gate: &Gate, route: Option<String>, status: StatusCode, reason: Option<Reason>) {
         let Some(tracer) = &gate.tracer else {
             return;
         };
         let keep = if reason.is_some() { Keep::Always } else { Keep::IfSampled };
-        let route = routes.find(self.host.as_deref(), &self.path).map(|route| route.path.to_string());
         tracer.record(&self.trace, keep, || self.describe(route, status, reason));
     }
 
@@ -59,11 +64,11 @@ impl Exchange {
             KeyValue::new("url.path", bounded(&self.path)),
             KeyValue::new("url.scheme", self.scheme),
             KeyValue::new("network.protocol.name", "http"),
-            KeyValue::new("client.address", self.address.to_string()),
         ];
         let mut add = |name: &'static str, text: Option<Value>| {
             attributes.extend(text.map(|text| KeyValue::new(name, text)));
         };
+        add("client.address", self.address.map(|address| address.to_string().into()));
         add("http.route", route.clone().map(Value::from));
         add("server.address", self.host.as_deref().map(bounded));
         add("user_agent.original", self.user_agent.as_deref().map(bounded));

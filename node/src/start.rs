@@ -3,6 +3,7 @@
 use picket_shared::address::canonical_networks;
 use picket_shared::audit::Outbox;
 use picket_shared::clock::Clock;
+use picket_shared::listener::Listener;
 use picket_shared::state::{
     BlockView, Counters, Holdings, Identities, KnownNodes, LivePolicy, Overshoot, State, Traffic, WithStance,
 };
@@ -32,6 +33,7 @@ use crate::membership::Membership;
 use crate::metrics::{Instruments, Renewals, observe_clock, observe_identities, observe_mode, observe_overshoot};
 use crate::ops::{self, Ops};
 use crate::pending::Pending;
+use crate::renewal::Renewal;
 use crate::route::{Route, RouteError, Routes};
 use crate::session::{Attention, PollingSessions, ring_on_changes};
 use crate::tls::{self, TlsError};
@@ -95,11 +97,10 @@ pub struct Running {
 }
 
 pub async fn start(parts: Parts) -> Result<Running, StartError> {
-    let routes = routes(&parts.config)?;
+    let routes = routes(&parts)?;
     let keys = keys(&parts)?;
     let tls = tls(&parts)?;
-    let assertions = parts.config.upstream_assertion.as_ref().map(Assertions::new).transpose();
-    let assertions = assertions.map_err(StartError::Assertion)?;
+    let assertions = assertions(&parts)?;
     let gateway = bind("gateway", parts.config.listen).await?;
     let ops_listener = bind("ops", parts.config.ops_listen).await?;
     let check_listener = match parts.config.check_listen {
@@ -136,7 +137,11 @@ pub async fn start(parts: Parts) -> Result<Running, StartError> {
         polling: Arc::new(PollingSessions::new(gate.limits.polling_sessions_max)),
     });
 
-    tasks.spawn("gateway", listener::serve(gateway, door, stop_accepting.clone().cancelled_owned()));
+    let accepting = |tcp, name| Listener::new(tcp, name, &parts.metrics);
+    tasks.spawn(
+        "gateway",
+        listener::serve(accepting(gateway, "gateway"), door, stop_accepting.clone().cancelled_owned()),
+    );
     let changes = ring_on_changes(attention.clone(), parts.blocks.changes(), parts.policy.changes(), tasks.stopped());
     tasks.spawn("attention", changes);
     let announcements = membership.clone().announce_outages(parts.outbox.clone(), parts.clock.clone(), tasks.stopped());
@@ -148,7 +153,10 @@ pub async fn start(parts: Parts) -> Result<Running, StartError> {
     let check = check_listener.zip(parts.config.check_token.clone());
     let check = check.map(|(listener, token)| {
         let api = Arc::new(CheckApi::new(gate.clone(), tasks.clone(), token, &parts.config.trusted_proxies));
-        check_api::open(listener, api.clone(), &stop_accepting);
+        if let Ok(address) = listener.local_addr() {
+            tracing::info!(listener = "check", %address, "listening");
+        }
+        check_api::open(accepting(listener, "check"), api.clone(), &stop_accepting);
         api
     });
     let router = ops::router(Ops { gate, membership: membership.clone(), metrics: parts.metrics.clone() });
@@ -204,19 +212,37 @@ fn address_of(listener: &TcpListener, asked: SocketAddr) -> SocketAddr {
     listener.local_addr().unwrap_or(asked)
 }
 
-/// TLS for the gateway, and the task that renews its certificate
+/// TLS for the gateway
 fn tls(parts: &Parts) -> Result<Option<TlsAcceptor>, StartError> {
     let Some(files) = &parts.config.tls else {
         return Ok(None);
     };
-    let (acceptor, renewal) = tls::acceptor(files, Renewals::new(&parts.metrics.meter("picket")))?;
-    parts.tasks.spawn("renewal of the certificate", renewal.run(parts.tasks.stopped()));
+    let (acceptor, renewal) = tls::acceptor(files)?;
+    renew(parts, renewal);
     Ok(Some(acceptor))
 }
 
-fn routes(config: &NodeConfig) -> Result<Routes, StartError> {
+fn assertions(parts: &Parts) -> Result<Option<Assertions>, StartError> {
+    let Some(config) = &parts.config.upstream_assertion else {
+        return Ok(None);
+    };
+    let (assertions, renewal) = Assertions::new(config).map_err(StartError::Assertion)?;
+    renew(parts, renewal);
+    Ok(Some(assertions))
+}
+
+fn routes(parts: &Parts) -> Result<Routes, StartError> {
     let route = |config| Route::new(config).map_err(|error| StartError::Route { path: config.path.clone(), error });
-    Ok(Routes::new(config.routes.iter().map(route).collect::<Result<_, _>>()?))
+    let mut routes: Vec<_> = parts.config.routes.iter().map(route).collect::<Result<_, _>>()?;
+    for renewal in routes.iter_mut().filter_map(|route| route.renewal.take()) {
+        renew(parts, renewal);
+    }
+    Ok(Routes::new(routes))
+}
+
+fn renew(parts: &Parts, renewal: Renewal) {
+    let renewals = Renewals::new(&parts.metrics.meter("picket"));
+    parts.tasks.spawn("renewal of files", renewal.run(renewals, parts.tasks.stopped()));
 }
 
 fn keys(parts: &Parts) -> Result<Keys, StartError> {

@@ -6,8 +6,6 @@ use serde::{Deserialize, Serialize};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
-use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::crypto::{CryptoProvider, aws_lc_rs};
 use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
@@ -17,10 +15,8 @@ use tokio_rustls::rustls::sign::CertifiedKey;
 use tokio_rustls::rustls::version::{TLS12, TLS13};
 use tokio_rustls::rustls::{self, ServerConfig};
 
-use crate::metrics::Renewals;
+use crate::renewal::{Purpose, Renewal, Watched};
 
-/// how often the files are looked at
-const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// the longest file that is read
 const FILE_BYTES_MAX: u64 = 1_048_576;
 
@@ -49,11 +45,19 @@ pub enum TlsError {
 impl PairFiles {
     /// whether a gateway could use them
     pub fn check(&self) -> Result<(), TlsError> {
-        self.read()?.certified(self).map(drop)
+        self.certified().map(drop)
     }
 
-    fn read(&self) -> Result<Pair, TlsError> {
-        Ok(Pair { chain: read(&self.cert_file)?, key: read(&self.key_file)? })
+    pub(crate) fn paths(&self) -> [&Path; 2] {
+        [&self.cert_file, &self.key_file]
+    }
+
+    /// a key that signs for its certificate
+    fn certified(&self) -> Result<CertifiedKey, TlsError> {
+        let chain = certificates(&self.cert_file, &read(&self.cert_file)?)?;
+        let key = private_key(&self.key_file, &read(&self.key_file)?)?;
+        CertifiedKey::from_der(chain, key, &provider())
+            .map_err(|error| TlsError::Unusable { files: Box::new(self.clone()), error })
     }
 }
 
@@ -80,23 +84,6 @@ pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }
 
-/// what both files held
-#[derive(PartialEq, Eq)]
-struct Pair {
-    chain: Vec<u8>,
-    key: Vec<u8>,
-}
-
-impl Pair {
-    /// a key that signs for its certificate
-    fn certified(&self, files: &PairFiles) -> Result<CertifiedKey, TlsError> {
-        let chain = certificates(&files.cert_file, &self.chain)?;
-        let key = private_key(&files.key_file, &self.key)?;
-        CertifiedKey::from_der(chain, key, &provider())
-            .map_err(|error| TlsError::Unusable { files: Box::new(files.clone()), error })
-    }
-}
-
 /// the pair in use, which clients are shown from their next handshake on
 #[derive(Debug)]
 struct Current(ArcSwap<CertifiedKey>);
@@ -107,18 +94,9 @@ impl ResolvesServerCert for Current {
     }
 }
 
-/// looks at the files and puts a new pair into use; a broken one leaves the old in use
-pub struct Renewal {
-    files: PairFiles,
-    current: Arc<Current>,
-    /// what was looked at last, whether it was usable or not; `None` when it could not be read
-    seen: Option<Pair>,
-    renewals: Renewals,
-}
-
-pub fn acceptor(files: &PairFiles, renewals: Renewals) -> Result<(TlsAcceptor, Renewal), TlsError> {
-    let pair = files.read()?;
-    let current = Arc::new(Current(ArcSwap::from_pointee(pair.certified(files)?)));
+pub fn acceptor(files: &PairFiles) -> Result<(TlsAcceptor, Renewal), TlsError> {
+    let watched = Watched::of(Purpose::GatewayTls, files.paths());
+    let current = Arc::new(Current(ArcSwap::from_pointee(files.certified()?)));
     let unusable = |error| TlsError::Unusable { files: Box::new(files.clone()), error };
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13, &TLS12])
@@ -127,49 +105,11 @@ pub fn acceptor(files: &PairFiles, renewals: Renewals) -> Result<(TlsAcceptor, R
         .with_cert_resolver(current.clone());
     // The only protocol in which a WebSocket begins here; who offers others alone is refused in the handshake (RFC 7301).
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    let renewal = Renewal { files: files.clone(), current, seen: Some(pair), renewals };
+    let files = files.clone();
+    let renewal = watched.renewed_by(move || {
+        let certified = files.certified().map_err(|error| error.to_string())?;
+        current.0.store(Arc::new(certified));
+        Ok(())
+    });
     Ok((TlsAcceptor::from(Arc::new(config)), renewal))
-}
-
-impl Renewal {
-    pub async fn run(mut self, stopped: impl Future<Output = ()>) {
-        tokio::pin!(stopped);
-        loop {
-            tokio::select! {
-                () = sleep(LOOK_EVERY) => self.look(),
-                () = &mut stopped => return,
-            }
-        }
-    }
-
-    fn look(&mut self) {
-        let read = self.files.read();
-        if let (Ok(pair), Some(seen)) = (&read, &self.seen)
-            && pair == seen
-        {
-            return;
-        }
-        let was_readable = self.seen.is_some();
-        let (seen, outcome) = match read {
-            Ok(pair) => {
-                let certified = pair.certified(&self.files);
-                (Some(pair), certified)
-            }
-            Err(error) => (None, Err(error)),
-        };
-        let is_news = was_readable || seen.is_some();
-        self.seen = seen;
-        match outcome {
-            Ok(certified) => {
-                self.current.0.store(Arc::new(certified));
-                self.renewals.done();
-                tracing::info!(certificate = %self.files.cert_file.display(), "a renewed certificate is in use");
-            }
-            Err(error) if is_news => {
-                self.renewals.failed();
-                tracing::error!(%error, "the new certificate cannot be used; the old one stays");
-            }
-            Err(_) => {}
-        }
-    }
 }

@@ -13,6 +13,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
@@ -24,6 +25,10 @@ use crate::route::{Encryption, Route, Upstream};
 
 /// the longest body of an upstream's own refusal that is passed on
 const REFUSAL_BYTES_MAX: usize = 65_536;
+
+/// the process, or the system, has no file descriptor left (errno of Linux)
+const EMFILE: i32 = 24;
+const ENFILE: i32 = 23;
 
 /// what the upstream answered to the upgrade
 pub enum Opened {
@@ -83,6 +88,8 @@ async fn reach(gate: &Gate, pool: &Pool) -> Result<(Line, Seat), Denial> {
         };
         match connected {
             Ok(line) => return Ok((line, seat)),
+            // The node's own want: no upstream is to blame, and none can be reached.
+            Err(denial) if denial.reason == Reason::Overload => return Err(denial),
             Err(denial) => {
                 note_failure(gate, &seat);
                 refused = denial;
@@ -96,13 +103,16 @@ async fn connect(upstream: &Upstream) -> Result<Line, Denial> {
     let unavailable = |detail: String| Denial::from(Reason::UpstreamUnavailable).because(detail);
     let (host, port) = upstream.address();
     let stream = TcpStream::connect((host.as_str(), port)).await;
-    let stream = stream.map_err(|error| unavailable(format!("connect: {}", error.kind())))?;
+    let stream = stream.map_err(|error| match error.raw_os_error() {
+        Some(EMFILE | ENFILE) => Denial::from(Reason::Overload).because("no file descriptor for the upstream"),
+        _ => unavailable(format!("connect: {}", error.kind())),
+    })?;
     // Latency over batching; a failure only costs that.
     stream.set_nodelay(true).ok();
     let Some(Encryption { connector, name }) = &upstream.tls else {
         return Ok(Line::Plain(stream));
     };
-    let stream = connector.connect(name.clone(), stream).await;
+    let stream = TlsConnector::from(connector.load_full()).connect(name.clone(), stream).await;
     stream.map(|stream| Line::Encrypted(Box::new(stream))).map_err(|error| unavailable(format!("TLS: {error}")))
 }
 

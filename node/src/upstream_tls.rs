@@ -1,5 +1,6 @@
 //! TLS to an upstream: whom the node believes, which certificate it shows, and which keys it insists on.
 
+use arc_swap::ArcSwap;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use schemars::JsonSchema;
@@ -7,7 +8,6 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::client::WebPkiServerVerifier;
 use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use tokio_rustls::rustls::pki_types::{CertificateDer, InvalidDnsNameError, ServerName, UnixTime};
@@ -17,12 +17,13 @@ use tokio_rustls::rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
 };
 
+use crate::renewal::{Purpose, Renewal, Watched};
 use crate::tls::{self, PairFiles, TlsError};
 
 /// SHA-256 of a public key as it stands in a certificate (SubjectPublicKeyInfo)
 type Pin = [u8; 32];
 
-/// how an `https://` or `wss://` upstream is known; the files are read at the start
+/// how an `https://` or `wss://` upstream is known; the files are read again when they change
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct UpstreamTls {
@@ -55,7 +56,32 @@ pub enum UpstreamTlsError {
     Unusable(#[from] Error),
 }
 
-pub fn connector(config: &UpstreamTls) -> Result<TlsConnector, UpstreamTlsError> {
+/// by which new connections are encrypted
+pub type Connector = Arc<ArcSwap<ClientConfig>>;
+
+/// the renewal is for what is read from files
+pub fn connector(config: &UpstreamTls) -> Result<(Connector, Option<Renewal>), UpstreamTlsError> {
+    let watched = Watched::of(Purpose::UpstreamTls, config.files());
+    let connector = Arc::new(ArcSwap::from_pointee(client(config)?));
+    if config.files().next().is_none() {
+        return Ok((connector, None));
+    }
+    let (renewed, config) = (connector.clone(), config.clone());
+    let renewal = watched.renewed_by(move || {
+        renewed.store(Arc::new(client(&config).map_err(|error| error.to_string())?));
+        Ok(())
+    });
+    Ok((connector, Some(renewal)))
+}
+
+impl UpstreamTls {
+    fn files(&self) -> impl Iterator<Item = &Path> {
+        let pair = self.client_certificate.iter().flat_map(PairFiles::paths);
+        self.ca_file.as_deref().into_iter().chain(pair)
+    }
+}
+
+fn client(config: &UpstreamTls) -> Result<ClientConfig, UpstreamTlsError> {
     let authorities = match &config.ca_file {
         Some(path) => authorities_in(path)?,
         None => system_authorities()?,
@@ -74,7 +100,7 @@ pub fn connector(config: &UpstreamTls) -> Result<TlsConnector, UpstreamTlsError>
         None => builder.with_no_client_auth(),
     };
     client.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(TlsConnector::from(Arc::new(client)))
+    Ok(client)
 }
 
 /// the name that the upstream's certificate must be for

@@ -3,7 +3,9 @@
 pub mod address;
 pub mod audit;
 pub mod clock;
+pub mod listener;
 pub mod policy;
+pub mod problem;
 pub mod random;
 pub mod reason;
 pub mod schema;

@@ -218,6 +218,36 @@ pub fn below(path: &str, key: &str) -> String {
     if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }
 
+/// what holds of any bytes: the same document each time, within its bounds, and each field on a line of the text
+#[cfg(any(test, fuzzing))]
+pub fn law(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
+    let lines_max = text.split(['\n', '\r', '\u{85}', '\u{2028}', '\u{2029}']).count() + 1;
+    let parsed = parse(text);
+    assert_eq!(parse(text), parsed);
+    match parsed {
+        Ok(document) => {
+            assert!(depth(&document.value) <= DEPTH_MAX);
+            assert!(document.lines.values().all(|line| (1..=lines_max).contains(line)), "{:?}", document.lines);
+        }
+        Err(mistakes) => {
+            assert!(!mistakes.is_empty());
+            assert!(mistakes.iter().all(|mistake| (1..=lines_max).contains(&mistake.line)), "{mistakes:?}");
+        }
+    }
+}
+
+#[cfg(any(test, fuzzing))]
+fn depth(value: &Value) -> usize {
+    match value {
+        Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or_default(),
+        Value::Object(fields) => 1 + fields.values().map(depth).max().unwrap_or_default(),
+        _ => 0,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -274,5 +304,16 @@ mod tests {
     fn broken_syntax_says_its_line() {
         let said = mistakes("environment: production\nnode:\n  listen: \"127.0.0.1:0\n");
         assert!(said[0].0 >= 3 && said[0].2.starts_with("not valid YAML"), "{said:?}");
+    }
+
+    #[test]
+    fn the_law_holds_of_the_corpus_and_of_the_files_that_are_shipped() {
+        let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/configuration");
+        let seeds: Vec<_> = std::fs::read_dir(corpus).unwrap().map(|seed| seed.unwrap().path()).collect();
+        assert!(seeds.len() >= 12, "{} seeds", seeds.len());
+        for path in seeds {
+            println!("{}", path.display());
+            law(&std::fs::read(path).unwrap());
+        }
     }
 }

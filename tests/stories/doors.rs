@@ -165,6 +165,45 @@ async fn h19_forwarded_names_the_client_and_two_clients_are_refused() {
 }
 
 #[tokio::test]
+async fn h09_a_request_with_two_lengths_is_refused_and_on_the_record() {
+    let upstream = Upstream::echo().await;
+    let picket = Picket::guarding(&upstream).node(json!({ "trustedProxies": [] })).start().await;
+    let hidden = request(HOME, &[]);
+    let cases = [
+        "HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n",
+        "HTTP/1.1\r\nHost: a\r\ntransfer-encoding: chunked\r\nX: y\r\nCONTENT-LENGTH: 0\r\n\r\n0\r\n\r\n",
+        "HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\n0\r\n\r\n",
+        "HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n0\r\n\r\n",
+        "HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    ];
+    for (index, case) in cases.iter().enumerate() {
+        let mut wire = says(&picket, &[b"POST /ws ", case.as_bytes(), hidden.as_bytes()]).await;
+        assert_eq!(wire.response().await.head.status(), 400, "{case:?}");
+        assert!(wire.rest().await.is_empty(), "an answer to what was hidden behind {case:?}");
+        let records = picket.admin().audited("eventType=SUSPICIOUS_ACTIVITY", index + 1).await;
+        assert_eq!((&records[0]["ip"], &records[0]["reason"]), (&json!("127.0.0.1"), &json!("protocol_error")));
+    }
+    upstream.saw_no_request();
+    assert_eq!(says(&picket, &[hidden.as_bytes()]).await.response().await.head.status(), 101);
+}
+
+#[tokio::test]
+async fn a_node_without_a_place_for_a_polling_client_charges_no_connection_rate() {
+    let upstream = Upstream::engine_io().await;
+    let picket = Picket::guarding_socketio(&upstream)
+        .node(json!({ "limits": { "pollingSessionsMax": 1 } }))
+        .policy(json!({ "rateLimiting": { "connectionLimit": { "maxConnections": 2, "windowMs": 60_000 } } }))
+        .start()
+        .await;
+    let _open = picket.polls("198.51.100.7").open().await;
+    for _ in 0..4 {
+        let answer = picket.polls("198.51.100.7").gets("EIO=4&transport=polling").await;
+        assert_eq!(answer.head.status(), 503, "{}", String::from_utf8_lossy(&answer.body));
+    }
+}
+
+#[tokio::test]
 async fn h14_h15_what_http_refuses_by_itself_is_on_the_record() {
     let endless = format!("GET /ws HTTP/1.1\r\nHost: a\r\nX-Long: {}\r\n\r\n", "x".repeat(20_000));
     let many = format!("GET /ws HTTP/1.1\r\nHost: a\r\n{}\r\n", "X-Many: 1\r\n".repeat(2000));

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::harness::{Picket, Upstream, eventually};
+use crate::harness::{Frame, Picket, Upstream, Wire, eventually};
 
 #[tokio::test]
 async fn the_probes_and_the_metrics_are_on_the_ops_listener() {
@@ -68,6 +68,37 @@ async fn r17_x38_a_panic_ends_one_connection_with_1011_and_is_counted() {
     upstream.loses(1).await;
     picket.admin().counts("one open connection", |metrics| metrics["activeConnections"] == 1).await;
     assert!(!upstream.texts().iter().any(|text| text.contains("boom")), "{:?}", upstream.texts());
+}
+
+#[tokio::test]
+async fn x34_without_file_descriptors_open_sockets_go_on_and_whoever_waits_comes_in_when_there_are_some() {
+    let upstream = Upstream::echo().await;
+    let picket = Picket::guarding(&upstream).start().await;
+    let mut alice = picket.caller("198.51.100.7").comes_in().await;
+    let said = |words: &str| picket.log().iter().any(|line| line.contains("gateway") && line.contains(words));
+
+    let start = std::time::Instant::now();
+    let mut waiting = Vec::new();
+    eventually("the node to be without file descriptors", async || {
+        picket.may_open_no_more_files();
+        waiting.push(Wire::to(picket.gateway()).await);
+        said("sockets cannot be accepted").then_some(())
+    })
+    .await;
+    alice.is_still_served().await;
+    let last = waiting.pop().unwrap();
+    assert!(!said("sockets are accepted again"));
+
+    picket.may_open_files(1024);
+    let mut late = last.upgraded("/ws", "198.51.100.8", picket.gateway()).await;
+    late.sends(Frame::text(r#"{"type":"late"}"#)).await;
+    late.frame().await.expect("an echo");
+    assert!(said("sockets are accepted again"));
+    picket.caller("198.51.100.9").comes_in().await.is_still_served().await;
+    alice.is_still_served().await;
+    let failures = picket.metric("picket_accept_failures_total").await;
+    let busiest = start.elapsed().as_millis() as f64 / 50.0 + 1.0;
+    assert!((1.0..=busiest).contains(&failures), "{failures} failures in {:?}: a loop that spins", start.elapsed());
 }
 
 #[tokio::test]

@@ -139,6 +139,30 @@ async fn plain_text_and_a_handshake_that_never_ends_are_closed() {
 }
 
 #[tokio::test]
+async fn whoever_is_blocked_gets_no_tls_handshake() {
+    let authority = Authority::new();
+    authority.signs("edge");
+    let upstream = Upstream::echo().await;
+    let node = json!({ "proxyProtocol": "optional" });
+    let picket = Picket::guarding(&upstream).node(pair(&authority, "edge")).node(node).start().await;
+    picket.admin().blocks("198.51.100.7").await;
+    let shakes_hands = async |address: &str| {
+        let mut stream = TcpStream::connect(picket.gateway()).await.unwrap();
+        stream.write_all(format!("PROXY TCP4 {address} 10.0.0.1 40000 443\r\n").as_bytes()).await.unwrap();
+        let config = Browser::trusting(&authority, &[&TLS13], &[]).config;
+        let name = ServerName::try_from("127.0.0.1").unwrap();
+        within("a TLS handshake", TlsConnector::from(Arc::new(config)).connect(name, stream)).await.is_ok()
+    };
+
+    assert!(shakes_hands("198.51.100.8").await);
+    eventually("the block to reach the node", async || (!shakes_hands("198.51.100.7").await).then_some(())).await;
+    let record = picket.admin().audited("eventType=CONNECTION_BLOCKED", 1).await.remove(0);
+    assert_eq!((&record["ip"], &record["reason"]), (&json!("198.51.100.7"), &json!("address_blocked")), "{record}");
+    Browser::trusting(&authority, &[&TLS13], &[]).connects(&picket).await.expect("a trusted proxy stands for many");
+    upstream.saw_no_request();
+}
+
+#[tokio::test]
 async fn a_renewed_certificate_is_shown_and_a_broken_one_leaves_the_old_in_use() {
     let authority = Authority::new();
     authority.signs("edge");
@@ -152,12 +176,12 @@ async fn a_renewed_certificate_is_shown_and_a_broken_one_leaves_the_old_in_use()
 
     let outcomes = async |outcome: &str| {
         let metrics = picket.ops("/metrics").await.text;
-        metrics.lines().any(|line| line.starts_with("picket_tls_renewals_total") && line.contains(outcome))
+        metrics.lines().any(|line| line.starts_with("picket_renewals_total") && line.contains(outcome))
     };
     std::fs::write(authority.file("edge.key"), "no key at all").unwrap();
     eventually("a renewal that failed", async || outcomes("failed").await.then_some(())).await;
     assert_eq!(browser.is_shown(&picket).await, first);
-    assert!(picket.log().iter().any(|line| line.contains("the old one stays")), "{:?}", picket.log());
+    assert!(picket.log().iter().any(|line| line.contains("the old ones stay")), "{:?}", picket.log());
 
     authority.signs("edge");
     eventually("the renewed certificate", async || (browser.is_shown(&picket).await != first).then_some(())).await;

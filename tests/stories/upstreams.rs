@@ -5,10 +5,12 @@ use std::time::{Duration, Instant};
 
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode};
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpSocket, TcpStream};
 
 use crate::harness::{
-    Authority, HostileUpstream, Picket, PicketBuilder, TlsFront, Token, Upstream, eventually, issuer,
+    Authority, FLOOD_BYTES, Frame, HostileUpstream, Picket, PicketBuilder, TlsFront, Token, Upstream, Wire, eventually,
+    issuer,
 };
 
 fn route(path: &str, upstream: Value) -> Value {
@@ -168,6 +170,129 @@ async fn an_upstream_over_tls_is_known_by_its_authority_its_name_and_its_key() {
         }
     }
     assert_eq!(upstream.requests().len(), 2, "those that were let in");
+}
+
+#[tokio::test]
+async fn renewed_files_of_an_upstreams_tls_are_in_use_without_a_restart() {
+    let (authority, stranger) = (Authority::new(), Authority::new());
+    authority.signs("chat");
+    authority.signs("edge");
+    let ca = stranger.file("ca.pem");
+    let upstream = Upstream::echo().await;
+    let front = TlsFront::before(&upstream, &authority, "chat").await;
+    let pair = json!({ "certFile": authority.file("edge.pem"), "keyFile": authority.file("edge.key") });
+    let mut route = route("/ws", json!(front.url("wss", "/ws")));
+    route["upstreamTls"] = json!({ "caFile": ca, "clientCertificate": pair });
+    let picket = Picket::builder().route(route).start().await;
+    let caller = || picket.caller("198.51.100.7");
+    assert_eq!(caller().connects().await.refused().head.status(), 502, "another authority's");
+
+    std::fs::copy(authority.file("ca.pem"), &ca).unwrap();
+    let mut alice = caller().comes_in_eventually().await;
+    std::fs::write(&ca, "no certificate").unwrap();
+    eventually("a renewal that failed", async || {
+        let metrics = picket.ops("/metrics").await.text;
+        metrics.lines().any(|line| line.contains("upstream_tls") && line.contains("failed")).then_some(())
+    })
+    .await;
+    caller().comes_in().await.is_still_served().await;
+    alice.is_still_served().await;
+}
+
+#[tokio::test]
+async fn a_renewed_secret_signs_what_the_upstream_is_told() {
+    let directory = tempfile::TempDir::new().unwrap();
+    let file = directory.path().join("assertion.secret");
+    let (old, new) = ("the-old-secret-of-picket-and-its-upstreams", "the-new-secret-of-picket-and-its-upstreams");
+    std::fs::write(&file, old).unwrap();
+    let upstream = Upstream::echo().await;
+    let picket = Picket::guarding(&upstream).node(json!({ "upstreamAssertion": { "secretFile": file } })).start().await;
+    let mut validation = Validation::new(Algorithm::HS256);
+    validation.set_audience(&["/ws"]);
+    let is_signed_with = async |secret: &str| {
+        picket.caller("198.51.100.7").comes_in().await;
+        let request = upstream.requests().pop().unwrap();
+        let token = request.first("x-picket-assertion").unwrap();
+        decode::<Value>(token, &DecodingKey::from_secret(secret.as_bytes()), &validation).is_ok()
+    };
+    assert!(is_signed_with(old).await);
+
+    std::fs::write(&file, "too short").unwrap();
+    eventually("a renewal that failed", async || (picket.metric("picket_renewals_total").await >= 1.0).then_some(()))
+        .await;
+    assert!(is_signed_with(old).await);
+    std::fs::write(&file, new).unwrap();
+    eventually("a statement signed with the new secret", async || is_signed_with(new).await.then_some(())).await;
+    let said = picket.everything_it_said();
+    assert!(!said.contains(old) && !said.contains(new));
+}
+
+/// Bytes in memory that each slow connection may cost: its queue, and what a session is made of.
+const SLOW_CONNECTION_BYTES_MAX: u64 = 1024 * 1024;
+/// What a process of a debug build gains by itself while it works.
+const WORKING_BYTES: u64 = 12 * 1024 * 1024;
+const SLOW_CONNECTIONS: u64 = 6;
+
+#[tokio::test]
+async fn x28_clients_that_read_nothing_cost_a_bounded_queue_each() {
+    let upstream = Upstream::echo().await;
+    let picket = Picket::guarding(&upstream).node(json!({ "limits": { "writeTimeoutMs": 60_000 } })).start().await;
+    let mut sloths = Vec::new();
+    for _ in 0..SLOW_CONNECTIONS {
+        sloths.push(Wire::narrow(picket.gateway()).await.upgraded("/ws", "198.51.100.7", picket.gateway()).await);
+    }
+    let before = picket.resident_bytes();
+
+    upstream.floods();
+    is_stuck(async || upstream.flooded_bytes()).await;
+
+    let (grown, flooded) = (picket.resident_bytes().saturating_sub(before), upstream.flooded_bytes());
+    eprintln!("x28: {SLOW_CONNECTIONS} clients that read nothing: {flooded} bytes sent, {grown} more in memory");
+    assert!(flooded < FLOOD_BYTES, "nothing held the upstream back");
+    assert!(grown <= SLOW_CONNECTIONS * SLOW_CONNECTION_BYTES_MAX + WORKING_BYTES, "{grown} bytes");
+    picket.caller("198.51.100.8").comes_in().await.is_still_served().await;
+}
+
+#[tokio::test]
+async fn x28_an_upstream_that_reads_nothing_stops_its_clients() {
+    let deaf = HostileUpstream::deaf().await;
+    let picket =
+        Picket::guarding_hostile(&deaf).patient().node(json!({ "limits": { "writeTimeoutMs": 60_000 } })).start().await;
+    let message = Frame::text(json!({ "type": "say", "text": "x".repeat(9_000) }).to_string()).bytes();
+    let mut talkers = Vec::new();
+    for _ in 0..SLOW_CONNECTIONS {
+        talkers.push(picket.wire("198.51.100.7").await);
+    }
+    let before = picket.resident_bytes();
+
+    let mut sent = 0;
+    for talker in &mut talkers {
+        while takes(talker, &message).await {
+            sent += message.len();
+            assert!(sent < 512 * 1024 * 1024, "taken without end");
+        }
+    }
+    let grown = picket.resident_bytes().saturating_sub(before);
+    eprintln!("x28: {SLOW_CONNECTIONS} clients of a deaf upstream: {sent} bytes sent, {grown} more in memory");
+    assert!(grown <= SLOW_CONNECTIONS * SLOW_CONNECTION_BYTES_MAX + WORKING_BYTES, "{grown} bytes");
+}
+
+/// Waits until a number has not changed for a while.
+async fn is_stuck(mut number: impl AsyncFnMut() -> u64) {
+    let (mut last, mut unchanged) = (0, 0);
+    eventually("the flood to come to a stop", async || {
+        let found = number().await;
+        (last, unchanged) = (found, if found == last && found > 0 { unchanged + 1 } else { 0 });
+        (unchanged == 40).then_some(())
+    })
+    .await;
+}
+
+/// Whether a whole message finds room within a moment.
+async fn takes(wire: &mut Wire, message: &[u8]) -> bool {
+    tokio::time::timeout(Duration::from_millis(200), wire.stream.write_all(message))
+        .await
+        .is_ok_and(|sent| sent.is_ok())
 }
 
 #[tokio::test]

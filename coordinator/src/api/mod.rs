@@ -37,11 +37,11 @@ use axum::{Json, Router};
 use ipnet::IpNet;
 use picket_shared::audit::{AuditRecord, EventType, Outbox, Severity};
 use picket_shared::clock::{Clock, Timestamp};
+use picket_shared::listener::Listener;
 use picket_shared::state::{BlockView, LivePolicy};
 use picket_shared::tasks::Tasks;
 use serde::Serialize;
 use std::sync::Arc;
-use tokio::net::TcpListener;
 
 use crate::enforcement::Enforcement;
 use crate::load::Load;
@@ -95,7 +95,7 @@ impl Api {
 }
 
 /// serves until the tasks are told to stop
-pub(crate) async fn serve(listener: TcpListener, api: Api) {
+pub(crate) async fn serve(listener: Listener, api: Api) {
     let tasks = api.tasks.clone();
     listener::serve(listener, router(Arc::new(api)), tasks).await;
 }

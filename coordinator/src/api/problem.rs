@@ -4,6 +4,7 @@ use axum::response::{IntoResponse, Response};
 use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 use picket_shared::policy::Mistake;
+use picket_shared::problem::{self, Document};
 use picket_shared::state::StateError;
 use serde::Serialize;
 use std::time::Duration;
@@ -22,14 +23,11 @@ pub(crate) struct Problem {
     challenge: bool,
 }
 
+/// with the fields that every answer of this API has
 #[derive(Serialize)]
-struct Document<'a> {
-    #[serde(rename = "type")]
-    kind: &'static str,
-    title: &'static str,
-    status: u16,
-    detail: &'a str,
-    errors: &'a [Mistake],
+struct Failure<'a> {
+    #[serde(flatten)]
+    document: Document<'a>,
     success: bool,
     error: &'a str,
 }
@@ -62,11 +60,7 @@ impl Problem {
 
     /// every mistake in what was sent
     pub(crate) fn mistakes(errors: Vec<Mistake>) -> Self {
-        let detail = match errors.as_slice() {
-            [one] if one.path.is_empty() => one.message.clone(),
-            [one] => format!("{}: {}", one.path, one.message),
-            several => format!("{} mistakes; nothing was changed", several.len()),
-        };
+        let detail = problem::detail_of(&errors, "nothing was changed");
         Problem { errors, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail) }
     }
 
@@ -94,18 +88,11 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let document = Document {
-            kind: "about:blank",
-            title: self.status.canonical_reason().unwrap_or("Error"),
-            status: self.status.as_u16(),
-            detail: &self.detail,
-            errors: &self.errors,
-            success: false,
-            error: &self.detail,
-        };
-        let mut response = (self.status, axum::Json(document)).into_response();
+        let document = Document::new(self.status, &self.detail, &self.errors);
+        let failure = Failure { document, success: false, error: &self.detail };
+        let mut response = (self.status, axum::Json(failure)).into_response();
         let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(problem::CONTENT_TYPE));
         if let Some(wait) = self.retry_after {
             // Rounded up: who comes back at that second comes not too early.
             headers.insert(

@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use ipnet::IpNet;
 use picket_shared::random;
 use picket_shared::reason::Reason;
+use picket_shared::telemetry::Trace;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
@@ -18,7 +19,7 @@ use super::problem::Problem;
 use crate::admission::admit;
 use crate::answer::Answer;
 use crate::attempt::Attempt;
-use crate::checks::handshake_rate;
+use crate::checks::{handshake_rate, upgrade_rate};
 use crate::decide::{self, Case, Stage};
 use crate::forwarded;
 use crate::handshake;
@@ -53,7 +54,7 @@ fn attempt(api: &CheckApi, request: &Request) -> Result<Attempt, Problem> {
         origin: handshake::origin(&headers),
         token: api.gate.keys.sources.in_request(&headers, query),
         route: ROUTE.into(),
-        trace: None,
+        trace: request.extensions().get::<Trace>().cloned(),
     })
 }
 
@@ -90,6 +91,8 @@ impl CheckApi {
         let handshakes = gate.policy.current().limits.handshakes;
         handshake_rate::check(&gate.handshakes, handshakes, attempt.address, now)
             .map_err(|denial| refuse(Stage::Handshake, denial.into()))?;
+        upgrade_rate::check(&gate.upgrades, now, u16::from_le_bytes(random::bytes()))
+            .map_err(|denial| refuse(Stage::Handshake, denial.into()))?;
         let (_, admitted) = admit(gate, attempt, now).await.map_err(|refusal| refuse(Stage::Admission, refusal))?;
         decide::came_in(gate, case(Stage::Admission), &admitted.principal);
         let mut response = Response::new(Body::empty());
@@ -118,6 +121,7 @@ fn refused(answer: Answer) -> Response {
     let mut response = answer.into_response().map(Body::new);
     response.headers_mut().remove(header::CONNECTION);
     if let Some(reason) = reason {
+        response.extensions_mut().insert(reason);
         response.headers_mut().insert("x-picket-reason", HeaderValue::from_static(reason.token()));
     }
     response

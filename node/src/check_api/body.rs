@@ -15,6 +15,7 @@ use super::CheckApi;
 use super::problem::Problem;
 use crate::protocol::msgpack;
 use picket_shared::policy::Mistake;
+use picket_shared::telemetry::Trace;
 
 /// the field that is left as it stands, for the checks to judge
 const PAYLOAD: &str = "payload";
@@ -69,6 +70,8 @@ pub struct Asked {
     bytes: Bytes,
     form: Form,
     pub answer_in: Form,
+    /// the question's place in the application's trace
+    pub trace: Option<Trace>,
 }
 
 /// an event's payload, as it stands in the body
@@ -90,9 +93,10 @@ impl FromRequest<Arc<CheckApi>> for Asked {
             return Err(problem.written_in(answer_in.unwrap_or(Form::Json)));
         };
         let answer_in = answer_in.unwrap_or(form);
+        let trace = request.extensions().get::<Trace>().cloned();
         let patience = Duration::from_millis(limits.message_timeout_ms);
         let bytes = read(request, limits.check_body_bytes_max, patience).await;
-        bytes.map(|bytes| Asked { bytes, form, answer_in }).map_err(|problem| problem.written_in(answer_in))
+        bytes.map(|bytes| Asked { bytes, form, answer_in, trace }).map_err(|problem| problem.written_in(answer_in))
     }
 }
 
@@ -184,7 +188,7 @@ mod tests {
     }
 
     fn asked(form: Form, bytes: Vec<u8>) -> Result<(Fields, Option<Payload>), Problem> {
-        let asked = Asked { bytes: bytes.into(), form, answer_in: form };
+        let asked = Asked { bytes: bytes.into(), form, answer_in: form, trace: None };
         asked.fields_and_payload(|fields: &Fields| fields.payload.as_deref())
     }
 

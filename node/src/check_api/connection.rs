@@ -12,6 +12,7 @@ use picket_shared::random;
 use picket_shared::reason::Reason;
 use picket_shared::secret::Secret;
 use picket_shared::state::refund_all;
+use picket_shared::telemetry::Trace;
 use serde::Deserialize;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -23,7 +24,7 @@ use super::problem::Problem;
 use super::verdict::Verdict;
 use crate::admission::{Admitted, Screened, complete, screen};
 use crate::attempt::{Attempt, ClaimedOrigin};
-use crate::checks::handshake_rate;
+use crate::checks::{handshake_rate, upgrade_rate};
 use crate::decide::{self, Case, Stage};
 use crate::refusal::{Denial, Refusal};
 
@@ -49,7 +50,8 @@ struct Question {
 }
 
 pub async fn check(State(api): State<Arc<CheckApi>>, asked: Asked) -> Result<Response, Problem> {
-    let question = question(&api, asked.fields()?).map_err(|problem| problem.written_in(asked.answer_in))?;
+    let question =
+        question(&api, asked.fields()?, asked.trace.clone()).map_err(|problem| problem.written_in(asked.answer_in))?;
     let now = api.gate.clock.now();
     let outcome = match api.renew(&question, now).await {
         Some(outcome) => outcome,
@@ -64,7 +66,7 @@ pub async fn end(State(api): State<Arc<CheckApi>>, Path(id): Path<String>) -> St
     StatusCode::NO_CONTENT
 }
 
-fn question(api: &CheckApi, fields: Fields) -> Result<Question, Problem> {
+fn question(api: &CheckApi, fields: Fields, trace: Option<Trace>) -> Result<Question, Problem> {
     let mut mistakes = Vec::new();
     let address = address(&fields.ip, &mut mistakes);
     let id = fields.connection_id.map(|id| identifier("connectionId", id, api.gate.limits.identifier_bytes_max));
@@ -75,7 +77,7 @@ fn question(api: &CheckApi, fields: Fields) -> Result<Question, Problem> {
     let (Some(address), true) = (address, mistakes.is_empty()) else {
         return Err(Problem::mistakes(mistakes));
     };
-    let attempt = Attempt { origin: origin(fields.origin), ..attempt(id.clone(), address) };
+    let attempt = Attempt { origin: origin(fields.origin), trace, ..attempt(id.clone(), address) };
     Ok(Question { id, attempt, token: fields.token, user_agent: fields.user_agent })
 }
 
@@ -168,6 +170,8 @@ impl CheckApi {
         let gate = &self.gate;
         let handshakes = gate.policy.current().limits.handshakes;
         handshake_rate::check(&gate.handshakes, handshakes, question.attempt.address, now)
+            .map_err(|denial| self.refuse(&question, Stage::Handshake, denial))?;
+        upgrade_rate::check(&gate.upgrades, now, u16::from_le_bytes(random::bytes()))
             .map_err(|denial| self.refuse(&question, Stage::Handshake, denial))?;
         let admitted = self.admit(&question, now).await;
         let (mut screened, admitted) = admitted.map_err(|refusal| self.refuse(&question, Stage::Admission, refusal))?;

@@ -9,6 +9,7 @@ use http::StatusCode;
 use picket_shared::clock::Timestamp;
 use picket_shared::policy::Mistake;
 use picket_shared::reason::Reason;
+use picket_shared::telemetry::Trace;
 use picket_shared::token::{Principal, User};
 use serde::Deserialize;
 use serde_json::Value;
@@ -23,6 +24,7 @@ use super::connection::{address, attempt, full, identifier};
 use super::connections::{Known, Talk};
 use super::problem::Problem;
 use super::verdict::{Rewritten, Verdict};
+use crate::attempt::Attempt;
 use crate::content::{Flaw, texts};
 use crate::decide::{self, Case, Stage};
 use crate::gate::Gate;
@@ -52,11 +54,13 @@ struct Question {
     event: String,
     payload: Option<Payload>,
     size: usize,
+    trace: Option<Trace>,
 }
 
 pub async fn check(State(api): State<Arc<CheckApi>>, asked: Asked) -> Result<Response, Problem> {
     let (fields, payload) = asked.fields_and_payload(|fields: &Fields| fields.payload.as_deref())?;
-    let question = question(&api.gate, fields, payload).map_err(|problem| problem.written_in(asked.answer_in))?;
+    let question = question(&api.gate, fields, payload, asked.trace.clone())
+        .map_err(|problem| problem.written_in(asked.answer_in))?;
     let now = api.gate.clock.now();
     let verdict = match api.known(&question, now) {
         Ok(known) => match api.tasks.isolate("event", answer(&api.gate, &known, &question, now)).await {
@@ -68,7 +72,7 @@ pub async fn check(State(api): State<Arc<CheckApi>>, asked: Asked) -> Result<Res
     verdict.map_err(|problem| problem.written_in(asked.answer_in))?.written_in(asked.answer_in)
 }
 
-fn question(gate: &Gate, fields: Fields, payload: Option<Payload>) -> Result<Question, Problem> {
+fn question(gate: &Gate, fields: Fields, payload: Option<Payload>, trace: Option<Trace>) -> Result<Question, Problem> {
     let mut mistakes = Vec::new();
     let address = address(&fields.ip, &mut mistakes);
     let id = identifier("connectionId", fields.connection_id, gate.limits.identifier_bytes_max);
@@ -76,7 +80,7 @@ fn question(gate: &Gate, fields: Fields, payload: Option<Payload>) -> Result<Que
     match (address, id, user) {
         (Some(address), Ok(id), Ok(user)) => {
             let size = fields.size.unwrap_or_default();
-            Ok(Question { id, address, user, event: fields.event, payload, size })
+            Ok(Question { id, address, user, event: fields.event, payload, size, trace })
         }
         (_, id, user) => {
             mistakes.extend(id.err().into_iter().chain(user.err()));
@@ -153,7 +157,7 @@ fn speaker(talk: &Talk, named: Option<&Principal>) -> Principal {
 /// the event pipeline, and what follows from its answer
 async fn hear(gate: &Gate, talk: &mut Talk, speaker: &Principal, question: &Question, now: Timestamp) -> Verdict {
     let read = Read::of(question.payload.as_ref());
-    let attempt = talk.attempt.clone();
+    let attempt = Attempt { trace: question.trace.clone(), ..talk.attempt.clone() };
     let case = Case {
         principal: Some(speaker),
         event: Some(&question.event),

@@ -1,9 +1,10 @@
-//! Before every request: the bearer token, a bound on requests at once, and a panic that ends one request only.
+//! Around every request: the bearer token, a bound on requests at once, a panic that ends one request only, and its span.
 
-use axum::extract::{Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, header};
+use picket_shared::reason::Reason;
 use picket_shared::secret::Secret;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,6 +12,7 @@ use tokio::sync::Semaphore;
 
 use super::CheckApi;
 use super::problem::Problem;
+use crate::spans::Exchange;
 
 pub struct Guard {
     token: Secret,
@@ -41,8 +43,26 @@ pub async fn pass(State(api): State<Arc<CheckApi>>, request: Request, next: Next
     let Ok(_place) = api.guard.places.try_acquire() else {
         return Problem::overload("node.limits.checkRequestsMax requests are being answered").into_response();
     };
+    let (request, exchange) = traced(&api, request);
     let answered = api.tasks.isolate("check", next.run(request)).await;
-    answered.unwrap_or_else(|| Problem::internal().into_response())
+    let response = answered.unwrap_or_else(|| Problem::internal().into_response());
+    if let Some((exchange, route)) = exchange {
+        let reason = response.extensions().get::<Reason>().copied();
+        exchange.answered(&api.gate, route, response.status(), reason);
+    }
+    response
+}
+
+/// the request with its place in the application's trace, and what its span is made of
+fn traced(api: &CheckApi, mut request: Request) -> (Request, Option<(Exchange, Option<String>)>) {
+    let Some(tracer) = &api.gate.tracer else {
+        return (request, None);
+    };
+    let trace = tracer.join(request.headers());
+    let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
+    let exchange = Exchange::new(&trace, None, "http", &request);
+    request.extensions_mut().insert(trace);
+    (request, Some((exchange, route)))
 }
 
 /// the token of the only Authorization header

@@ -5,7 +5,7 @@ use axum::response::{IntoResponse, Response};
 use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 use picket_shared::policy::Mistake;
-use serde::Serialize;
+use picket_shared::problem::{self, Document};
 
 use super::body::Form;
 
@@ -16,16 +16,6 @@ pub struct Problem {
     detail: String,
     errors: Vec<Mistake>,
     form: Form,
-}
-
-#[derive(Serialize)]
-struct Document<'a> {
-    #[serde(rename = "type")]
-    kind: &'static str,
-    title: &'static str,
-    status: u16,
-    detail: &'a str,
-    errors: &'a [Mistake],
 }
 
 impl Problem {
@@ -59,11 +49,7 @@ impl Problem {
 
     /// every mistake in a request that was well-formed
     pub fn mistakes(errors: Vec<Mistake>) -> Self {
-        let detail = match errors.as_slice() {
-            [one] if one.path.is_empty() => one.message.clone(),
-            [one] => format!("{}: {}", one.path, one.message),
-            several => format!("{} mistakes; nothing was checked", several.len()),
-        };
+        let detail = problem::detail_of(&errors, "nothing was checked");
         Problem { errors, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail) }
     }
 
@@ -74,18 +60,12 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let document = Document {
-            kind: "about:blank",
-            title: self.status.canonical_reason().unwrap_or("Error"),
-            status: self.status.as_u16(),
-            detail: &self.detail,
-            errors: &self.errors,
-        };
+        let document = Document::new(self.status, &self.detail, &self.errors);
         let mut response = Response::new(Body::from(self.form.write(&document)));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         let content_type = match self.form {
-            Form::Json => "application/problem+json",
+            Form::Json => problem::CONTENT_TYPE,
             Form::MsgPack => self.form.content_type(),
         };
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));

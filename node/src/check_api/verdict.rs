@@ -4,6 +4,7 @@ use axum::body::Body;
 use axum::response::Response;
 use http::HeaderValue;
 use http::header::CONTENT_TYPE;
+use picket_shared::reason::Reason;
 use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -18,7 +19,7 @@ use crate::refusal::Denial;
 pub struct Verdict {
     pub allowed: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub reason: Option<&'static str>,
+    pub reason: Option<Reason>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u64>,
     /// the close code to end the connection with, where it must end
@@ -49,7 +50,7 @@ impl Verdict {
     pub fn refused(denial: &Denial, close: Option<u16>) -> Self {
         Verdict {
             allowed: false,
-            reason: Some(denial.reason.token()),
+            reason: Some(denial.reason),
             retry_after_ms: denial.retry_after_ms(),
             close,
             payload: None,
@@ -72,6 +73,10 @@ impl Verdict {
         let bytes = bytes.map_err(|()| Problem::internal().written_in(form))?;
         let mut response = Response::new(Body::from(bytes));
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(form.content_type()));
+        // For the span of the exchange.
+        if let Some(reason) = self.reason {
+            response.extensions_mut().insert(reason);
+        }
         Ok(response)
     }
 
@@ -96,7 +101,6 @@ impl Verdict {
 mod tests {
     use super::*;
     use http_body_util::BodyExt;
-    use picket_shared::reason::Reason;
     use serde_json::json;
     use std::time::Duration;
 

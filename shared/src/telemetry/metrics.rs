@@ -1,7 +1,7 @@
 //! The process's instruments: read as Prometheus text, and pushed to a collector where one is named.
 
 use opentelemetry::KeyValue;
-use opentelemetry::metrics::{Meter, MeterProvider};
+use opentelemetry::metrics::{Counter, Meter, MeterProvider};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::metrics::exporter::PushMetricExporter;
@@ -65,6 +65,15 @@ impl Metrics {
     }
 }
 
+/// how often a listener could not accept a socket
+pub fn accept_failures(meter: &Meter) -> Counter<u64> {
+    meter
+        .u64_counter("picket.accept.failures")
+        .with_description("Times that a listener could not accept a socket, for lack of file descriptors for instance.")
+        .with_unit("{failure}")
+        .build()
+}
+
 /// what of the telemetry itself was lost
 pub fn observe_losses(meter: &Meter, losses: &Losses) {
     let losses = losses.clone();
@@ -94,6 +103,7 @@ mod tests {
     #[test]
     fn metrics_are_documented() {
         let catalogue = Catalogue::default();
+        accept_failures(&catalogue.meter());
         observe_losses(&catalogue.meter(), &Losses::new(&Exports::default()));
 
         let document = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/telemetry.md");

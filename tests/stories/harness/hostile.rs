@@ -19,6 +19,23 @@ pub struct HostileUpstream {
 impl HostileUpstream {
     /// `answer` gets the right `Sec-WebSocket-Accept` for the request, to use or not.
     pub async fn answering<B: AsRef<[u8]> + Send>(answer: impl Fn(&str) -> B + Send + Sync + 'static) -> Self {
+        Self::starting(answer, true).await
+    }
+
+    /// Accepts every upgrade, and reads nothing of what follows.
+    pub async fn deaf() -> Self {
+        let answer = |accept: &str| {
+            format!(
+                "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
+            )
+        };
+        Self::starting(answer, false).await
+    }
+
+    async fn starting<B: AsRef<[u8]> + Send>(
+        answer: impl Fn(&str) -> B + Send + Sync + 'static,
+        listens: bool,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let answer = Arc::new(answer);
@@ -32,7 +49,10 @@ impl HostileUpstream {
                     let Ok(Some(head)) = read_head(&mut stream, &mut buffer).await else { return };
                     let accept = derive_accept_key(head.first("sec-websocket-key").unwrap_or_default().as_bytes());
                     if stream.write_all(answer(&accept).as_ref()).await.is_ok() {
-                        while stream.read_buf(&mut buffer).await.is_ok_and(|read| read > 0) {}
+                        while listens && stream.read_buf(&mut buffer).await.is_ok_and(|read| read > 0) {}
+                        if !listens {
+                            std::future::pending::<()>().await;
+                        }
                     }
                     received.lock().unwrap().extend(buffer);
                 });

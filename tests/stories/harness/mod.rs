@@ -47,7 +47,7 @@ pub use sessions::SessionServer;
 pub use tls_front::TlsFront;
 pub use tokens::{PUBLIC_KEY, SECRET, Token, issuer, rsa_issuer, seconds_from_now};
 pub use topology::{DOWN_AFTER, Topology};
-pub use upstream::{Seen, Upstream};
+pub use upstream::{FLOOD_BYTES, Seen, Upstream};
 pub use wire::{Frame, Wire, legal_close_codes};
 
 /// The one origin that the harness's policy allows, and that every caller claims unless the story says otherwise.

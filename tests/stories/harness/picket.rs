@@ -334,6 +334,20 @@ impl Picket {
         TICK * fields.skip(11).take(2).map(|ticks| ticks.parse::<u32>().unwrap()).sum()
     }
 
+    /// Every file it opens from now on is one too many, until it may open as many as that.
+    pub fn may_open_no_more_files(&self) {
+        let open = std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap();
+        let numbers: Vec<u64> = open.filter_map(|file| file.ok()?.file_name().to_str()?.parse().ok()).collect();
+        let free = (0..).find(|number| !numbers.contains(number)).unwrap();
+        self.may_open_files(free);
+    }
+
+    pub fn may_open_files(&self, count: u64) {
+        let process = self.child.id().to_string();
+        let set = Command::new("prlimit").args(["--pid", &process, &format!("--nofile={count}:")]).status().unwrap();
+        assert!(set.success(), "prlimit --nofile={count}:");
+    }
+
     pub fn terminates(&self) {
         signals("TERM", &self.child);
     }

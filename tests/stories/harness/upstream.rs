@@ -212,7 +212,8 @@ impl Drop for Upstream {
     }
 }
 
-const FLOOD_BYTES: u64 = 96 * 1024 * 1024;
+/// What all connections together are sent by a flood, at most.
+pub const FLOOD_BYTES: u64 = 96 * 1024 * 1024;
 
 async fn serve(listener: TcpListener, ledger: Arc<Ledger>) {
     loop {
