@@ -36,7 +36,7 @@ const SAMPLED_EVERY: Duration = Duration::from_millis(20);
 const ENDS_WITHIN: Duration = Duration::from_secs(60);
 /// the first byte of a close frame
 const CLOSE: u8 = 0x88;
-const HEAD_BYTES_MAX: usize = 16 * 1024;
+const ANSWER_BYTES_MAX: usize = 4 * 1024;
 
 #[derive(Debug, Args)]
 pub struct CostsArgs {
@@ -243,8 +243,7 @@ async fn flood_socket(door: &Door, frames: &[u8]) -> Result<u64> {
     let mut stream = TcpStream::connect(door.address).await?;
     stream.set_nodelay(true)?;
     stream.write_all(&request).await?;
-    let head = head(&mut stream).await?;
-    if !head.starts_with(b"HTTP/1.1 101") {
+    if !answer(&mut stream).await?.starts_with("HTTP/1.1 101") {
         return Ok(request.len() as u64);
     }
     // It may be closed before it has sent all: that is how floods end.
@@ -291,9 +290,8 @@ async fn poll(gateway: SocketAddr, address: &str) -> Result<u64> {
     let mut stream = TcpStream::connect(gateway).await?;
     let open = format!("GET /socket.io/?EIO=4&transport=polling HTTP/1.1\r\n{about}\r\n");
     stream.write_all(open.as_bytes()).await?;
-    let answer = head(&mut stream).await?;
-    let answer = String::from_utf8_lossy(&answer);
-    let Some(sid) = answer.split("\"sid\":\"").nth(1).and_then(|rest| rest.split('"').next()) else {
+    let opened = answer(&mut stream).await?;
+    let Some(sid) = opened.split("\"sid\":\"").nth(1).and_then(|rest| rest.split('"').next()) else {
         return Ok(open.len() as u64);
     };
     let body = ["40", &["42[\"chat\",\"x\"]"; 1000].join("\x1e")].join("\x1e");
@@ -302,22 +300,26 @@ async fn poll(gateway: SocketAddr, address: &str) -> Result<u64> {
         body.len()
     );
     stream.write_all(post.as_bytes()).await?;
-    let answer = head(&mut stream).await?;
-    if answer.starts_with(b"HTTP/1.1 200") {
+    if answer(&mut stream).await?.starts_with("HTTP/1.1 200") {
         bail!("a thousand packets in one body were taken");
     }
     Ok((open.len() + post.len()) as u64)
 }
 
-/// an answer as far as it came in with its head
-async fn head(stream: &mut TcpStream) -> Result<Vec<u8>> {
-    let mut answer = Vec::new();
-    while !answer.windows(4).any(|end| end == b"\r\n\r\n") {
-        if stream.read_buf(&mut answer).await? == 0 || answer.len() > HEAD_BYTES_MAX {
+/// an answer, head and body
+async fn answer(stream: &mut TcpStream) -> Result<String> {
+    let mut answer = Vec::with_capacity(ANSWER_BYTES_MAX);
+    loop {
+        if stream.read_buf(&mut answer).await? == 0 || answer.len() >= ANSWER_BYTES_MAX {
             bail!("no HTTP answer: {:?}", String::from_utf8_lossy(&answer));
         }
+        let text = String::from_utf8_lossy(&answer);
+        let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok()).unwrap_or(0);
+        if body.len() >= length {
+            return Ok(text.into_owned());
+        }
     }
-    Ok(answer)
 }
 
 #[cfg(test)]
