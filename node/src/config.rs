@@ -226,6 +226,8 @@ pub struct Limits {
     /// bytes of the read buffer of one socket
     #[schemars(range(min = 256, max = 1_048_576))]
     pub read_buffer_bytes: usize,
+    /// bytes of memory that the process may have; 0: what its control group allows
+    pub memory_bytes_max: u64,
 }
 
 impl Default for Limits {
@@ -266,6 +268,7 @@ impl Default for Limits {
             upstream_failures_max: 3,
             upstream_eject_ms: 10_000,
             read_buffer_bytes: 2048,
+            memory_bytes_max: 0,
         }
     }
 }

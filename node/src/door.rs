@@ -185,8 +185,8 @@ impl Door {
     ) -> Result<(Conversation, Permits), Answer> {
         let gate = &self.gate;
         let chance = u16::from_le_bytes(random::bytes());
-        upgrade_rate::check(&gate.upgrades, now, chance)
-            .map_err(|denial| self.refuse(attempt, Stage::Handshake, denial))?;
+        let has_room = gate.memory.check().and_then(|()| upgrade_rate::check(&gate.upgrades, now, chance));
+        has_room.map_err(|denial| self.refuse(attempt, Stage::Handshake, denial))?;
         let refused = |refusal: Refusal| self.refuse(attempt, Stage::Admission, refusal);
         if route.protocol != Protocol::SocketIo {
             let (screened, admitted) = admit(gate, attempt, now).await.map_err(refused)?;

@@ -31,8 +31,10 @@ use crate::protocol::{msgpack, payload, socketio};
 use crate::proxy_protocol::{self, HEADER_BYTES_MAX, Named, Opening};
 use crate::route::{Route, is_ambiguous};
 
+type Law = fn(&[u8]);
+
 /// every law by the name of its corpus
-pub const LAWS: [(&str, fn(&[u8])); 8] = [
+pub const LAWS: [(&str, Law); 8] = [
     ("handshake", handshake),
     ("frames", frames),
     ("engine_io", engine_io),
