@@ -226,6 +226,8 @@ pub struct Limits {
     /// bytes of the read buffer of one socket
     #[schemars(range(min = 256, max = 1_048_576))]
     pub read_buffer_bytes: usize,
+    /// bytes of memory that the process may have; 0: what its control group allows
+    pub memory_bytes_max: u64,
 }
 
 impl Default for Limits {
@@ -266,6 +268,7 @@ impl Default for Limits {
             upstream_failures_max: 3,
             upstream_eject_ms: 10_000,
             read_buffer_bytes: 2048,
+            memory_bytes_max: 0,
         }
     }
 }
@@ -295,7 +298,8 @@ pub struct RouteConfig {
     #[serde(default)]
     pub upstream_tls: Option<UpstreamTls>,
     pub protocol: Protocol,
-    /// how a refused upgrade is answered; accept-then-close is not available in this version
+    /// How a refused upgrade is answered. `accept-then-close` takes it and closes it with the reason's code and token, which
+    /// browsers show their page; of an HTTP status they show nothing. An overloaded node answers by HTTP in either case.
     #[serde(default)]
     pub deny_mode: DenyMode,
     /// `json`, `msgpack`: top-level name or JSON pointer of the event's name

@@ -5,6 +5,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header, request};
 use http_body_util::Full;
 use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
 use picket_shared::clock::Timestamp;
 use picket_shared::random;
 use picket_shared::reason::Reason;
@@ -24,7 +25,7 @@ use crate::arrival::{Arrived, Peer, Threshold, Unwelcome};
 use crate::assertion::Assertions;
 use crate::attempt::{Attempt, ClaimedOrigin};
 use crate::checks::{handshake_rate, reputation, upgrade_rate};
-use crate::config::{Protocol, Transport};
+use crate::config::{DenyMode, Protocol, Transport};
 use crate::decide::{self, Case, Stage};
 use crate::forwarded;
 use crate::gate::Gate;
@@ -33,7 +34,7 @@ use crate::pool::Seat;
 use crate::refusal::{Denial, Refusal};
 use crate::route::{Route, Routes};
 use crate::session::{
-    Attention, Client, Conversation, Plain, PollingSessions, Presence, Relay, SocketIo, Sockets, client_socket,
+    Attention, Client, Conversation, Plain, PollingSessions, Presence, Relay, SocketIo, Sockets, client_socket, dismiss,
 };
 use crate::spans::Exchange;
 use crate::upstream::{self, Asked, Opened};
@@ -87,7 +88,10 @@ impl Door {
         let caller = self.caller(peer, address, request.headers());
         let exchange = caller.trace.as_ref().map(|trace| Exchange::new(trace, Some(address), caller.scheme, &request));
         let (response, reason) = match self.upgrade(&caller, request, place).await {
-            Ok(response) => (response, None),
+            Ok(response) => {
+                let reason = response.extensions().get::<Reason>().copied();
+                (response, reason)
+            }
             Err(answer) => {
                 let reason = answer.denial.as_ref().map(|denial| denial.reason);
                 (answer.into_response(), reason)
@@ -148,14 +152,18 @@ impl Door {
                 EngineIo { sid: None, .. } => {}
             }
         }
-        let (conversation, rate) = self.admit(&attempt, route, now).await?;
+        let (conversation, rate) = match self.admit(&attempt, route, now).await {
+            Ok(admitted) => admitted,
+            Err(answer) => return self.deny(route, answer, &head.headers, &key, on_upgrade, place),
+        };
         let (tunnel, answered, seat) = match self.open(caller, &attempt, route, &head, &conversation).await {
             Ok((Opened::Tunnel(tunnel, answered), seat)) => (tunnel, answered, seat),
             Ok((Opened::Refused(response), _)) => return Ok(response),
             Err(denial) => {
                 // The upstream failed: that is not the client's connection rate.
                 refund_all(&*self.gate.counters, rate).await;
-                return Err(self.refuse(&attempt, Stage::Admission, denial));
+                let answer = self.refuse(&attempt, Stage::Admission, denial);
+                return self.deny(route, answer, &head.headers, &key, on_upgrade, place);
             }
         };
         let response = switching(&key, &answered);
@@ -174,6 +182,36 @@ impl Door {
         Ok(response)
     }
 
+    /// A refusal in the form that its route wants: an HTTP answer or, for browsers, which show their page no status, an upgrade
+    /// that is closed at once. A node that has too much to do answers by HTTP.
+    fn deny(
+        &self,
+        route: &Route,
+        answer: Answer,
+        headers: &HeaderMap,
+        key: &HeaderValue,
+        on_upgrade: OnUpgrade,
+        place: Arc<OwnedSemaphorePermit>,
+    ) -> Result<Response<Full<Bytes>>, Answer> {
+        let is_told =
+            |denial: &Denial| route.deny_mode == DenyMode::AcceptThenClose && denial.reason != Reason::Overload;
+        let Some(denial) = answer.denial.clone().filter(is_told) else {
+            return Err(answer);
+        };
+        let mut response = switching(key, &first_subprotocol(headers));
+        response.extensions_mut().insert(denial.reason);
+        let gate = self.gate.clone();
+        self.tasks.spawn("dismissal", async move {
+            let Ok(client) = on_upgrade.await else {
+                return;
+            };
+            let client = Client::WebSocket(Box::pin(client_socket(client, &gate)).await);
+            Box::pin(dismiss(client, &denial, &gate.limits)).await;
+            drop(place);
+        });
+        Ok(response)
+    }
+
     /// counts against the limit of handshakes of the address
     pub fn count_handshake(&self, attempt: &Attempt) -> Result<(), Answer> {
         self.charge_handshake(attempt.address).map_err(|denial| self.refuse(attempt, Stage::Handshake, denial))
@@ -188,8 +226,8 @@ impl Door {
     ) -> Result<(Conversation, Permits), Answer> {
         let gate = &self.gate;
         let chance = u16::from_le_bytes(random::bytes());
-        upgrade_rate::check(&gate.upgrades, now, chance)
-            .map_err(|denial| self.refuse(attempt, Stage::Handshake, denial))?;
+        let has_room = gate.memory.check().and_then(|()| upgrade_rate::check(&gate.upgrades, now, chance));
+        has_room.map_err(|denial| self.refuse(attempt, Stage::Handshake, denial))?;
         let refused = |refusal: Refusal| self.refuse(attempt, Stage::Admission, refusal);
         if route.protocol != Protocol::SocketIo {
             let (screened, admitted) = admit(gate, attempt, now).await.map_err(refused)?;
@@ -320,6 +358,13 @@ fn first_look(caller: &Caller, head: &request::Parts) -> Attempt {
         route: "-".into(),
         trace: caller.trace.clone(),
     }
+}
+
+/// where several are offered and none is chosen, browsers end the connection before they hear its close code
+fn first_subprotocol(offered: &HeaderMap) -> HeaderMap {
+    let list = offered.get(header::SEC_WEBSOCKET_PROTOCOL).and_then(|list| list.to_str().ok());
+    let first = list.and_then(|list| HeaderValue::from_str(list.split(',').next()?.trim()).ok());
+    first.map(|first| (header::SEC_WEBSOCKET_PROTOCOL, first)).into_iter().collect()
 }
 
 /// the 101, with the upstream's own end-to-end headers (a sticky cookie, say)

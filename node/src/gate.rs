@@ -10,6 +10,7 @@ use crate::checks::handshake_rate::Handshakes;
 use crate::checks::upgrade_rate::Upgrades;
 use crate::config::Limits;
 use crate::identity::Keys;
+use crate::memory::Memory;
 use crate::metrics::Instruments;
 use crate::pending::Pending;
 
@@ -24,6 +25,7 @@ pub struct Gate {
     pub handshakes: Handshakes,
     pub upgrades: Upgrades,
     pub pending: Arc<Pending>,
+    pub memory: Arc<Memory>,
     pub limits: Limits,
     pub outbox: Outbox,
     pub traffic: Arc<Traffic>,

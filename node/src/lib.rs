@@ -24,6 +24,7 @@ pub mod identity;
 pub mod inspection;
 mod listener;
 mod membership;
+mod memory;
 mod metrics;
 mod ops;
 mod pending;

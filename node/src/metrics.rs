@@ -12,6 +12,7 @@ use std::sync::atomic::Ordering;
 
 use crate::decide::Stage;
 use crate::membership::Membership;
+use crate::memory::Memory;
 use crate::renewal::Purpose;
 
 pub struct Instruments {
@@ -89,6 +90,17 @@ impl Renewals {
     fn note(&self, purpose: Purpose, outcome: &'static str) {
         self.0.add(1, &[KeyValue::new("picket.files", purpose.as_str()), KeyValue::new("picket.outcome", outcome)]);
     }
+}
+
+/// how full the process's memory is
+pub fn observe_memory(meter: &Meter, memory: &Arc<Memory>) {
+    let memory = memory.clone();
+    meter
+        .u64_observable_gauge("picket.memory.used")
+        .with_description("Used part of the memory that the process may have; 0 where it has no bound.")
+        .with_unit("%")
+        .with_callback(move |observer| observer.observe(memory.used_percent(), &[]))
+        .build();
 }
 
 /// how the node decides, as one gauge per mode
@@ -230,6 +242,7 @@ mod tests {
         let policy = LivePolicy::starting_with(Policy::default(), Environment::Development).unwrap();
         let membership = Membership::new("".into(), traffic, policy, None, KnownNodes::default(), true);
         Renewals::new(&meter);
+        observe_memory(&meter, &Arc::new(Memory::new(0)));
         observe_mode(&meter, &Arc::new(membership));
         observe_clock(&meter, &(Arc::new(SystemClock) as Arc<dyn Clock>));
 

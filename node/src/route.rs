@@ -5,7 +5,7 @@ use http::uri::{Authority, PathAndQuery};
 use std::sync::Arc;
 use tokio_rustls::rustls::pki_types::ServerName;
 
-use crate::config::{Parser, Protocol, RouteConfig, Transport};
+use crate::config::{DenyMode, Parser, Protocol, RouteConfig, Transport};
 use crate::pool::Pool;
 use crate::protocol::{EventField, RefusalForm, RefusalFormError};
 use crate::renewal::Renewal;
@@ -21,6 +21,7 @@ pub struct Route {
     pub refusal: Option<RefusalForm>,
     transports: Vec<Transport>,
     pub parser: Parser,
+    pub deny_mode: DenyMode,
     pub upstreams: Pool,
     /// of the files of its upstreams' TLS, until somebody runs it
     pub renewal: Option<Renewal>,
@@ -97,6 +98,7 @@ impl Route {
             refusal: refusal_form(config)?,
             transports: config.transports.clone(),
             parser: config.parser,
+            deny_mode: config.deny_mode,
             upstreams: Pool::of(upstreams),
             renewal,
         })

@@ -30,7 +30,10 @@ use crate::gate::Gate;
 use crate::identity::{IntrospectionError, Introspector, Keys, TokenSource, TokenSources};
 use crate::listener;
 use crate::membership::Membership;
-use crate::metrics::{Instruments, Renewals, observe_clock, observe_identities, observe_mode, observe_overshoot};
+use crate::memory::Memory;
+use crate::metrics::{
+    Instruments, Renewals, observe_clock, observe_identities, observe_memory, observe_mode, observe_overshoot,
+};
 use crate::ops::{self, Ops};
 use crate::pending::Pending;
 use crate::renewal::Renewal;
@@ -282,6 +285,13 @@ fn counters(parts: &Parts, overshoot: &Arc<Overshoot>) -> Arc<dyn Counters> {
     holdings
 }
 
+fn memory(parts: &Parts) -> Arc<Memory> {
+    let memory = Arc::new(Memory::new(parts.config.limits.memory_bytes_max));
+    observe_memory(&parts.metrics.meter("picket"), &memory);
+    parts.tasks.spawn("memory", memory.clone().watch(parts.tasks.stopped()));
+    memory
+}
+
 fn gate(parts: &Parts, keys: Keys, known: &KnownNodes) -> Gate {
     let traffic = Arc::new(Traffic::default());
     let limits = parts.config.limits;
@@ -301,6 +311,7 @@ fn gate(parts: &Parts, keys: Keys, known: &KnownNodes) -> Gate {
         handshakes: Handshakes::new(limits.handshake_addresses_max),
         upgrades: Upgrades::new(limits.upgrades_per_second_max),
         pending: Arc::new(Pending::new(limits.pending_max, limits.pending_per_address)),
+        memory: memory(parts),
         limits,
         instruments: Instruments::new(&parts.metrics.meter("picket"), &traffic, &parts.outbox, &parts.tasks),
         tracer: parts.tracer.clone(),

@@ -252,3 +252,29 @@ async fn without_anonymous_access_a_login_is_required() {
 
     picket.caller("198.51.100.7").bearing(&Token::of("alice").signed()).comes_in().await;
 }
+
+#[tokio::test]
+async fn where_browsers_should_hear_why_a_refused_upgrade_is_taken_and_closed() {
+    let upstream = Upstream::echo().await;
+    let route = json!({ "path": "/ws", "upstream": upstream.websocket_url("/ws"), "protocol": "json", "denyMode": "accept-then-close" });
+    let picket = Picket::builder().route(route).issuer(issuer()).start().await;
+
+    let foreign = picket.caller("198.51.100.8").origin("https://evil.example");
+    foreign.comes_in().await.closes_with(1008, "origin_not_allowed").await;
+    let forged = picket
+        .caller("198.51.100.9")
+        .bearing(&Token::of("alice").signed_with(b"the secret of somebody else, long enough"));
+    forged.comes_in().await.closes_with(3000, "token_invalid").await;
+    // Browsers end a connection that answers none of the subprotocols that they offered.
+    let chooser = picket.caller("198.51.100.8").origin("https://evil.example");
+    let mut chooser = chooser.header("Sec-WebSocket-Protocol", "chat.v2, chat.v1").comes_in().await;
+    assert_eq!(chooser.answer.first("sec-websocket-protocol"), Some("chat.v2"));
+    chooser.closes_with(1008, "origin_not_allowed").await;
+    // What is no upgrade is answered as before.
+    picket.caller("198.51.100.8").header("Sec-WebSocket-Version", "8").connects().await.refused();
+
+    picket.admin().audited("eventType=INVALID_ORIGIN&ip=198.51.100.8", 2).await;
+    picket.admin().audited("eventType=AUTHENTICATION_FAILURE&ip=198.51.100.9", 1).await;
+    upstream.saw_no_request();
+    picket.caller("198.51.100.10").comes_in().await.is_still_served().await;
+}

@@ -102,6 +102,20 @@ async fn x34_without_file_descriptors_open_sockets_go_on_and_whoever_waits_comes
 }
 
 #[tokio::test]
+async fn x35_a_node_at_the_end_of_its_memory_lets_nobody_more_in_and_says_when_to_come_back() {
+    let upstream = Upstream::echo().await;
+    let picket = Picket::guarding(&upstream).node(json!({ "limits": { "memoryBytesMax": 1_048_576 } })).start().await;
+
+    for address in ["198.51.100.7", "198.51.100.8"] {
+        picket.caller(address).connects().await.refused_with(503, "overload").may_be_retried();
+    }
+
+    assert!(picket.metric("picket_memory_used_percent").await >= 98.0, "{}", picket.ops("/metrics").await.text);
+    assert_eq!(picket.ops("/readyz").await.status, 200);
+    upstream.saw_no_request();
+}
+
+#[tokio::test]
 async fn without_routes_in_development_a_demo_is_behind_the_gateway() {
     let mut picket =
         Picket::builder().with(json!({ "environment": "development" })).also_listening("demo").start().await;

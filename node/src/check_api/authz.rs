@@ -91,7 +91,9 @@ impl CheckApi {
         let handshakes = gate.policy.current().limits.handshakes;
         handshake_rate::check(&gate.handshakes, handshakes, attempt.address, now)
             .map_err(|denial| refuse(Stage::Handshake, denial.into()))?;
-        upgrade_rate::check(&gate.upgrades, now, u16::from_le_bytes(random::bytes()))
+        gate.memory
+            .check()
+            .and_then(|()| upgrade_rate::check(&gate.upgrades, now, u16::from_le_bytes(random::bytes())))
             .map_err(|denial| refuse(Stage::Handshake, denial.into()))?;
         let (_, admitted) = admit(gate, attempt, now).await.map_err(|refusal| refuse(Stage::Admission, refusal))?;
         decide::came_in(gate, case(Stage::Admission), &admitted.principal);

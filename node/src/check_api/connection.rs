@@ -171,7 +171,9 @@ impl CheckApi {
         let handshakes = gate.policy.current().limits.handshakes;
         handshake_rate::check(&gate.handshakes, handshakes, question.attempt.address, now)
             .map_err(|denial| self.refuse(&question, Stage::Handshake, denial))?;
-        upgrade_rate::check(&gate.upgrades, now, u16::from_le_bytes(random::bytes()))
+        gate.memory
+            .check()
+            .and_then(|()| upgrade_rate::check(&gate.upgrades, now, u16::from_le_bytes(random::bytes())))
             .map_err(|denial| self.refuse(&question, Stage::Handshake, denial))?;
         let admitted = self.admit(&question, now).await;
         let (mut screened, admitted) = admitted.map_err(|refusal| self.refuse(&question, Stage::Admission, refusal))?;

@@ -19,7 +19,7 @@ pub use plain::Plain;
 pub use polling::{Opener, PollingSession, PollingSessions, Terms, Turned};
 pub use presence::Presence;
 pub use probe::probe;
-pub use relay::Relay;
+pub use relay::{Relay, dismiss};
 pub use socketio::SocketIo;
 pub use sockets::{Sockets, client_socket};
 pub use step::{Conversation, Step, Violations, record};

@@ -26,6 +26,7 @@ use super::sockets::{Heard, Sockets};
 use super::step::{Conversation, Step};
 use crate::admission::still_admissible;
 use crate::attempt::Attempt;
+use crate::config::Limits;
 use crate::decide::{self, Case, Stage};
 use crate::gate::Gate;
 use crate::protocol::frames::Violation;
@@ -430,6 +431,11 @@ fn fault_code(error: &Error) -> CloseCode {
         Error::Capacity(_) => CloseCode::Size,
         _ => CloseCode::Protocol,
     }
+}
+
+/// closes a socket that was let in only to hear why it is not
+pub async fn dismiss(mut client: Client, denial: &Denial, limits: &Limits) {
+    say_goodbye(&mut client, Some(Some(denied(denial))), limits.write_timeout().min(LINGER)).await;
 }
 
 fn going_away() -> CloseFrame {

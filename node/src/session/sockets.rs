@@ -109,8 +109,8 @@ pub async fn client_socket(client: Upgraded, gate: &Gate) -> Socket {
 
 fn config(gate: &Gate, message_bytes_max: usize) -> WebSocketConfig {
     WebSocketConfig::default()
-        .read_buffer_size(gate.limits.read_buffer_bytes)
-        .write_buffer_size(gate.limits.read_buffer_bytes)
+        .read_buffer_size(gate.memory.buffer_bytes(gate.limits.read_buffer_bytes))
+        .write_buffer_size(gate.memory.buffer_bytes(gate.limits.read_buffer_bytes))
         .max_write_buffer_size(WRITE_BUFFER_BYTES_MAX)
         .max_message_size(Some(message_bytes_max))
         .max_frame_size(Some(message_bytes_max))

@@ -1,12 +1,11 @@
 //! Routes: paths, hosts, upstreams, and how events are named.
 
-use picket_node::config::{DenyMode, Parser, Protocol, RouteConfig};
+use picket_node::config::{Parser, Protocol, RouteConfig};
 use picket_node::route::{Route, RouteError};
 use picket_shared::policy::Mistake;
 use std::collections::HashSet;
 use url::Url;
 
-use super::UNAVAILABLE;
 use crate::config::Config;
 use crate::role::Role;
 
@@ -69,9 +68,6 @@ fn wrong_fields(route: &RouteConfig) -> Vec<(&'static str, String)> {
     }
     if route.parser != Parser::Default && route.protocol != Protocol::SocketIo {
         wrong.push(("parser", "is for protocol: socketio".to_owned()));
-    }
-    if route.deny_mode == DenyMode::AcceptThenClose {
-        wrong.push(("denyMode", format!("accept-then-close {UNAVAILABLE}")));
     }
     if !is_event_field(&route.event_field) {
         wrong.push((
@@ -160,7 +156,6 @@ mod tests {
             field("upstream", json!("ws://user@127.0.0.1"), "user"),
             field("refusal", json!({ "id": "{id}" }), "JSON pointer"),
             field("parser", json!("msgpack"), "for protocol: socketio"),
-            field("denyMode", json!("accept-then-close"), "not available"),
             field("eventField", json!(""), "top-level"),
             field("eventField", json!("/a~b"), "pointer"),
         ] {
