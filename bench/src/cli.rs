@@ -24,6 +24,7 @@ use crate::lookup::{self, LookupArgs};
 use crate::queries::{self, QueriesArgs};
 use crate::shares::{self, SharesArgs};
 use crate::telemetry::{self, TelemetryArgs};
+use crate::upstreams::{self, UpstreamsArgs};
 
 /// Measure Picket beside its peers on loopback, and drill gateways with attacks
 #[derive(Debug, Parser)]
@@ -48,6 +49,8 @@ enum Command {
     Drill(Box<Drill>),
     /// What exporting traces, metrics and logs costs, and that a collector which is away costs nothing
     Telemetry(TelemetryArgs),
+    /// What an upstream that is not well costs the users of another
+    Upstreams(UpstreamsArgs),
     /// Time until everybody is back after Redis was away, and what that costs Redis
     Herd(HerdArgs),
     /// What a million newcomers leave in Redis, with and without a node's bound
@@ -76,6 +79,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         // One thread, whose processor time is the attackers'.
         Command::Costs(args) => one_thread()?.block_on(costs::run(&args)),
         Command::History(args) => many_threads()?.block_on(history::run(&args)),
+        Command::Upstreams(args) => many_threads()?.block_on(upstreams::run(&args)),
         Command::Telemetry(args) => many_threads()?.block_on(telemetry::run(&args)),
         Command::Herd(args) => many_threads()?.block_on(herd::run(&args)),
         Command::Identities(args) => many_threads()?.block_on(identities::run(&args)),

@@ -36,6 +36,8 @@ mod stats;
 mod table;
 mod telemetry;
 mod token;
+mod upstreams;
+mod waits;
 
 use clap::Parser;
 use std::process::ExitCode;

@@ -11,11 +11,11 @@ use crate::compare::cores;
 use crate::cpu;
 use crate::load::Work;
 use crate::measure::{load, per_count_micros};
-use crate::peers::{LIMIT_BEYOND, Peer, Stage, Standing, picket};
-use crate::stats::{median, median_interval};
+use crate::peers::{LIMIT_BEYOND, Peer, Stage, picket};
+use crate::stats::median;
+use crate::waits::{self, Waits};
 
 const CLOSED: Work = Work::Closed { connections: 50, pipeline: 1, millis: 3000 };
-const PACED: Work = Work::Paced { connections: 50, per_second: 4000, millis: 3000 };
 const REFUSED: Work = Work::Connections { count: 2000, workers: 8, refused: true };
 /// the longest export that the collector here takes
 const EXPORT_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -81,8 +81,7 @@ impl Way {
 struct Figures {
     message_micros: Vec<f64>,
     refused_micros: Vec<f64>,
-    p50_micros: Vec<f64>,
-    p99_micros: Vec<f64>,
+    waits: Waits,
     resident_mib: Vec<f64>,
 }
 
@@ -105,8 +104,8 @@ pub async fn run(args: &TelemetryArgs) -> Result<()> {
             eprintln!("round {round} of {}: {}", args.rounds, way.title());
             let environment = way.environment(&collector, &nobody);
             if args.away {
-                let standing = picket::start(&stage, Peer::Picket.dialect(), LIMIT_BEYOND, &environment).await?;
-                paced(&stage, &standing, figures).await?;
+                let standing = picket::start(&stage, Peer::Picket.dialect(), LIMIT_BEYOND, &environment, &[]).await?;
+                figures.waits.measure(&stage, &standing).await?;
             } else {
                 measure(&stage, &environment, figures).await?;
             }
@@ -116,42 +115,23 @@ pub async fn run(args: &TelemetryArgs) -> Result<()> {
     Ok(())
 }
 
-async fn paced(stage: &Stage, standing: &Standing, figures: &mut Figures) -> Result<()> {
-    let (outcome, _) = load(Peer::Picket, stage, standing, PACED).await?;
-    figures.p50_micros.extend(outcome.p50_micros);
-    figures.p99_micros.extend(outcome.p99_micros);
-    Ok(())
-}
-
 async fn measure(stage: &Stage, environment: &[(&str, String)], figures: &mut Figures) -> Result<()> {
     let peer = Peer::Picket;
-    let standing = picket::start(stage, peer.dialect(), LIMIT_BEYOND, environment).await?;
+    let standing = picket::start(stage, peer.dialect(), LIMIT_BEYOND, environment, &[]).await?;
     let (outcome, used) = load(peer, stage, &standing, CLOSED).await?;
     figures.message_micros.push(per_count_micros(used.proxy_nanos, &outcome));
-    paced(stage, &standing, figures).await?;
+    figures.waits.measure(stage, &standing).await?;
     let (outcome, used) = load(peer, stage, &standing, REFUSED).await?;
     figures.refused_micros.push(per_count_micros(used.proxy_nanos, &outcome));
     figures.resident_mib.push(cpu::resident_bytes(standing.process.id())? as f64 / 1_048_576.0);
     Ok(())
 }
 
-/// the ratios of both ways inside each round, in which the machine has changed least
 fn outage(figures: &[Figures]) -> String {
     let [nothing, away] = figures else {
         return String::new();
     };
-    let line = |name: &str, away: &[f64], nothing: &[f64]| {
-        let ratios: Vec<_> = away.iter().zip(nothing).map(|(own, other)| own / other).collect();
-        let micros = |rounds: &[f64]| median(rounds).map_or_else(|| "-".to_owned(), |value| format!("{value:.0}"));
-        let (ratio, interval) = (median(&ratios), median_interval(&ratios));
-        let ratio = ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.3}"));
-        let interval = interval.map_or_else(|| "-".to_owned(), |(low, high)| format!("{low:.3} to {high:.3}"));
-        format!("| {name} | {} | {} | {ratio} | {interval} |\n", micros(nothing), micros(away))
-    };
-    let head = "| µs of a paced round trip | nothing exported | the collector is away | ratio | 95 % |\n|---|---|---|---|---|\n";
-    let lines =
-        [line("p50", &away.p50_micros, &nothing.p50_micros), line("p99", &away.p99_micros, &nothing.p99_micros)];
-    format!("{head}{}", lines.concat())
+    waits::head(Way::Nowhere.title()) + &away.waits.beside(&nothing.waits, Way::Away.title())
 }
 
 fn table(figures: &[Figures]) -> String {
@@ -163,7 +143,7 @@ fn table(figures: &[Figures]) -> String {
         return table;
     };
     for (way, figures) in Way::ALL.into_iter().zip(figures) {
-        let Figures { message_micros, refused_micros, p50_micros, p99_micros, resident_mib } = figures;
+        let Figures { message_micros, refused_micros, waits: Waits { p50_micros, p99_micros }, resident_mib } = figures;
         let tenths = |rounds: &[f64]| median(rounds).map_or_else(|| "-".to_owned(), |value| format!("{value:.1}"));
         // Inside a round the machine has changed least.
         let ratios: Vec<_> =

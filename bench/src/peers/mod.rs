@@ -149,8 +149,8 @@ impl Peer {
             Peer::BareBusy => bare::start(stage, &["--work-nanos", "1000"]).await,
             Peer::Nginx => nginx::start(stage).await,
             Peer::Haproxy => haproxy::start(stage).await,
-            Peer::Picket | Peer::PicketSocketio => picket::start(stage, self.dialect(), limit, &[]).await,
-            Peer::PicketTwoCores => picket::start(&stage.on_all_cores(), self.dialect(), limit, &[]).await,
+            Peer::Picket | Peer::PicketSocketio => picket::start(stage, self.dialect(), limit, &[], &[]).await,
+            Peer::PicketTwoCores => picket::start(&stage.on_all_cores(), self.dialect(), limit, &[], &[]).await,
             Peer::NodeProxy | Peer::SocketioChecked | Peer::SocketioUnchecked => node::start(self, stage, limit).await,
         }
     }

@@ -12,17 +12,26 @@ pub fn missing() -> Option<String> {
     debian("redis-server", "redis-server")
 }
 
-/// `environment` is the node's
-pub async fn start(stage: &Stage, dialect: Dialect, limit: u32, environment: &[(&str, String)]) -> Result<Standing> {
+/// `environment` is the node's, and so are `more_routes` beside the measured one
+pub async fn start(
+    stage: &Stage,
+    dialect: Dialect,
+    limit: u32,
+    environment: &[(&str, String)],
+    more_routes: &[Value],
+) -> Result<Standing> {
     let (echo, upstream) = echo(stage, dialect).await?;
     let rest = Some(stage.cores.rest.as_str());
     let redis = Redis::start(rest).await?;
-    let routes = match dialect {
+    let mut routes = match dialect {
         Dialect::Json => json_route(upstream),
         Dialect::Socketio => {
             json!([{ "path": "/socket.io/", "upstream": format!("http://{upstream}"), "protocol": "socketio" }])
         }
     };
+    if let Some(routes) = routes.as_array_mut() {
+        routes.extend_from_slice(more_routes);
+    }
     let plan = Plan {
         executable: &stage.picket,
         redis: redis.url(),
