@@ -19,6 +19,7 @@ use crate::cpu::{resident_bytes, used_nanos};
 use crate::dialect::Dialect;
 use crate::drill::raw::{self, masked};
 use crate::echo;
+use crate::http::{self, Connection};
 use crate::machine::Machine;
 use crate::picket::{Plan, policy};
 use crate::redis::Redis;
@@ -36,7 +37,6 @@ const SAMPLED_EVERY: Duration = Duration::from_millis(20);
 const ENDS_WITHIN: Duration = Duration::from_secs(60);
 /// the first byte of a close frame
 const CLOSE: u8 = 0x88;
-const ANSWER_BYTES_MAX: usize = 4 * 1024;
 
 #[derive(Debug, Args)]
 pub struct CostsArgs {
@@ -243,7 +243,7 @@ async fn flood_socket(door: &Door, frames: &[u8]) -> Result<u64> {
     let mut stream = TcpStream::connect(door.address).await?;
     stream.set_nodelay(true)?;
     stream.write_all(&request).await?;
-    if !answer(&mut stream).await?.starts_with("HTTP/1.1 101") {
+    if http::read(&mut stream).await?.status != 101 {
         return Ok(request.len() as u64);
     }
     // It may be closed before it has sent all: that is how floods end.
@@ -287,11 +287,10 @@ async fn poll(gateway: SocketAddr, address: &str) -> Result<u64> {
         "Host: {gateway}\r\nOrigin: {}\r\nX-Forwarded-For: {address}\r\nConnection: keep-alive\r\n",
         crate::client::HOME
     );
-    let mut stream = TcpStream::connect(gateway).await?;
+    let mut connection = Connection::to(gateway);
     let open = format!("GET /socket.io/?EIO=4&transport=polling HTTP/1.1\r\n{about}\r\n");
-    stream.write_all(open.as_bytes()).await?;
-    let opened = answer(&mut stream).await?;
-    let Some(sid) = opened.split("\"sid\":\"").nth(1).and_then(|rest| rest.split('"').next()) else {
+    let opened = connection.ask(open.as_bytes()).await?;
+    let Some(sid) = opened.body.split("\"sid\":\"").nth(1).and_then(|rest| rest.split('"').next()) else {
         return Ok(open.len() as u64);
     };
     let body = ["40", &["42[\"chat\",\"x\"]"; 1000].join("\x1e")].join("\x1e");
@@ -299,27 +298,10 @@ async fn poll(gateway: SocketAddr, address: &str) -> Result<u64> {
         "POST /socket.io/?EIO=4&transport=polling&sid={sid} HTTP/1.1\r\n{about}Content-Type: text/plain\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     );
-    stream.write_all(post.as_bytes()).await?;
-    if answer(&mut stream).await?.starts_with("HTTP/1.1 200") {
+    if connection.ask(post.as_bytes()).await?.status == 200 {
         bail!("a thousand packets in one body were taken");
     }
     Ok((open.len() + post.len()) as u64)
-}
-
-/// an answer, head and body
-async fn answer(stream: &mut TcpStream) -> Result<String> {
-    let mut answer = Vec::with_capacity(ANSWER_BYTES_MAX);
-    loop {
-        if stream.read_buf(&mut answer).await? == 0 || answer.len() >= ANSWER_BYTES_MAX {
-            bail!("no HTTP answer: {:?}", String::from_utf8_lossy(&answer));
-        }
-        let text = String::from_utf8_lossy(&answer);
-        let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
-        let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok()).unwrap_or(0);
-        if body.len() >= length {
-            return Ok(text.into_owned());
-        }
-    }
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ mod echo;
 mod figures;
 mod herd;
 mod history;
+mod http;
 mod identities;
 mod ingest;
 mod load;

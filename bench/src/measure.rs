@@ -17,6 +17,7 @@ pub struct Effort {
 
 /// parallel clients that connect and leave
 const WORKERS: usize = 8;
+const POLLING_CLIENTS: usize = 50;
 const PACED_PER_SECOND: usize = 4000;
 /// users of the measurement of trips; each stays below the limit by a tenth
 const QUOTA_USERS: usize = 50;
@@ -55,6 +56,9 @@ pub async fn round(peer: Peer, stage: &Stage, effort: Effort, results: &mut Resu
         bench.paced(effort.millis).await?;
     }
     drop(standing);
+    if let Some(standing) = peer.start_for_polling(stage, LIMIT_BEYOND).await? {
+        Bench { peer, stage, standing: &standing, results }.polling(effort.millis).await?;
+    }
     if peer == Peer::Picket || peer == Peer::NodeProxy {
         quota(peer, stage, 1000, [Figure::TripsThousand, Figure::RedisThousand], results).await?;
         quota(peer, stage, 100, [Figure::TripsHundred, Figure::RedisHundred], results).await?;
@@ -97,7 +101,7 @@ impl Bench<'_> {
         Ok(())
     }
 
-    async fn closed(&mut self, work: Work, [proxy, redis, rate]: [Figure; 3]) -> Result<()> {
+    async fn closed(&mut self, work: Work, [proxy, redis, rate]: [Figure; 3]) -> Result<Outcome> {
         let (outcome, used) = self.load(work).await?;
         self.tell(proxy, per_count_micros(used.proxy_nanos, &outcome));
         self.tell(rate, outcome.count as f64 / outcome.seconds);
@@ -107,14 +111,23 @@ impl Bench<'_> {
                 self.tell(Figure::TripsBeyond, used.scripts as f64 * 1000.0 / outcome.count as f64);
             }
         }
-        Ok(())
+        Ok(outcome)
     }
 
     async fn paced(&mut self, millis: u64) -> Result<()> {
         let (outcome, used) = self.load(Work::Paced { connections: 50, per_second: PACED_PER_SECOND, millis }).await?;
         self.tell(Figure::Paced, per_count_micros(used.proxy_nanos, &outcome));
-        let waits = [(Figure::PacedP50, outcome.p50_micros), (Figure::PacedP99, outcome.p99_micros)];
-        for (figure, wait) in waits {
+        self.waits([Figure::PacedP50, Figure::PacedP99], &outcome)
+    }
+
+    async fn polling(&mut self, millis: u64) -> Result<()> {
+        let work = Work::Polling { clients: POLLING_CLIENTS, millis };
+        let outcome = self.closed(work, [Figure::Polled, Figure::PolledRedis, Figure::PolledRate]).await?;
+        self.waits([Figure::PolledP50, Figure::PolledP99], &outcome)
+    }
+
+    fn waits(&mut self, [p50, p99]: [Figure; 2], outcome: &Outcome) -> Result<()> {
+        for (figure, wait) in [(p50, outcome.p50_micros), (p99, outcome.p99_micros)] {
             self.tell(figure, wait.context("no message came back")?);
         }
         Ok(())

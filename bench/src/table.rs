@@ -39,6 +39,13 @@ const MESSAGES: [Column; 7] = [
     column("p99 µs", Figure::PacedP99, None, 0),
 ];
 
+const POLLING: [Column; 4] = [
+    column("50 clients", Figure::Polled, Some(Figure::PolledRedis), 1),
+    column("messages/s", Figure::PolledRate, None, 0),
+    column("p50 µs", Figure::PolledP50, None, 0),
+    column("p99 µs", Figure::PolledP99, None, 0),
+];
+
 const CONNECTIONS: [Column; 3] = [
     column("accepted, CPU µs", Figure::Accepted, None, 0),
     column("refused, CPU µs", Figure::Refused, None, 0),
@@ -60,6 +67,11 @@ pub fn report(results: &Results, about: &About) -> String {
     }
     let cost = "CPU of the proxy in µs per message (client → upstream → client), + that of Redis";
     push(&mut text, &format!("## Messages\n\n{cost}.\n\n{}", table(results, &MESSAGES)));
+    let polling = table(results, &POLLING);
+    push(
+        &mut text,
+        &format!("## Socket.IO over long-polling\n\n{cost}; the message is posted while a poll is open.\n\n{polling}"),
+    );
     push(&mut text, &format!("## Connections\n\n{}", table(results, &CONNECTIONS)));
     push(&mut text, &format!("## Trips to Redis\n\n50 users, 90 % of their limit.\n\n{}", table(results, &TRIPS)));
     push(&mut text, &format!("## Goals\n\n{}", goals(results)));
@@ -164,7 +176,9 @@ fn conditions(about: &About) -> String {
          {connections} connections that come and go. Loopback; the proxy alone on one core, load, echo, Redis and coordinator on \
          the other cores. 122-byte JSON in one masked text frame; every connection a user of its own with a JWT. Picket in \
          production: a node and a coordinator over Redis, audit and metrics on, the policy as shipped but for the limits, which \
-         stand at {LIMIT_BEYOND} so that no load is refused. The Socket.IO server's figures hold the application's own part; \
+         stand at {LIMIT_BEYOND} so that no load is refused. Polling clients \
+         have two connections each; nginx and HAProxy pass their requests on to the Socket.IO server without checks, Picket speaks \
+         WebSocket to the echo. The Socket.IO server's figures hold the application's own part; \
          Picket's do not.\n",
         about.redis, about.rounds,
     ));

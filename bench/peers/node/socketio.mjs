@@ -5,7 +5,7 @@ import { Server } from "socket.io";
 
 const { PORT, CHECKS } = process.env;
 const server = createServer();
-const io = new Server(server, { transports: ["websocket"], serveClient: false });
+const io = new Server(server, { transports: ["polling", "websocket"], serveClient: false });
 
 if (CHECKS === "on") {
   const { admit, clear, leave, ready, screen, spend } = await import("./checks.mjs");

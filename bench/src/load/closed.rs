@@ -1,4 +1,4 @@
-//! Closed loops: a connection sends a burst, waits for its echoes, and sends the next.
+//! Closed loops: a client sends a burst, waits for its echoes, and sends the next.
 
 use anyhow::Result;
 use futures_util::SinkExt;
@@ -6,7 +6,7 @@ use futures_util::future::try_join_all;
 use std::time::{Duration, Instant};
 use tokio_tungstenite::tungstenite::Message;
 
-use super::plan::{Outcome, Plan, Work};
+use super::plan::{Outcome, Plan};
 use super::user::{connect_all, echo};
 use super::{done, ready};
 use crate::client::Socket;
@@ -14,31 +14,45 @@ use crate::stats::{ascending, percentile};
 
 const WARM_UP: Duration = Duration::from_millis(300);
 
-/// when a connection stops
+/// how long a load is
+#[derive(Clone, Copy)]
+pub enum Length {
+    Millis(u64),
+    /// of each client
+    Bursts(usize),
+}
+
+/// when a client stops
 #[derive(Clone, Copy)]
 enum Until {
     Moment(Instant),
-    Messages(usize),
+    Bursts(usize),
 }
 
-pub async fn run(plan: &Plan) -> Result<()> {
-    let (connections, pipeline) = match plan.work {
-        Work::Closed { connections, pipeline, .. } => (connections, pipeline),
-        Work::Quota { connections, .. } => (connections, 1),
-        _ => (0, 1),
-    };
-    let mut sockets = connect_all(plan, connections).await?;
-    if let Work::Closed { .. } = plan.work {
-        loops(plan, &mut sockets, pipeline, Until::Moment(Instant::now() + WARM_UP)).await?;
+pub trait Client {
+    /// one burst, and all its echoes
+    async fn converse(&mut self) -> Result<()>;
+}
+
+/// frames over WebSockets, `pipeline` in a burst
+pub async fn run(plan: &Plan, connections: usize, pipeline: usize, length: Length) -> Result<()> {
+    let message = plan.dialect.message();
+    let sockets = connect_all(plan, connections).await?.into_iter();
+    let clients = sockets.map(|socket| Framed { plan, socket, message: message.clone(), pipeline }).collect();
+    measure(clients, pipeline, length).await
+}
+
+pub async fn measure<C: Client>(mut clients: Vec<C>, pipeline: usize, length: Length) -> Result<()> {
+    if let Length::Millis(_) = length {
+        loops(&mut clients, Until::Moment(Instant::now() + WARM_UP)).await?;
     }
     ready()?;
     let start = Instant::now();
-    let until = match plan.work {
-        Work::Quota { each, .. } => Until::Messages(each),
-        Work::Closed { millis, .. } => Until::Moment(start + Duration::from_millis(millis)),
-        _ => Until::Messages(0),
+    let until = match length {
+        Length::Millis(millis) => Until::Moment(start + Duration::from_millis(millis)),
+        Length::Bursts(each) => Until::Bursts(each),
     };
-    let waits = loops(plan, &mut sockets, pipeline, until).await?;
+    let waits = loops(&mut clients, until).await?;
     let seconds = start.elapsed().as_secs_f64();
     let count = (waits.len() * pipeline) as u64;
     let waits = ascending(waits);
@@ -46,36 +60,42 @@ pub async fn run(plan: &Plan) -> Result<()> {
 }
 
 /// how long each burst took, in microseconds
-async fn loops(plan: &Plan, sockets: &mut [Socket], pipeline: usize, until: Until) -> Result<Vec<f64>> {
-    let message = plan.dialect.message();
-    let all = sockets.iter_mut().map(|socket| converse(plan, socket, message.clone(), pipeline, until));
-    Ok(try_join_all(all).await?.concat())
+async fn loops<C: Client>(clients: &mut [C], until: Until) -> Result<Vec<f64>> {
+    Ok(try_join_all(clients.iter_mut().map(|client| bursts(client, until))).await?.concat())
 }
 
-async fn converse(
-    plan: &Plan,
-    socket: &mut Socket,
-    message: Message,
-    pipeline: usize,
-    until: Until,
-) -> Result<Vec<f64>> {
+async fn bursts(client: &mut impl Client, until: Until) -> Result<Vec<f64>> {
     let mut waits = Vec::new();
     loop {
         let start = Instant::now();
         let goes_on = match until {
             Until::Moment(end) => start < end,
-            Until::Messages(count) => waits.len() < count,
+            Until::Bursts(count) => waits.len() < count,
         };
         if !goes_on {
             return Ok(waits);
         }
-        for _ in 0..pipeline {
-            socket.feed(message.clone()).await?;
-        }
-        socket.flush().await?;
-        for _ in 0..pipeline {
-            echo(plan, socket).await?;
-        }
+        client.converse().await?;
         waits.push(start.elapsed().as_secs_f64() * 1e6);
+    }
+}
+
+struct Framed<'a> {
+    plan: &'a Plan,
+    socket: Socket,
+    message: Message,
+    pipeline: usize,
+}
+
+impl Client for Framed<'_> {
+    async fn converse(&mut self) -> Result<()> {
+        for _ in 0..self.pipeline {
+            self.socket.feed(self.message.clone()).await?;
+        }
+        self.socket.flush().await?;
+        for _ in 0..self.pipeline {
+            echo(self.plan, &mut self.socket).await?;
+        }
+        Ok(())
     }
 }

@@ -6,6 +6,7 @@ mod connections;
 mod idle;
 mod paced;
 mod plan;
+mod polling;
 mod user;
 
 pub use plan::{Load, Outcome, Plan, Work};
@@ -14,6 +15,8 @@ use anyhow::{Context, Result};
 use clap::Args;
 use std::io::{BufRead, Write};
 use std::time::Duration;
+
+use closed::Length;
 
 /// after that a load ends whatever it is doing
 const LIFE: Duration = Duration::from_secs(120);
@@ -29,7 +32,11 @@ pub async fn run(args: &LoadArgs) -> Result<()> {
     let plan: Plan = serde_json::from_str(&args.plan).context("the plan cannot be read")?;
     let work = async {
         match plan.work {
-            Work::Closed { .. } | Work::Quota { .. } => closed::run(&plan).await,
+            Work::Closed { connections, pipeline, millis } => {
+                closed::run(&plan, connections, pipeline, Length::Millis(millis)).await
+            }
+            Work::Quota { connections, each } => closed::run(&plan, connections, 1, Length::Bursts(each)).await,
+            Work::Polling { clients, millis } => polling::run(&plan, clients, millis).await,
             Work::Paced { .. } => paced::run(&plan).await,
             Work::Idle { connections } => idle::run(&plan, connections).await,
             Work::Connections { count, workers, refused } => connections::run(&plan, count, workers, refused).await,

@@ -23,6 +23,8 @@ pub enum Work {
     Closed { connections: usize, pipeline: usize, millis: u64 },
     /// every connection sends exactly so many messages, one after the other
     Quota { connections: usize, each: usize },
+    /// every client posts an event while it polls, waits for the echo in the poll, and does it again
+    Polling { clients: usize, millis: u64 },
     /// messages at a fixed rate, over all connections; nobody waits for an echo before sending the next
     Paced { connections: usize, per_second: usize, millis: u64 },
     /// connections that have spoken once

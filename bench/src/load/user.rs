@@ -12,7 +12,7 @@ use crate::client::{Door, Socket, ask};
 use crate::token;
 
 /// connections that are opened at once
-const OPENED_AT_ONCE: usize = 16;
+pub const OPENED_AT_ONCE: usize = 16;
 const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
 
 pub struct User {
@@ -38,6 +38,10 @@ impl User {
 
     pub fn door(&self) -> &Door {
         &self.door
+    }
+
+    pub fn token(&self) -> &str {
+        &self.token
     }
 
     /// connected, introduced, and one message back

@@ -1,12 +1,11 @@
-//! HAProxy as a plain WebSocket proxy: one process, one thread, no log.
+//! HAProxy as a plain proxy: one process, one thread, no log.
 
 use anyhow::Result;
 use std::net::SocketAddr;
 use std::path::Path;
 use tempfile::TempDir;
 
-use super::{Stage, Standing, debian, echo};
-use crate::dialect::Dialect;
+use super::{Stage, Standing, debian};
 use crate::machine;
 use crate::ports;
 use crate::process::{Running, command};
@@ -26,8 +25,7 @@ fn program() -> &'static Path {
     if system.is_file() { system } else { Path::new("haproxy") }
 }
 
-pub async fn start(stage: &Stage) -> Result<Standing> {
-    let (echo, upstream) = echo(stage, Dialect::Json).await?;
+pub async fn start((application, upstream): (Running, SocketAddr), stage: &Stage) -> Result<Standing> {
     let address = ports::free();
     let directory = TempDir::new()?;
     let file = directory.path().join("haproxy.cfg");
@@ -36,7 +34,7 @@ pub async fn start(stage: &Stage) -> Result<Standing> {
     command.arg("-db").arg("-f").arg(&file);
     let mut process = Running::start("haproxy", command)?;
     process.listens(address).await?;
-    Ok(Standing { process, address, redis: None, _others: vec![echo], _directories: vec![directory] })
+    Ok(Standing { process, address, redis: None, _others: vec![application], _directories: vec![directory] })
 }
 
 fn config(address: SocketAddr, upstream: SocketAddr) -> String {

@@ -123,8 +123,8 @@ impl Peer {
     pub fn missing(self, stage: &Stage) -> Option<String> {
         match self {
             Peer::Bare | Peer::BareEager | Peer::BareBusy => None,
-            Peer::Nginx => nginx::missing(),
-            Peer::Haproxy => haproxy::missing(),
+            Peer::Nginx => nginx::missing().or_else(|| node::missing(stage)),
+            Peer::Haproxy => haproxy::missing().or_else(|| node::missing(stage)),
             Peer::Picket | Peer::PicketTwoCores | Peer::PicketSocketio => picket::missing(),
             Peer::NodeProxy | Peer::SocketioChecked | Peer::SocketioUnchecked => node::missing(stage),
         }
@@ -147,12 +147,26 @@ impl Peer {
             Peer::Bare => bare::start(stage, &[]).await,
             Peer::BareEager => bare::start(stage, &["--flush-each"]).await,
             Peer::BareBusy => bare::start(stage, &["--work-nanos", "1000"]).await,
-            Peer::Nginx => nginx::start(stage).await,
-            Peer::Haproxy => haproxy::start(stage).await,
+            Peer::Nginx => nginx::start(echo(stage, self.dialect()).await?, stage).await,
+            Peer::Haproxy => haproxy::start(echo(stage, self.dialect()).await?, stage).await,
             Peer::Picket | Peer::PicketSocketio => picket::start(stage, self.dialect(), limit, &[], &[]).await,
             Peer::PicketTwoCores => picket::start(&stage.on_all_cores(), self.dialect(), limit, &[], &[]).await,
             Peer::NodeProxy | Peer::SocketioChecked | Peer::SocketioUnchecked => node::start(self, stage, limit).await,
         }
+    }
+
+    /// where clients of Socket.IO may poll: proxies of any HTTP stand before a server that answers polls; nothing for peers that
+    /// know WebSockets only
+    pub async fn start_for_polling(self, stage: &Stage, limit: u32) -> Result<Option<Standing>> {
+        let standing = match self {
+            Peer::Nginx => nginx::start(node::application(stage).await?, stage).await,
+            Peer::Haproxy => haproxy::start(node::application(stage).await?, stage).await,
+            Peer::PicketSocketio | Peer::SocketioChecked | Peer::SocketioUnchecked => self.start(stage, limit).await,
+            Peer::Bare | Peer::BareEager | Peer::BareBusy | Peer::Picket | Peer::PicketTwoCores | Peer::NodeProxy => {
+                return Ok(None);
+            }
+        };
+        standing.map(Some)
     }
 }
 

@@ -1,15 +1,17 @@
-//! nginx as a plain WebSocket proxy: one process, no log of requests.
+//! nginx as a plain proxy: one process, no log of requests.
 
 use anyhow::Result;
 use std::net::SocketAddr;
 use std::path::Path;
 use tempfile::TempDir;
 
-use super::{Stage, Standing, debian, echo};
-use crate::dialect::Dialect;
+use super::{Stage, Standing, debian};
 use crate::machine;
 use crate::ports;
 use crate::process::{Running, command};
+
+/// to the application, between the requests of polling clients: two for each
+const CONNECTIONS_KEPT: usize = 128;
 
 pub fn missing() -> Option<String> {
     debian("nginx", "nginx-light")
@@ -25,8 +27,7 @@ fn program() -> &'static Path {
     if system.is_file() { system } else { Path::new("nginx") }
 }
 
-pub async fn start(stage: &Stage) -> Result<Standing> {
-    let (echo, upstream) = echo(stage, Dialect::Json).await?;
+pub async fn start((application, upstream): (Running, SocketAddr), stage: &Stage) -> Result<Standing> {
     let address = ports::free();
     let directory = TempDir::new()?;
     let file = directory.path().join("nginx.conf");
@@ -35,7 +36,7 @@ pub async fn start(stage: &Stage) -> Result<Standing> {
     command.arg("-p").arg(directory.path()).arg("-c").arg(&file).args(["-e", "stderr"]);
     let mut process = Running::start("nginx", command)?;
     process.listens(address).await?;
-    Ok(Standing { process, address, redis: None, _others: vec![echo], _directories: vec![directory] })
+    Ok(Standing { process, address, redis: None, _others: vec![application], _directories: vec![directory] })
 }
 
 fn config(address: SocketAddr, upstream: SocketAddr, directory: &Path) -> String {
@@ -47,9 +48,11 @@ fn config(address: SocketAddr, upstream: SocketAddr, directory: &Path) -> String
         "daemon off;\nmaster_process off;\nworker_processes 1;\npid {};\nerror_log stderr error;\n\
          events {{ worker_connections 16000; }}\n\
          http {{\n    access_log off;\n{temporary}\
-         \x20   server {{\n        listen {address} backlog=4096;\n        location / {{\n            proxy_pass http://{upstream};\n\
+         \x20   upstream application {{ server {upstream}; keepalive {CONNECTIONS_KEPT}; keepalive_timeout 4s; }}\n\
+         \x20   map $http_upgrade $connection_header {{ default upgrade; \"\" \"\"; }}\n\
+         \x20   server {{\n        listen {address} backlog=4096;\n        location / {{\n            proxy_pass http://application;\n\
          \x20           proxy_http_version 1.1;\n            proxy_set_header Upgrade $http_upgrade;\n\
-         \x20           proxy_set_header Connection upgrade;\n            proxy_set_header Host $host;\n\
+         \x20           proxy_set_header Connection $connection_header;\n            proxy_set_header Host $host;\n\
          \x20           proxy_buffer_size 4k;\n            proxy_read_timeout 1h;\n            proxy_send_timeout 1h;\n\
          \x20       }}\n    }}\n}}\n",
         directory.join("nginx.pid").display(),

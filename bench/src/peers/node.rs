@@ -1,7 +1,9 @@
 //! What teams build in JavaScript: a proxy on `ws`, and a Socket.IO server that checks in its own process.
 
 use anyhow::Result;
+use std::net::SocketAddr;
 use std::path::Path;
+use std::process::Command;
 
 use super::{Peer, Stage, Standing, debian, echo};
 use crate::client::HOME;
@@ -29,12 +31,8 @@ pub async fn start(peer: Peer, stage: &Stage, limit: u32) -> Result<Standing> {
     let redis = if checked { Some(Redis::start(Some(&stage.cores.rest)).await?) } else { None };
     let address = ports::free();
     let script = if peer == Peer::NodeProxy { "proxy.mjs" } else { "socketio.mjs" };
-    let mut command = command(Some(&stage.cores.proxy), "node");
+    let mut command = node(stage, &stage.cores.proxy, script, address);
     command
-        .arg(script)
-        .current_dir(stage.peers.join("node"))
-        .env("NODE_ENV", "production")
-        .env("PORT", address.port().to_string())
         .env("CHECKS", if checked { "on" } else { "off" })
         .env("REDIS_URL", redis.as_ref().map(Redis::url).unwrap_or_default())
         .env("JWT_SECRET", SECRET)
@@ -52,4 +50,24 @@ pub async fn start(peer: Peer, stage: &Stage, limit: u32) -> Result<Standing> {
     let mut process = Running::start(peer.title(), command)?;
     process.listens(address).await?;
     Ok(Standing { process, address, redis, _others: others, _directories: Vec::new() })
+}
+
+/// the Socket.IO server without checks, behind a proxy
+pub async fn application(stage: &Stage) -> Result<(Running, SocketAddr)> {
+    let address = ports::free();
+    let mut command = node(stage, &stage.cores.rest, "socketio.mjs", address);
+    command.env("CHECKS", "off");
+    let mut process = Running::start("the Socket.IO application", command)?;
+    process.listens(address).await?;
+    Ok((process, address))
+}
+
+fn node(stage: &Stage, cores: &str, script: &str, address: SocketAddr) -> Command {
+    let mut command = command(Some(cores), "node");
+    command
+        .arg(script)
+        .current_dir(stage.peers.join("node"))
+        .env("NODE_ENV", "production")
+        .env("PORT", address.port().to_string());
+    command
 }
