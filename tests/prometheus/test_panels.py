@@ -2,21 +2,15 @@
 
 import http.client
 import json
-import os
 import re
-import socket
-import subprocess
-import tempfile
-import time
 import unittest
 import urllib.error
 import urllib.parse
 import urllib.request
-from pathlib import Path
 
+from processes import ProcessTest, free_port, until
 from test_rules import expressions
 
-DEADLINE_SECONDS = 60
 # What a picket without Redis, without TLS and without trouble has nothing to say of.
 UNTOUCHED = {
     "picket_identities",
@@ -50,45 +44,24 @@ def get(url: str, headers: dict | None = None) -> str:
         return ""
 
 
-def until(found):
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not (what := found()):
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not within {DEADLINE_SECONDS} s")
-        time.sleep(0.1)
-    return what
-
-
-class Panels(unittest.TestCase):
-    def start(self, command: list, **how) -> subprocess.Popen:
-        process = subprocess.Popen(command, cwd=self.folder, **how)
-        self.addCleanup(process.wait)
-        self.addCleanup(process.terminate)
-        return process
-
+class Panels(ProcessTest):
     def setUp(self):
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.folder = Path(folder.name)
-        listeners = ["PICKET_NODE__LISTEN", "PICKET_NODE__OPS_LISTEN", "PICKET_COORDINATOR__LISTEN"]
-        variables = {name: "127.0.0.1:0" for name in listeners} | {"PICKET_NODE__DRAIN": "{graceMs: 0, spreadMs: 0}"}
-        with open(self.folder / "banner", "w") as banner:
-            self.start([os.environ["PICKET_BIN"], "standalone"], env=variables, stdout=banner, stderr=subprocess.DEVNULL)
-        said = lambda what: re.search(rf"{what} +\w+://(127\.0\.0\.1:\d+)", (self.folder / "banner").read_text())
-        until(lambda: said("operations"))
-        self.gateway, self.ops, self.management = (said(name)[1] for name in ["gateway", "operations", "management"])
+        super().setUp()
+        self.picket(["standalone"], "picket")
+        self.gateway, self.ops, self.management = (
+            self.address("picket", listener) for listener in ["gateway", "operations", "management"]
+        )
 
     def prometheus(self) -> str:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            address = f"127.0.0.1:{free.getsockname()[1]}"
+        address = f"127.0.0.1:{free_port()}"
         config = {
             "global": {"scrape_interval": "1s"},
             "scrape_configs": [{"job_name": "picket", "static_configs": [{"targets": [self.ops]}]}],
         }
         (self.folder / "prometheus.yml").write_text(json.dumps(config))
         flags = ["--config.file=prometheus.yml", "--storage.tsdb.path=data", f"--web.listen-address={address}"]
-        self.start(["prometheus", *flags], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.start(["prometheus", *flags])
+        until(lambda: "is Ready" in get(f"http://{address}/-/ready"))
         return f"http://{address}"
 
     def cause_trouble(self):
@@ -107,8 +80,6 @@ class Panels(unittest.TestCase):
 
         def series(expression: str) -> int:
             answer = get(f"{prometheus}/api/v1/query?{urllib.parse.urlencode({'query': expression})}")
-            if not answer:
-                return 0
             document = json.loads(answer)
             self.assertEqual(document["status"], "success", f"{expression}: {document}")
             return len(document["data"]["result"])
