@@ -2,9 +2,11 @@
 import { readFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { createRequire } from "node:module";
+import { dirname, join } from "node:path";
 import { Server } from "socket.io";
 
-const script = readFileSync(createRequire(import.meta.url).resolve("socket.io/client-dist/socket.io.min.js"));
+const library = dirname(createRequire(import.meta.url).resolve("socket.io/package.json"));
+const script = readFileSync(join(library, "client-dist/socket.io.min.js"));
 const page = `<!doctype html><meta charset="utf-8"><title>Chat</title>
 <script src="/client.js"></script>
 <form><input autofocus><button>Say</button></form><ul></ul>

@@ -196,6 +196,17 @@ class Cluster(unittest.TestCase):
         made = lambda apis: {one["kind"] for one in Rendered(values("minimal"), apis=apis).objects} & kinds
         self.assertEqual((made(()), made(OPERATOR)), (set(), kinds))
 
+    def test_gets_the_alerts_and_dashboards_of_the_files(self):
+        rendered = Rendered(values("everything"))
+        pages = values("everything")["prometheusRule"]["runbookUrl"]
+        alerts = yaml.safe_load((documents.CHART / "files" / "rules.yml").read_text().replace("docs/runbook.md", pages))
+        self.assertEqual(rendered.one("PrometheusRule", f"{RELEASE}-picket")["spec"], alerts)
+        shown = {name: text for one in rendered.all("ConfigMap") for name, text in one["data"].items() if name.endswith(".json")}
+        files = list((documents.CHART / "files" / "dashboards").glob("*.json"))
+        self.assertEqual(len(shown), len(files))
+        for path in files:
+            self.assertEqual(json.loads(shown[f"picket-{path.name}"]), json.loads(path.read_text()))
+
     def test_that_is_old_has_no_sleep_before_the_stop(self):
         pod = Rendered(values("minimal"), "1.29").workload("node")["spec"]["template"]["spec"]
         self.assertEqual(("lifecycle" in pod["containers"][0], pod["terminationGracePeriodSeconds"]), (False, 55))
