@@ -1,0 +1,34 @@
+"""The image's recipe and the compose file's configuration."""
+
+import os
+import subprocess
+import unittest
+
+import yaml
+
+import picket
+from documents import CHART
+
+DEPLOY = CHART.parents[1] / "deploy"
+
+
+class Image(unittest.TestCase):
+    def test_is_written_as_images_are(self):
+        lint = subprocess.run(["hadolint", DEPLOY / "Containerfile"], capture_output=True, text=True)
+        self.assertEqual((lint.returncode, lint.stdout), (0, ""))
+
+
+class Compose(unittest.TestCase):
+    def test_has_a_configuration_that_picket_takes(self):
+        services = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
+        for name, role in [("node-1", "node"), ("node-2", "node"), ("coordinator", "coordinator")]:
+            service = services[name]
+            self.assertEqual(service["command"][0], role)
+            variables = service["environment"] | {"SOCKET_ADMIN_PASSWORD": picket.SECRET}
+            command = [os.environ["PICKET_BIN"], "check-config", "--role", role, DEPLOY / "compose" / "picket.yaml"]
+            checked = subprocess.run(command, env=variables, capture_output=True, text=True)
+            self.assertEqual((checked.returncode, checked.stderr), (0, ""))
+
+
+if __name__ == "__main__":
+    unittest.main()
