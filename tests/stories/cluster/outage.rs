@@ -228,8 +228,9 @@ async fn x08_an_empty_redis_is_not_an_empty_block_list() {
 #[tokio::test]
 async fn x11_scripts_that_are_flushed_in_mid_traffic_fail_no_check() {
     let redis = Redis::start().await;
-    // Closed: a check that fails would be seen as a refusal.
-    let cluster = Cluster::of(NODES).on(&redis).with(json!({ "node": { "onOutage": "closed" } })).start().await;
+    // Closed: a check that fails would be seen as a refusal. Patient: a slow machine is no failure.
+    let strict = json!({ "node": { "onOutage": "closed" }, "state": { "timeoutMs": 1000 } });
+    let cluster = Cluster::of(NODES).on(&redis).with(strict).start().await;
     let mut crowd = crowd(&cluster, 5).await;
 
     let until = Instant::now() + Duration::from_secs(2);
