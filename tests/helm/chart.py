@@ -10,8 +10,8 @@ from helm_python import _native
 from documents import CHART
 
 RELEASE, NAMESPACE = "demo", "prod"
-# The oldest one that `sleep` before the stop works on, and the newest that schemas are there for.
-KUBERNETES = ["1.30", "1.37"]
+# The oldest that the chart is for, the first with `sleep` before the stop, and the newest that schemas are there for.
+KUBERNETES = ["1.27", "1.30", "1.37"]
 CI = sorted((CHART / "ci").glob("*-values.yaml"))
 
 
