@@ -36,6 +36,8 @@ pub(crate) struct Ingest {
     pub(crate) instruments: Instruments,
     /// the last entry that was scored: what is not stored, and is read again, is not scored again
     pub(crate) scored: Option<EntryId>,
+    /// what was read while the batch before was stored
+    pub(crate) ahead: Vec<(EntryId, AuditRecord)>,
     /// who does not lead stands by
     pub(crate) leads: watch::Receiver<LeadsUntil>,
 }
@@ -96,21 +98,34 @@ impl Ingest {
 
     /// one batch; answers how many records it had
     async fn step(&mut self) -> Result<usize, IngestError> {
-        let batch = self.log.read(BATCH_MAX, READ_WAIT).await?;
-        let Some((last, _)) = batch.last() else {
+        let mut batch = std::mem::take(&mut self.ahead);
+        if batch.is_empty() {
+            batch = self.log.read(BATCH_MAX, READ_WAIT).await?;
+        }
+        let Some(last) = batch.iter().map(|(id, _)| *id).max() else {
             return Ok(0);
         };
-        let last = *last;
         if !leads(&self.leads.borrow()) {
             return Err(IngestError::Superseded);
         }
-        for record in self.keep(&batch).await? {
+        let (new, ahead) = tokio::join!(self.keep(&batch), self.read_ahead(&batch, last));
+        for record in new? {
             self.enforcement.observe(record).await;
         }
         self.scored = self.scored.max(Some(last));
         let stored: Vec<_> = batch.iter().map(|(id, _)| *id).collect();
         self.log.acknowledge(&stored).await?;
+        self.ahead = ahead;
         Ok(batch.len())
+    }
+
+    /// a full batch says that more waits: Redis gives it while the store works
+    async fn read_ahead(&self, batch: &[(EntryId, AuditRecord)], last: EntryId) -> Vec<(EntryId, AuditRecord)> {
+        if batch.len() < BATCH_MAX {
+            return Vec::new();
+        }
+        // A failure shows when the next batch is read.
+        self.log.read_on(last, BATCH_MAX).await.unwrap_or_default()
     }
 
     /// stores what is to be stored; answers what is new, in order. The store knows what is new to it, however old the entry: a

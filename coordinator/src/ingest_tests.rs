@@ -45,8 +45,17 @@ impl Mill {
         let store = AuditStore::open(&format!("sqlite:{}", folder.path().join("audit.db").display())).await.unwrap();
         let log = state.audit.clone();
         let leads = watch::Sender::new(Some(Instant::now() + Duration::from_secs(3600))).subscribe();
-        let ingest =
-            Ingest { log, store, enforcement: Arc::new(enforcement), policy, clock, instruments, scored: None, leads };
+        let ingest = Ingest {
+            log,
+            store,
+            enforcement: Arc::new(enforcement),
+            policy,
+            clock,
+            instruments,
+            scored: None,
+            ahead: Vec::new(),
+            leads,
+        };
         Mill { ingest, state, folder }
     }
 
@@ -136,6 +145,25 @@ async fn while_the_store_fails_nothing_is_acknowledged_or_lost() {
     let mut mill = Mill::on(state, folder, |_| {}).await;
     mill.ingest.step().await.unwrap();
     assert_eq!((mill.stored().await, mill.state.audit.lag().await.unwrap()), (1, 0));
+}
+
+#[tokio::test]
+async fn what_was_read_ahead_of_a_store_that_fails_is_read_again() {
+    let mut mill = Mill::with(|_| {}).await;
+    let records: Vec<_> = (0..2 * BATCH_MAX + 10).map(|_| refusal(Reason::AddressBlocked)).collect();
+    mill.arrives(&records).await;
+    assert_eq!(mill.ingest.step().await.unwrap(), BATCH_MAX);
+    assert_eq!(mill.ingest.ahead.len(), BATCH_MAX, "the next batch is there");
+    assert_eq!(mill.state.audit.lag().await.unwrap() as usize, BATCH_MAX + 10, "and not acknowledged");
+    mill.ingest.store.close().await;
+    assert!(mill.ingest.step().await.is_err());
+    let Mill { ingest, state, folder } = mill;
+    drop(ingest);
+    let mut mill = Mill::on(state, folder, |_| {}).await;
+    assert_eq!(mill.ingest.step().await.unwrap(), BATCH_MAX);
+    assert_eq!(mill.ingest.step().await.unwrap(), 10);
+    let total = mill.ingest.store.total(&Filter::default()).await.unwrap();
+    assert_eq!((total.count as usize, mill.state.audit.lag().await.unwrap()), (records.len(), 0));
 }
 
 #[tokio::test]

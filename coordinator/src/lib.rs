@@ -118,6 +118,7 @@ fn run(
         clock: clock.clone(),
         instruments: instruments.clone(),
         scored: None,
+        ahead: Vec::new(),
         leads: leads.subscribe(),
     };
     tasks.spawn("audit ingest", ingest.run(tasks.stopped()));

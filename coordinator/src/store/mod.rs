@@ -33,6 +33,9 @@ const DELETE_STEP: u32 = 5_000;
 const CACHE_KIB: &str = "-32768";
 /// pages in the write-ahead log after which they are written back
 const CHECKPOINT_PAGES: &str = "8192";
+/// records after which another slice begins. The indices over addresses, users and sockets, which come in no order, are kept by
+/// slice: those of the slice that is being filled are few pages, and stay in the cache; a search looks into each slice
+const SLICE_RECORDS: i64 = 16_384;
 const MINUTE_MS: u64 = 60_000;
 /// users listed for an address
 const USERS_MAX: u32 = 100;
@@ -145,14 +148,20 @@ impl AuditStore {
     /// stores all records or none; answers for each whether it is new
     pub async fn insert(&self, records: &[&AuditRecord]) -> Result<Vec<bool>, StoreError> {
         let mut transaction = self.writer.begin().await?;
-        let new = if queries::insert_all(&mut transaction, records).await? {
+        let slice = queries::open_slice(&mut transaction, SLICE_RECORDS).await?;
+        let new = if queries::insert_all(&mut transaction, slice, records).await? {
             vec![true; records.len()]
         } else {
             // Some are there already. Which, only single steps tell.
             transaction.rollback().await?;
             transaction = self.writer.begin().await?;
-            queries::insert_one_by_one(&mut transaction, records).await?
+            queries::insert_one_by_one(&mut transaction, slice, records).await?
         };
+        let times = records.iter().map(|record| record.timestamp);
+        if let Some(span) = times.clone().min().zip(times.max()) {
+            let count = new.iter().filter(|new| **new).count();
+            queries::fill_slice(&mut transaction, slice, count, span).await?;
+        }
         for (key, count) in counts(records, &new) {
             queries::count_up(&mut transaction, key, count).await?;
         }
@@ -214,7 +223,9 @@ impl AuditStore {
         if step == 0 {
             return Ok(0);
         }
-        Ok(queries::delete_oldest(&mut connection, step).await?)
+        let deleted = queries::delete_oldest(&mut connection, step).await?;
+        queries::delete_empty_slices(&mut connection).await?;
+        Ok(deleted)
     }
 
     /// forgets how many records there were in minutes before
@@ -270,7 +281,8 @@ fn lock(path: &Path) -> Result<File, StoreError> {
 }
 
 fn migrations() -> Migrator {
-    let files = [("audit", include_str!("migrations/0001_audit.sql"))];
+    let files =
+        [("audit", include_str!("migrations/0001_audit.sql")), ("slices", include_str!("migrations/0002_slices.sql"))];
     let migrations = (1..).zip(files).map(|(version, (name, sql))| {
         Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
     });

@@ -15,13 +15,39 @@ use super::{Cursor, Filter, Span};
 const COLUMNS: &str =
     "id, timestamp, event_type, severity, ip, message, socket_id, user_id, event_name, route, node, reason, metadata";
 
+/// which slices of the trail are searched; what no index by slice serves is searched as a whole
+#[derive(Clone, Copy)]
+enum Within {
+    Whole,
+    EverySlice,
+    /// the one of the query around
+    OuterSlice,
+    Slice(i64),
+}
+
+impl Within {
+    fn what_serves(filter: &Filter) -> Self {
+        if has_sliced_index(filter) { Within::EverySlice } else { Within::Whole }
+    }
+}
+
+/// a run of records as they came, with the times between which they lie
+struct Slice {
+    number: i64,
+    newest: Timestamp,
+}
+
 /// records in one statement: the way to SQLite costs more than a record does there
 const ROWS: usize = 64;
 
 /// stores records; false if any was there already, and then what is stored is to be rolled back
-pub(super) async fn insert_all(connection: &mut SqliteConnection, records: &[&AuditRecord]) -> sqlx::Result<bool> {
+pub(super) async fn insert_all(
+    connection: &mut SqliteConnection,
+    slice: i64,
+    records: &[&AuditRecord],
+) -> sqlx::Result<bool> {
     for chunk in records.chunks(ROWS) {
-        if insert(connection, chunk).await? != chunk.len() as u64 {
+        if insert(connection, slice, chunk).await? != chunk.len() as u64 {
             return Ok(false);
         }
     }
@@ -31,18 +57,19 @@ pub(super) async fn insert_all(connection: &mut SqliteConnection, records: &[&Au
 /// stores records; for each whether it is new
 pub(super) async fn insert_one_by_one(
     connection: &mut SqliteConnection,
+    slice: i64,
     records: &[&AuditRecord],
 ) -> sqlx::Result<Vec<bool>> {
     let mut new = Vec::with_capacity(records.len());
     for record in records {
-        new.push(insert(connection, &[*record]).await? == 1);
+        new.push(insert(connection, slice, &[*record]).await? == 1);
     }
     Ok(new)
 }
 
 /// how many were new
-async fn insert(connection: &mut SqliteConnection, records: &[&AuditRecord]) -> sqlx::Result<u64> {
-    let mut query = QueryBuilder::new(format!("INSERT INTO audit ({COLUMNS}) "));
+async fn insert(connection: &mut SqliteConnection, slice: i64, records: &[&AuditRecord]) -> sqlx::Result<u64> {
+    let mut query = QueryBuilder::new(format!("INSERT INTO audit ({COLUMNS}, slice) "));
     query.push_values(records, |mut row, record| {
         let metadata = serde_json::to_string(&record.metadata).unwrap_or_else(|_| "{}".to_owned());
         row.push_bind(record.id.clone())
@@ -57,12 +84,43 @@ async fn insert(connection: &mut SqliteConnection, records: &[&AuditRecord]) -> 
             .push_bind(record.route.clone())
             .push_bind(record.node.clone())
             .push_bind(record.reason.map(Reason::token))
-            .push_bind(metadata);
+            .push_bind(metadata)
+            .push_bind(slice);
     });
     query.push(" ON CONFLICT (id) DO NOTHING");
     // Statements of the usual lengths are prepared once.
     let is_usual = records.len() == ROWS || records.len() == 1;
     Ok(query.build().persistent(is_usual).execute(connection).await?.rows_affected())
+}
+
+/// the number of the slice that is being filled, or of the next when that one has `records_max`
+pub(super) async fn open_slice(connection: &mut SqliteConnection, records_max: i64) -> sqlx::Result<i64> {
+    let row = sqlx::query("SELECT COALESCE(MAX(slice), 0) + (COALESCE(records, 0) >= ?) FROM audit_slices")
+        .bind(records_max)
+        .fetch_one(connection)
+        .await?;
+    row.try_get(0)
+}
+
+/// `count` new records are in a slice, and none is older or newer than said
+pub(super) async fn fill_slice(
+    connection: &mut SqliteConnection,
+    slice: i64,
+    count: usize,
+    (oldest, newest): (Timestamp, Timestamp),
+) -> sqlx::Result<()> {
+    sqlx::query(
+        "INSERT INTO audit_slices (slice, records, oldest, newest) VALUES (?, ?, ?, ?)
+         ON CONFLICT (slice) DO UPDATE SET records = records + excluded.records,
+         oldest = MIN(oldest, excluded.oldest), newest = MAX(newest, excluded.newest)",
+    )
+    .bind(slice)
+    .bind(i64::try_from(count).unwrap_or(i64::MAX))
+    .bind(stored_time(oldest))
+    .bind(stored_time(newest))
+    .execute(connection)
+    .await
+    .map(drop)
 }
 
 /// up to `limit` records after `cursor`, newest first
@@ -72,10 +130,56 @@ pub(super) async fn page(
     cursor: Option<&Cursor>,
     limit: u32,
 ) -> sqlx::Result<Vec<AuditRecord>> {
+    if !has_sliced_index(filter) {
+        return page_within(connection, Within::Whole, filter, cursor, limit).await;
+    }
+    let mut found: Vec<AuditRecord> = Vec::new();
+    for slice in slices_with(connection, filter, cursor).await? {
+        // Slices overlap where records came late.
+        let is_whole = found.len() == limit as usize;
+        if is_whole && found.last().is_some_and(|oldest| oldest.timestamp > slice.newest) {
+            break;
+        }
+        found.extend(page_within(connection, Within::Slice(slice.number), filter, cursor, limit).await?);
+        found.sort_unstable_by(|a, b| (b.timestamp, &b.id).cmp(&(a.timestamp, &a.id)));
+        found.truncate(limit as usize);
+    }
+    Ok(found)
+}
+
+async fn page_within(
+    connection: &mut SqliteConnection,
+    within: Within,
+    filter: &Filter,
+    cursor: Option<&Cursor>,
+    limit: u32,
+) -> sqlx::Result<Vec<AuditRecord>> {
     let mut query = QueryBuilder::new(format!("SELECT {COLUMNS} FROM audit"));
-    restrict(&mut query, filter, cursor);
+    restrict(&mut query, within, filter, cursor);
     query.push(" ORDER BY timestamp DESC, id DESC LIMIT ").push_bind(i64::from(limit));
     query.build().fetch_all(connection).await?.iter().map(record).collect()
+}
+
+/// the slices that hold records of the filter's address, user and socket before `cursor`, the newest first
+async fn slices_with(
+    connection: &mut SqliteConnection,
+    filter: &Filter,
+    cursor: Option<&Cursor>,
+) -> sqlx::Result<Vec<Slice>> {
+    let whose = Filter {
+        network: filter.network,
+        user_id: filter.user_id.clone(),
+        socket_id: filter.socket_id.clone(),
+        ..Filter::default()
+    };
+    let mut query = QueryBuilder::new("SELECT slice, newest FROM audit_slices AS slices WHERE newest >= ");
+    query.push_bind(filter.since.map_or(0, stored_time)).push(" AND oldest <= ");
+    query.push_bind(cursor.map_or(i64::MAX, |cursor| stored_time(cursor.timestamp))).push(" AND oldest <= ");
+    query.push_bind(filter.until.map_or(i64::MAX, stored_time)).push(" AND EXISTS (SELECT 1 FROM audit");
+    restrict(&mut query, Within::OuterSlice, &whose, None);
+    query.push(") ORDER BY newest DESC");
+    let rows = query.build().fetch_all(connection).await?;
+    rows.iter().map(|row| Ok(Slice { number: row.try_get(0)?, newest: time(row, 1)? })).collect()
 }
 
 pub(super) async fn by_id(connection: &mut SqliteConnection, id: &str) -> sqlx::Result<Option<AuditRecord>> {
@@ -87,7 +191,7 @@ pub(super) async fn by_id(connection: &mut SqliteConnection, id: &str) -> sqlx::
 /// how many records there are, counted up to `cap`
 pub(super) async fn count(connection: &mut SqliteConnection, filter: &Filter, cap: u32) -> sqlx::Result<u64> {
     let mut query = QueryBuilder::new("SELECT COUNT(*) FROM (SELECT 1 FROM audit");
-    restrict(&mut query, filter, None);
+    restrict(&mut query, Within::what_serves(filter), filter, None);
     query.push(" LIMIT ").push_bind(i64::from(cap)).push(")");
     unsigned(&query.build().fetch_one(connection).await?, 0)
 }
@@ -194,7 +298,7 @@ pub(super) async fn users(
     limit: u32,
 ) -> sqlx::Result<Vec<(String, Timestamp)>> {
     let mut query = QueryBuilder::new("SELECT user_id, MAX(timestamp) AS seen FROM audit");
-    restrict(&mut query, filter, None);
+    restrict(&mut query, Within::what_serves(filter), filter, None);
     let already = filter != &Filter::default();
     query
         .push(if already { " AND " } else { " WHERE " })
@@ -220,15 +324,37 @@ pub(super) async fn delete_oldest(connection: &mut SqliteConnection, limit: u32)
     Ok(done.rows_affected())
 }
 
+/// forgets the slices before the oldest record's
+pub(super) async fn delete_empty_slices(connection: &mut SqliteConnection) -> sqlx::Result<()> {
+    sqlx::query("DELETE FROM audit_slices WHERE slice < (SELECT slice FROM audit ORDER BY rowid LIMIT 1)")
+        .execute(connection)
+        .await
+        .map(drop)
+}
+
 pub(super) async fn ping(connection: &mut SqliteConnection) -> sqlx::Result<()> {
     sqlx::query("SELECT 1 FROM audit LIMIT 1").fetch_optional(connection).await.map(drop)
 }
 
-fn restrict(query: &mut QueryBuilder<Sqlite>, filter: &Filter, cursor: Option<&Cursor>) {
+/// whether it asks for an address, a user or a socket: their indices are kept by slice
+fn has_sliced_index(filter: &Filter) -> bool {
+    filter.network.is_some() || filter.user_id.is_some() || filter.socket_id.is_some()
+}
+
+fn restrict(query: &mut QueryBuilder<Sqlite>, within: Within, filter: &Filter, cursor: Option<&Cursor>) {
     let mut word = " WHERE ";
     let mut also = |query: &mut QueryBuilder<Sqlite>| {
         query.push(std::mem::replace(&mut word, " AND "));
     };
+    if !matches!(within, Within::Whole) {
+        also(query);
+    }
+    match within {
+        Within::Whole => {}
+        Within::EverySlice => drop(query.push("slice IN (SELECT slice FROM audit_slices)")),
+        Within::OuterSlice => drop(query.push("slice = slices.slice")),
+        Within::Slice(number) => drop(query.push("slice = ").push_bind(number)),
+    }
     // A `+` keeps a column's index out of the plan: the planner knows no frequencies, and the filters before it find fewer.
     let by_identity = filter.user_id.is_some() || filter.socket_id.is_some();
     let by_address = by_identity || filter.network.is_some();

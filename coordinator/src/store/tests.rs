@@ -164,6 +164,80 @@ async fn what_is_beyond_the_maximum_goes_oldest_first() {
     assert_eq!(shelf.messages(Filter::default()).await, ["9", "8", "7"]);
 }
 
+/// as many as fill a slice, of two addresses in turn
+fn a_slice(from: u64) -> Vec<AuditRecord> {
+    let address = |n: u64| if n.is_multiple_of(2) { "192.0.2.1" } else { "192.0.2.2" };
+    (from..from + SLICE_RECORDS as u64).map(|n| record(n, address(n), &n.to_string())).collect()
+}
+
+/// how many slices there are
+async fn slices(shelf: &Shelf) -> i64 {
+    sqlx::query_scalar("SELECT COUNT(*) FROM audit_slices").fetch_one(&shelf.store.readers).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_page_takes_the_newest_of_all_slices_also_of_records_that_came_late() {
+    let shelf = Shelf::with(&a_slice(10)).await;
+    let mut late = record(5, "192.0.2.1", "late");
+    late.user_id = Some("alice".into());
+    let mut last = record(1_000_000, "192.0.2.1", "last");
+    last.user_id = Some("alice".into());
+    shelf.store.insert(&[&late, &last]).await.unwrap();
+    assert_eq!(slices(&shelf).await, 2);
+    let whose = Filter { network: parse_network("192.0.2.1"), ..Filter::default() };
+    let messages = shelf.messages(whose.clone()).await;
+    assert_eq!((messages.len(), &*messages[0], &*messages[1]), (100, "last", "16392"));
+
+    let (mut all, mut cursor) = (Vec::new(), None);
+    loop {
+        let page = shelf.store.page(&whose, cursor.as_ref(), 1000).await.unwrap();
+        all.extend(page.records);
+        cursor = page.next;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    assert_eq!(all.len() as i64, SLICE_RECORDS / 2 + 2);
+    assert!(all.is_sorted_by(|a, b| a.timestamp > b.timestamp), "newest first, each once");
+    assert_eq!(shelf.store.total(&whose).await.unwrap().count as i64, SLICE_RECORDS / 2 + 2);
+    let alice = Filter { user_id: Some("alice".into()), until: Some(at(1_000_000)), ..Filter::default() };
+    assert_eq!(shelf.messages(alice).await, ["late"]);
+    let users = shelf.store.users(parse_network("192.0.2.0/24").unwrap(), at(0)).await.unwrap();
+    assert_eq!(users, [("alice".to_owned(), at(1_000_000))]);
+}
+
+#[tokio::test]
+async fn a_slice_goes_with_its_last_record() {
+    let shelf = Shelf::with(&a_slice(0)).await;
+    shelf.store.insert(&[&record(1_000_000, "192.0.2.1", "kept")]).await.unwrap();
+    while shelf.store.delete_beyond(1).await.unwrap() > 0 {}
+    assert_eq!((slices(&shelf).await, shelf.messages(Filter::default()).await), (1, vec!["kept".to_owned()]));
+}
+
+#[tokio::test]
+async fn what_was_stored_before_there_were_slices_is_found_beside_what_comes() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("data")).unwrap();
+    let options = SqliteConnectOptions::new().filename(folder.path().join("data/audit.db")).create_if_missing(true);
+    let before = SqlitePool::connect_with(options).await.unwrap();
+    let mut first = migrations();
+    first.migrations.to_mut().truncate(1);
+    first.run(&before).await.unwrap();
+    let old = record(1, "192.0.2.1", "old");
+    sqlx::query("INSERT INTO audit VALUES (?, ?, 'VALIDATION_ERROR', 0, X'04C0000201', 'old', NULL, NULL, NULL, NULL, NULL, NULL, '{}')")
+        .bind(&old.id)
+        .bind(old.timestamp.as_millis() as i64)
+        .execute(&before)
+        .await
+        .unwrap();
+    before.close().await;
+    let shelf = Shelf { store: AuditStore::open(&url(&folder)).await.unwrap(), folder };
+    assert_eq!(shelf.store.insert(&[&old, &record(2, "192.0.2.1", "new")]).await.unwrap(), [false, true]);
+    for filter in [Filter::default(), Filter { network: parse_network("192.0.2.1"), ..Filter::default() }] {
+        assert_eq!(shelf.messages(filter).await, ["new", "old"]);
+    }
+}
+
 #[tokio::test]
 async fn a_store_has_one_owner_and_outlives_it() {
     let shelf = Shelf::with(&[record(1, "192.0.2.1", "kept")]).await;

@@ -15,6 +15,10 @@ pub trait AuditLog: Send + Sync {
     /// acknowledging gives them again; what another reader was given and leaves unacknowledged too long comes here
     async fn read(&self, max: usize, wait: Duration) -> Result<Vec<(EntryId, AuditRecord)>, StateError>;
 
+    /// up to `max` of the records after `last` that nobody acknowledged, without waiting: a reader goes on while it stores what it
+    /// was given. What another reader left may come too, and lies before
+    async fn read_on(&self, last: EntryId, max: usize) -> Result<Vec<(EntryId, AuditRecord)>, StateError>;
+
     /// these entries are stored and need not be held
     async fn acknowledge(&self, stored: &[EntryId]) -> Result<(), StateError>;
 
@@ -30,6 +34,11 @@ pub trait AuditLog: Send + Sync {
 pub struct EntryId {
     pub millis: u64,
     pub sequence: u64,
+}
+
+impl EntryId {
+    /// before every entry
+    pub const START: EntryId = EntryId { millis: 0, sequence: 0 };
 }
 
 impl std::fmt::Display for EntryId {

@@ -237,6 +237,10 @@ pub async fn audit_records_are_held_until_acknowledged(state: &State) {
     let first = state.audit.read(3, Duration::ZERO).await.unwrap();
     assert_eq!(first.iter().map(|(_, record)| record.clone()).collect::<Vec<_>>(), records[..3]);
     assert_eq!(state.audit.read(3, Duration::ZERO).await.unwrap(), first, "what is not acknowledged comes again");
+    let ahead = state.audit.read_on(first[2].0, 10).await.unwrap();
+    assert_eq!(ahead.iter().map(|(_, record)| record.clone()).collect::<Vec<_>>(), records[3..]);
+    let after_one = state.audit.read_on(first[0].0, 1).await.unwrap();
+    assert_eq!(after_one, first[1..2], "and what was given before, if it is asked for");
     let stored: Vec<_> = first.iter().map(|(id, _)| *id).collect();
     state.audit.acknowledge(&stored).await.unwrap();
     let rest = state.audit.read(10, Duration::ZERO).await.unwrap();

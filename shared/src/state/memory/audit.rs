@@ -26,8 +26,8 @@ struct Records {
 }
 
 impl Stream {
-    fn peek(&self, max: usize) -> Vec<(EntryId, AuditRecord)> {
-        self.records.lock().held.iter().take(max).cloned().collect()
+    fn peek(&self, last: EntryId, max: usize) -> Vec<(EntryId, AuditRecord)> {
+        self.records.lock().held.iter().filter(|(id, _)| *id > last).take(max).cloned().collect()
     }
 }
 
@@ -48,11 +48,15 @@ impl AuditLog for Memory {
     }
 
     async fn read(&self, max: usize, wait: Duration) -> Result<Vec<(EntryId, AuditRecord)>, StateError> {
-        let found = self.audit.peek(max);
+        let found = self.audit.peek(EntryId::START, max);
         if !found.is_empty() || tokio::time::timeout(wait, self.audit.arrived.notified()).await.is_err() {
             return Ok(found);
         }
-        Ok(self.audit.peek(max))
+        Ok(self.audit.peek(EntryId::START, max))
+    }
+
+    async fn read_on(&self, last: EntryId, max: usize) -> Result<Vec<(EntryId, AuditRecord)>, StateError> {
+        Ok(self.audit.peek(last, max))
     }
 
     async fn acknowledge(&self, stored: &[EntryId]) -> Result<(), StateError> {

@@ -46,13 +46,17 @@ impl AuditLog for Redis {
     async fn read(&self, max: usize, wait: Duration) -> Result<Vec<(EntryId, AuditRecord)>, StateError> {
         let deadline = Instant::now() + wait;
         loop {
-            let records = self.look(max).await?;
+            let records = self.look(EntryId::START, max).await?;
             let left = deadline.saturating_duration_since(Instant::now());
             if !records.is_empty() || left.is_zero() {
                 return Ok(records);
             }
             tokio::time::sleep(LOOK_PERIOD.min(left)).await;
         }
+    }
+
+    async fn read_on(&self, last: EntryId, max: usize) -> Result<Vec<(EntryId, AuditRecord)>, StateError> {
+        self.look(last, max).await
     }
 
     async fn acknowledge(&self, stored: &[EntryId]) -> Result<(), StateError> {
@@ -79,13 +83,19 @@ impl Redis {
     }
 
     /// reads once; what is no record is put aside when it came too often
-    async fn look(&self, max: usize) -> Result<Vec<(EntryId, AuditRecord)>, StateError> {
+    async fn look(&self, last: EntryId, max: usize) -> Result<Vec<(EntryId, AuditRecord)>, StateError> {
         let forget = match self.readers_tidied.swap(true, Ordering::Relaxed) {
             false => millis(READER_FORGOTTEN_AFTER),
             true => Value::from_static_str(""),
         };
-        let arguments =
-            vec![GROUP.into(), self.id.as_str().into(), number(max as u64), millis(TAKEN_OVER_AFTER), forget];
+        let arguments = vec![
+            GROUP.into(),
+            self.id.as_str().into(),
+            number(max as u64),
+            millis(TAKEN_OVER_AFTER),
+            forget,
+            last.to_string().into(),
+        ];
         let mut reply = Reply::from(self.call_audit(&self.scripts.audit_read, arguments).await?);
         let (mut records, mut poison) = (Vec::new(), Vec::new());
         while !reply.is_empty() {

@@ -2,7 +2,7 @@
 -- Without blocking: a blocking read would hold up a shared connection, and is where CVE-2026-23479 sits.
 -- KEYS[1]  the audit stream
 -- ARGV     group; reader; most entries; ms after which a reader's entries may be taken over; ms after which an idle reader
---          without entries is forgotten, or '' to forget none
+--          without entries is forgotten, or '' to forget none; the entry after which the reader's own come again, 0-0 for all
 -- reply    id, record or false; and so on
 local stream, group, reader, most = KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[3])
 
@@ -24,7 +24,7 @@ local function give(entries)
   end
 end
 
-local own = next_entries('0', most)
+local own = next_entries(ARGV[6], most)
 if own.err then return own end
 give(own)
 if #reply < most * 2 then
