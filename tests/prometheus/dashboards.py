@@ -60,7 +60,7 @@ DASHBOARDS = {
                 (rate("picket_upstream_ejections_total"), "left alone"),
             ]),
             ("Panics", "Each ended one connection; report them.", "short", "timeseries", [(increase("picket_panics_total", "instance"), "{{instance}}")]),
-            ("Certificates", "Changes of the gateway's certificate.", "short", "timeseries", [(increase("picket_tls_renewals_total", "picket_outcome"), "{{picket_outcome}}")]),
+            ("Certificates", "Changes of the gateway's certificate.", "short", "timeseries", [(increase("picket_renewals_total", "picket_outcome"), "{{picket_outcome}}")]),
         ],
     ),
     "limits": (

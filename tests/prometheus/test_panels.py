@@ -15,7 +15,7 @@ from test_rules import expressions
 UNTOUCHED = {
     "picket_identities",
     "picket_identities_crowded_total",
-    "picket_tls_renewals_total",
+    "picket_renewals_total",
     "picket_upstream_ejections_total",
     "picket_telemetry_dropped_total",
     "picket_observations_total",

@@ -35,7 +35,7 @@ CALM = (
     | node("picket_mode", "0x500", 'picket_mode="degraded"')
     | node("picket_clock_offset_milliseconds", "3x500")
     | node("picket_panics_total", "0x500")
-    | node("picket_tls_renewals_total", "1x500", 'picket_outcome="failed"')
+    | node("picket_renewals_total", "1x500", 'picket_outcome="failed"')
     | node("picket_identities_crowded_total", "0x500")
     | node("picket_limits_overshoot_total", "0x500", 'picket_limit="messages"')
     | node("picket_upstream_ejections_total", "0x500")
@@ -62,7 +62,7 @@ TROUBLE = {
     "PicketEveryNodeDegraded": node("picket_mode", f"0x{BEFORE} 1x80", 'picket_mode="degraded"'),
     "PicketClockOff": node("picket_clock_offset_milliseconds", f"3x{BEFORE} -2500x80"),
     "PicketPanic": node("picket_panics_total", f"0x{BEFORE} 1x80"),
-    "PicketCertificateNotRenewed": node("picket_tls_renewals_total", f"_x{BEFORE} 1x80", 'picket_outcome="failed"'),
+    "PicketCertificateNotRenewed": node("picket_renewals_total", f"_x{BEFORE} 1x80", 'picket_outcome="failed"'),
     "PicketConnectionsLost": node("picket_connections_active", f"1000x{BEFORE + 6} 400x80", 'picket_identity="anonymous"'),
     "PicketManyRefusals": decisions("connection_rate", 1200),
     "PicketOverload": decisions("overload", 60, stage="handshake"),
