@@ -28,8 +28,9 @@ const AT_ONCE: usize = 16;
 /// What an attacker has under way at most, like over a distance. Else the kernel takes megabytes from it before the first is
 /// refused, and throws them away with the connection, on the processor that the well-behaved are waiting for.
 const UNDER_WAY_BYTES: u32 = 64 * 1024;
-/// an attacker that was cut off comes back after this
-const COMES_BACK_AFTER: Duration = Duration::from_millis(100);
+/// An attacker that was cut off comes back after this at the earliest, and after twice as long at the latest: by chance, or all
+/// that were cut off together would come back as one.
+const COMES_BACK_AFTER: Duration = Duration::from_millis(75);
 
 #[derive(Debug, Args)]
 pub struct FloodArgs {
@@ -71,8 +72,13 @@ async fn besiege(visitor: Visitor, target: Arc<Target>, tally: Arc<Tally>, ends:
             Err(NotOpened::Refused { .. }) => tally.turned_away.add(1),
             Err(_) => tally.failed.add(1),
         }
-        sleep(COMES_BACK_AFTER).await;
+        sleep(COMES_BACK_AFTER.mul_f64(1.0 + chance())).await;
     }
+}
+
+/// evenly between 0 and 1
+fn chance() -> f64 {
+    f64::from(u32::from_le_bytes(picket_shared::random::bytes())) / f64::from(u32::MAX)
 }
 
 /// sends until the target, or the drill, ends it

@@ -16,7 +16,7 @@ use crate::protocol::frames::{FrameBounds, FrameScanner, Violation};
 
 const DISCARD_BUFFER_BYTES: usize = 16 * 1024;
 /// between two buffers of what is thrown away: a peer that goes on sending must not cost others their turn
-const DISCARD_PAUSE: Duration = Duration::from_millis(20);
+const DISCARD_PAUSE: Duration = Duration::from_millis(5);
 
 /// a connection whose incoming frames are judged by their headers
 pub struct Guarded {
