@@ -62,11 +62,15 @@ pub async fn run(args: &UpstreamsArgs) -> Result<()> {
     let silent = TcpListener::bind("127.0.0.1:0").await?;
     let sick = [refusing.local_addr()?, silent.local_addr()?];
     tokio::spawn(say_nothing(silent));
+    let route = |path: &str, upstream: SocketAddr| json!({ "path": path, "upstream": format!("ws://{upstream}/ws"), "protocol": "json" });
+    let routes = [route("/refuses", sick[0]), route("/says-nothing", sick[1])];
+    // One node for all rounds: two that are started alike differ more than what is looked for.
+    let standing = picket::start(&stage, Peer::Picket.dialect(), LIMIT_BEYOND, &[], &routes).await?;
     let mut waits = vec![Waits::default(); Way::ALL.len()];
     for round in 1..=args.rounds {
         for (way, waits) in Way::ALL.into_iter().zip(&mut waits) {
             eprintln!("round {round} of {}: {}", args.rounds, way.title());
-            measure(&stage, way, sick, waits).await?;
+            measure(&stage, &standing, way, waits).await?;
         }
     }
     let [well, refuses, says_nothing] = &waits[..] else {
@@ -78,16 +82,13 @@ pub async fn run(args: &UpstreamsArgs) -> Result<()> {
     Ok(())
 }
 
-async fn measure(stage: &Stage, way: Way, [refusing, silent]: [SocketAddr; 2], waits: &mut Waits) -> Result<()> {
-    let route = |path: &str, upstream: SocketAddr| json!({ "path": path, "upstream": format!("ws://{upstream}/ws"), "protocol": "json" });
-    let routes = [route("/refuses", refusing), route("/says-nothing", silent)];
-    let standing = picket::start(stage, Peer::Picket.dialect(), LIMIT_BEYOND, &[], &routes).await?;
+async fn measure(stage: &Stage, standing: &Standing, way: Way, waits: &mut Waits) -> Result<()> {
     let visitors = match way {
         Way::Well => None,
-        Way::Refuses => Some(tokio::spawn(visit(door(&standing, "/refuses")))),
-        Way::SaysNothing => Some(tokio::spawn(visit(door(&standing, "/says-nothing")))),
+        Way::Refuses => Some(tokio::spawn(visit(door(standing, "/refuses")))),
+        Way::SaysNothing => Some(tokio::spawn(visit(door(standing, "/says-nothing")))),
     };
-    waits.measure(stage, &standing).await?;
+    waits.measure(stage, standing).await?;
     if let Some(visitors) = visitors {
         visitors.abort();
     }
