@@ -7,11 +7,11 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, MethodRouter, on};
 use http::Method;
-use picket_shared::audit::{EventType, Severity};
+use picket_shared::audit::{EventType, IDENTIFIER_BYTES_MAX, Severity, printable};
 use std::sync::Arc;
 
 use super::Api;
-use super::auth::Caller;
+use super::auth::{Caller, write};
 use super::openapi::{Access, Operation};
 use super::problem::Problem;
 
@@ -76,24 +76,31 @@ impl Routes {
     }
 }
 
-/// lets in who has the operation's scope; who has not is on the record
+/// changes come as they must, and whoever calls has the operation's scope; a caller who is refused is on the record
 async fn admit(State((api, access)): State<(Arc<Api>, Access)>, request: Request, next: Next) -> Response {
     let caller = request.extensions().get::<Caller>();
+    let refused = write::check(request.method(), request.headers()).err().or_else(|| objection(access, caller));
+    let Some(problem) = refused else {
+        return next.run(request).await;
+    };
+    if let Some(caller) = caller {
+        let (method, path) = (request.method().as_str(), request.uri().path());
+        let path = printable(path, IDENTIFIER_BYTES_MAX);
+        api.record(EventType::AdminAction, Severity::Medium, caller, "administrative act refused", |record| {
+            record.with("method", method).with("path", path).with("because", problem.detail())
+        });
+    }
+    problem.into_response()
+}
+
+fn objection(access: Access, caller: Option<&Caller>) -> Option<Problem> {
     match (access, caller) {
-        (Access::Open, _) | (Access::Known, Some(_)) => next.run(request).await,
-        (Access::Scope(scope), Some(caller)) if caller.may(scope) => next.run(request).await,
+        (Access::Open, _) | (Access::Known, Some(_)) => None,
+        (Access::Scope(scope), Some(caller)) if caller.may(scope) => None,
         (Access::Scope(scope), Some(caller)) => {
-            let (method, path) = (request.method().as_str(), request.uri().path());
-            api.record(EventType::AdminAction, Severity::Medium, caller, "administrative act refused", |record| {
-                record.with("method", method).with("path", path).with("missingScope", scope.as_str())
-            });
-            Problem::forbidden(format!(
-                "this needs the scope `{}`, which {} does not have",
-                scope.as_str(),
-                caller.name
-            ))
-            .into_response()
+            let (scope, name) = (scope.as_str(), &caller.name);
+            Some(Problem::forbidden(format!("this needs the scope `{scope}`, which {name} does not have")))
         }
-        (Access::Known | Access::Scope(_), None) => Problem::unauthorized("log in first").into_response(),
+        (Access::Known | Access::Scope(_), None) => Some(Problem::unauthorized("log in first")),
     }
 }

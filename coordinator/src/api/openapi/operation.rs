@@ -150,6 +150,10 @@ pub(in crate::api) fn text(bytes_max: usize) -> Schema {
     json_schema!({ "type": "string", "minLength": 1, "maxLength": bytes_max })
 }
 
+pub(in crate::api) fn any_text() -> Schema {
+    json_schema!({ "type": "string" })
+}
+
 pub(in crate::api) fn integer(least: u32, most: u32) -> Schema {
     json_schema!({ "type": "integer", "minimum": least, "maximum": most })
 }

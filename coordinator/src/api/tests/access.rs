@@ -113,7 +113,8 @@ async fn r08_only_the_management_issuers_tokens_open_and_by_role() {
     let recorded = office.audited("eventType=IP_BLOCKED", 1).await;
     assert_eq!(recorded[0]["metadata"]["actor"], "carol");
     let refused = office.audited("eventType=ADMIN_ACTION&severity=medium", 1).await.remove(0);
-    let expected = json!({ "actor": "carol", "method": "POST", "path": "/block-ip", "missingScope": "blocks:write" });
+    let because = "this needs the scope `blocks:write`, which carol does not have";
+    let expected = json!({ "actor": "carol", "method": "POST", "path": "/block-ip", "because": because });
     assert_eq!(refused["metadata"], expected);
 }
 
@@ -146,6 +147,8 @@ async fn r08_a_change_needs_json_and_the_same_origin_and_nothing_is_shared_acros
         assert!(!reply.headers.contains_key("access-control-allow-origin"), "{:?}", reply.headers);
     }
     assert_eq!(admin.get("/blocks").await.data()["total"], 0);
+    let tried = office.audited("eventType=ADMIN_ACTION&text=from this origin only", 3).await;
+    assert!(tried.iter().all(|record| record["metadata"]["actor"] == ADMIN), "{tried:?}");
     let own = format!("http://{}", office.address);
     let reply = admin.asks(Method::POST, path, |request| {
         request.header("Content-Type", "application/json; charset=utf-8").header("Origin", own).body(body)
