@@ -1,17 +1,18 @@
 //! The table of operations: none is served that is not described, and what its description says about access is what is enforced.
 
 use axum::Router;
-use axum::extract::{Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::handler::Handler;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, MethodRouter, on};
 use http::Method;
-use picket_shared::audit::{EventType, IDENTIFIER_BYTES_MAX, Severity, printable};
+use picket_shared::audit::{EventType, Severity};
 use std::sync::Arc;
 
 use super::Api;
 use super::auth::{Caller, write};
+use super::idempotency;
 use super::openapi::{Access, Operation};
 use super::problem::Problem;
 
@@ -71,7 +72,11 @@ impl Routes {
     pub(super) fn into_router(self, api: &Arc<Api>) -> Router<Arc<Api>> {
         self.0.into_iter().fold(Router::new(), |router, route| {
             let door = middleware::from_fn_with_state((api.clone(), route.operation.access), admit);
-            router.route(route.path, route.endpoint.route_layer(door))
+            let endpoint = match route.operation.once {
+                true => route.endpoint.route_layer(middleware::from_fn_with_state(api.clone(), idempotency::once)),
+                false => route.endpoint,
+            };
+            router.route(route.path, endpoint.route_layer(door))
         })
     }
 }
@@ -84,8 +89,9 @@ async fn admit(State((api, access)): State<(Arc<Api>, Access)>, request: Request
         return next.run(request).await;
     };
     if let Some(caller) = caller {
-        let (method, path) = (request.method().as_str(), request.uri().path());
-        let path = printable(path, IDENTIFIER_BYTES_MAX);
+        let method = request.method().as_str();
+        // The path as it is described: a real one may name a person.
+        let path = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
         api.record(EventType::AdminAction, Severity::Medium, caller, "administrative act refused", |record| {
             record.with("method", method).with("path", path).with("because", problem.detail())
         });
