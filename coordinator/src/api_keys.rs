@@ -95,7 +95,8 @@ impl ApiKeys {
     /// who presents the key, and what they may; every key is compared, so that the time tells nothing
     pub(crate) fn find(&self, presented: &str) -> Option<(&str, Arc<[Scope]>)> {
         let digest = digest(presented);
-        let found = self.0.iter().filter(|key| key.digest.ct_eq(&digest).into()).last();
+        let found =
+            self.0.iter().fold(None, |found, key| if key.digest.ct_eq(&digest).into() { Some(key) } else { found });
         found.map(|key| (key.actor.as_str(), key.scopes.clone()))
     }
 }
