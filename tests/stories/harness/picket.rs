@@ -22,8 +22,8 @@ use super::program;
 use super::upstream::Upstream;
 use super::wire::Wire;
 
-const ADMIN: &str = "warden";
-const PASSWORD: &str = "a-long-password-of-the-stories";
+pub const ADMIN: &str = "warden";
+pub const PASSWORD: &str = "a-long-password-of-the-stories";
 /// A debug build that starts beside others on two cores.
 const STARTS_WITHIN: Duration = Duration::from_secs(20);
 const ENDS_WITHIN: Duration = Duration::from_secs(10);
