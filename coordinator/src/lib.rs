@@ -11,6 +11,7 @@ mod metrics;
 mod neighbours;
 mod reputation;
 mod retention;
+mod scope;
 mod store;
 
 pub use api::auth::CredentialError;
