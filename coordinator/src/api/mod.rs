@@ -14,7 +14,6 @@ mod guard;
 mod health;
 mod history;
 mod input;
-mod listener;
 mod login;
 mod logout;
 mod metrics;
@@ -101,7 +100,7 @@ impl Api {
 /// serves until the tasks are told to stop
 pub(crate) async fn serve(listener: Listener, api: Api) {
     let tasks = api.tasks.clone();
-    listener::serve(listener, router(Arc::new(api)), tasks).await;
+    crate::listener::serve(listener, router(Arc::new(api)), tasks).await;
 }
 
 /// every operation

@@ -114,7 +114,7 @@ impl PicketBuilder {
 
     /// `picket coordinator`, with an audit store of its own.
     pub fn lone_coordinator(mut self, id: &str) -> Self {
-        (self.role, self.listeners) = ("coordinator", vec!["management"]);
+        (self.role, self.listeners) = ("coordinator", vec!["management", "ops"]);
         self.node(json!({ "id": id }))
     }
 
@@ -186,7 +186,7 @@ impl Picket {
                 "drain": { "graceMs": 100, "spreadMs": 100 },
                 "routes": [],
             },
-            "coordinator": { "listen": "127.0.0.1:0" },
+            "coordinator": { "listen": "127.0.0.1:0", "opsListen": "127.0.0.1:0" },
             "policy": {
                 "cors": { "allowedOrigins": [HOME] },
                 // Out of the way of stories that ask again until the answer changes.
