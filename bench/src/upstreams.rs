@@ -72,13 +72,16 @@ pub async fn run(args: &UpstreamsArgs) -> Result<()> {
     let refusing = TcpSocket::new_v4()?;
     refusing.bind(([127, 0, 0, 1], 0).into())?;
     let (well, silent) = (TcpListener::bind("127.0.0.1:0").await?, TcpListener::bind("127.0.0.1:0").await?);
-    let addresses =
-        [(Way::Well, well.local_addr()?), (Way::Refuses, refusing.local_addr()?), (Way::SaysNothing, silent.local_addr()?)];
+    let addresses = [
+        (Way::Well, well.local_addr()?),
+        (Way::Refuses, refusing.local_addr()?),
+        (Way::SaysNothing, silent.local_addr()?),
+    ];
     tokio::spawn(be_well(well));
     tokio::spawn(say_nothing(silent));
-    let routes = addresses.map(|(way, upstream)| {
-        json!({ "path": way.path(), "upstream": format!("ws://{upstream}/ws"), "protocol": "json" })
-    });
+    let routes = addresses.map(
+        |(way, upstream)| json!({ "path": way.path(), "upstream": format!("ws://{upstream}/ws"), "protocol": "json" }),
+    );
     // One node for all rounds: two that are started alike differ more than what is looked for.
     let standing = picket::start(&stage, Peer::Picket.dialect(), LIMIT_BEYOND, &[], &routes).await?;
     let mut waits = vec![Waits::default(); Way::ALL.len()];

@@ -7,8 +7,13 @@ use std::process::Command;
 use crate::harness::{ADMIN, PASSWORD, Picket, Upstream};
 
 /// what a configuration of the documents may lack here: files of their readers, and parts that another page has
-const LACKS: [&str; 5] =
-    ["No such file or directory", "cannot be used", "name at least one route", "write memory://", "no management credential"];
+const LACKS: [&str; 5] = [
+    "No such file or directory",
+    "cannot be used",
+    "name at least one route",
+    "write memory://",
+    "no management credential",
+];
 const SECTIONS: [&str; 7] = ["environment", "state", "node", "auth", "coordinator", "telemetry", "policy"];
 
 struct Document {
@@ -95,7 +100,8 @@ fn every_link_leads_somewhere() {
                 astray.push(format!("{}: {link}: no such file", document.path.display()));
                 continue;
             };
-            let leads = |anchor: &str| documents.iter().any(|other| other.path == target && other.anchors().contains(anchor));
+            let leads =
+                |anchor: &str| documents.iter().any(|other| other.path == target && other.anchors().contains(anchor));
             if let Some(anchor) = anchor
                 && !leads(anchor)
             {
