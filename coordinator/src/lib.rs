@@ -1,6 +1,7 @@
 //! The coordinator: gathers the audit trail, scores addresses, blocks them, and serves the management API.
 
 mod api;
+pub mod api_keys;
 pub mod config;
 mod enforcement;
 mod heartbeat;
@@ -15,6 +16,7 @@ mod reputation;
 mod retention;
 mod scope;
 mod store;
+mod tail;
 
 pub use api::auth::CredentialError;
 pub use store::StoreError;
@@ -34,6 +36,7 @@ use tokio::sync::watch;
 
 use api::Api;
 use api::auth::{Credential, Failures, Gate, Sessions};
+use api_keys::{ApiKeyError, ApiKeys};
 use config::CoordinatorConfig;
 use enforcement::Enforcement;
 use heartbeat::Heartbeat;
@@ -43,6 +46,7 @@ use metrics::Instruments;
 use ops::Ops;
 use retention::Retention;
 use store::AuditStore;
+use tail::Tail;
 
 /// what a coordinator is made of
 pub struct Parts {
@@ -75,6 +79,8 @@ pub enum StartError {
     Credential(#[from] CredentialError),
     #[error("coordinator.tokens: {0}")]
     Tokens(KeyError),
+    #[error("coordinator.apiKeys[{0}]: {1}")]
+    ApiKey(usize, ApiKeyError),
     #[error("cannot listen on {0}")]
     Listen(SocketAddr, #[source] std::io::Error),
 }
@@ -90,13 +96,17 @@ pub async fn start(parts: Parts) -> Result<Running, StartError> {
     let tokens = tokens.transpose().map_err(|errors| {
         StartError::Tokens(errors.into_iter().next().map_or(KeyError::NoAlgorithm, |(_, error)| error))
     })?;
+    let api_keys = ApiKeys::new(&parts.config.api_keys).map_err(|errors| {
+        let (index, error) = errors.into_iter().next().unwrap_or((0, ApiKeyError::Source));
+        StartError::ApiKey(index, error)
+    })?;
     let store = AuditStore::open(&parts.config.audit_store).await?;
     let (listener, management) = bind("management", parts.config.listen).await?;
     let ops = match parts.is_alone {
         true => Some(serve_ops(&parts, &store).await?),
         false => None,
     };
-    run(parts, credential, tokens, store, listener);
+    run(parts, credential, api_keys, tokens, store, listener);
     Ok(Running { management, ops })
 }
 
@@ -118,6 +128,7 @@ async fn serve_ops(parts: &Parts, store: &AuditStore) -> Result<SocketAddr, Star
 fn run(
     parts: Parts,
     credential: Option<Credential>,
+    api_keys: ApiKeys,
     tokens: Option<TokenVerifier>,
     store: AuditStore,
     listener: TcpListener,
@@ -164,9 +175,12 @@ fn run(
         leads,
     };
     tasks.spawn("coordinator heartbeat", heartbeat.run(tasks.stopped()));
+    let tail = Arc::new(Tail::new(store.clone(), clock.clone()));
+    tasks.spawn("audit tail", tail.clone().run(tasks.stopped()));
     let gate = Gate {
         id: id.clone(),
         credential,
+        api_keys,
         tokens,
         sessions: Sessions::default(),
         addresses: Failures::default(),
@@ -192,6 +206,9 @@ fn run(
         trusted_proxies,
         exports: api::Exports::default(),
         analytics: api::AnalyticsCache::default(),
+        answers: api::Answers::default(),
+        streams: api::Streams::default(),
+        tail,
     };
     tasks.spawn("management listener", api::serve(Listener::new(listener, "management", &metrics), api));
 }
