@@ -1,5 +1,6 @@
 //! The coordinator: gathers the audit trail, scores addresses, blocks them, and serves the management API.
 
+mod alarms;
 mod api;
 pub mod config;
 mod enforcement;
@@ -29,6 +30,7 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use alarms::{Alarms, Receivers};
 use api::Api;
 use api::auth::{Credential, Failures, Gate, Sessions};
 use config::CoordinatorConfig;
@@ -62,6 +64,8 @@ pub enum StartError {
     Credential(#[from] CredentialError),
     #[error("coordinator.tokens: {0}")]
     Tokens(KeyError),
+    #[error("cannot prepare to send alarms")]
+    Alarms(#[source] reqwest::Error),
     #[error("cannot listen on {0}")]
     Listen(SocketAddr, #[source] std::io::Error),
 }
@@ -77,24 +81,28 @@ pub async fn start(parts: Parts) -> Result<SocketAddr, StartError> {
     let tokens = tokens.transpose().map_err(|errors| {
         StartError::Tokens(errors.into_iter().next().map_or(KeyError::NoAlgorithm, |(_, error)| error))
     })?;
+    let instruments = Instruments::new(&parts.metrics);
+    let receivers =
+        Receivers::new(parts.clock.clone(), instruments.clone(), Default::default()).map_err(StartError::Alarms)?;
     let store = AuditStore::open(&parts.config.audit_store).await?;
     let wanted = parts.config.listen;
     let listener = TcpListener::bind(wanted).await.map_err(|error| StartError::Listen(wanted, error))?;
     let address = listener.local_addr().map_err(|error| StartError::Listen(wanted, error))?;
-    run(parts, credential, tokens, store, listener);
+    run(parts, instruments, receivers, credential, tokens, store, listener);
     tracing::info!(listener = "management", address = %address, "listening");
     Ok(address)
 }
 
 fn run(
     parts: Parts,
+    instruments: Instruments,
+    receivers: Receivers,
     credential: Option<Credential>,
     tokens: Option<TokenVerifier>,
     store: AuditStore,
     listener: TcpListener,
 ) {
     let Parts { id, state, policy, blocks, outbox, clock, tasks, metrics, trusted_proxies, .. } = parts;
-    let instruments = Instruments::new(&metrics);
     let load = Arc::new(Load::default());
     let enforcement = Arc::new(Enforcement {
         id: id.clone(),
@@ -109,11 +117,16 @@ fn run(
         crowded_at: enforcement::CROWDED_AT,
         term: Default::default(),
     });
+    let receivers = Arc::new(receivers);
+    tasks.spawn("alarms", receivers.clone().run(policy.clone(), tasks.stopped()));
+    let alarms = Alarms::new(id.clone(), policy.clone(), clock.clone(), outbox.clone(), instruments.clone(), receivers);
+    let alarms = Arc::new(alarms);
     let leads = watch::Sender::new(None);
     let ingest = Ingest {
         log: state.audit.clone(),
         store: store.clone(),
         enforcement: enforcement.clone(),
+        alarms: alarms.clone(),
         policy: policy.clone(),
         clock: clock.clone(),
         instruments: instruments.clone(),
@@ -130,6 +143,7 @@ fn run(
         clock: clock.clone(),
         load: load.clone(),
         enforcement: enforcement.clone(),
+        alarms: alarms.clone(),
         instruments: instruments.clone(),
         since: clock.now(),
         leads,
@@ -155,6 +169,7 @@ fn run(
         blocks,
         store,
         enforcement,
+        alarms,
         load,
         outbox,
         clock,

@@ -4,7 +4,9 @@ use ipnet::IpNet;
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use super::{ContentMode, Environment, Glob, Mistake, NamedEventLimit, Origin, OriginPattern, Per, Policy};
+use super::{
+    ContentMode, Environment, Glob, Mistake, NamedEventLimit, Origin, OriginPattern, Per, Policy, notification,
+};
 use crate::address;
 use crate::reason::Reason;
 use crate::window::Quota;
@@ -126,6 +128,7 @@ impl Rules {
             document,
         };
         check_reputation(&rules.document, &mut mistakes);
+        notification::check(&rules.document.monitoring.notifications, &mut mistakes);
         if mistakes.is_empty() { Ok(rules) } else { Err(mistakes) }
     }
 }

@@ -183,9 +183,9 @@ mod tests {
                 "allowAnyOrigin",
             ),
             (
-                json!({ "policy": { "monitoring": { "notifications": [{ "kind": "webhook", "url": "https://x", "minSeverity": "high" }] } } }),
-                "policy.monitoring.notifications",
-                "in this version",
+                json!({ "policy": { "monitoring": { "notifications": [{ "kind": "webhook", "url": "x", "minSeverity": "high" }] } } }),
+                "policy.monitoring.notifications[0].url",
+                "is not a URL",
             ),
         ]);
     }
