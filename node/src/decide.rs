@@ -2,6 +2,7 @@
 //!
 //! Checks decide and say nothing; whoever runs a pipeline comes here with what it answered.
 
+use picket_shared::appeal::AppealCode;
 use picket_shared::audit::{AuditRecord, EXCERPT_BYTES_MAX, EventType, IDENTIFIER_BYTES_MAX, Severity, printable};
 use picket_shared::reason::Reason;
 use picket_shared::telemetry::Trace;
@@ -61,7 +62,7 @@ impl<'a> Case<'a> {
 
 /// applies the stance for outages, records the refusal once, and gives the decision to carry out
 pub fn refuse(gate: &Gate, case: Case<'_>, refusal: impl Into<Refusal>) -> Denial {
-    let denial = match refusal.into() {
+    let mut denial = match refusal.into() {
         Refusal::Denied(denial) => denial,
         Refusal::Outage(error) => Denial::from(Reason::StateUnavailable).because(error.to_string()),
     };
@@ -69,17 +70,20 @@ pub fn refuse(gate: &Gate, case: Case<'_>, refusal: impl Into<Refusal>) -> Denia
     gate.instruments.refused(case.stage, denial.reason);
     spans::refused(gate, &case, denial.reason);
     let record = AuditRecord::refusal(denial.reason, case.attempt.address, gate.clock.now());
-    gate.outbox.record(describe(gate, case, record, denial.detail.as_deref()));
+    denial.appeal = AppealCode::of(&record.id);
+    gate.outbox.record(describe(gate, case, with_facts(record, &denial), denial.detail.as_deref()));
     denial
 }
 
 /// records a refusal that is on no client's account, since a trusted proxy stands for many: without the reason that is scored
-pub fn refuse_unscored(gate: &Gate, case: Case<'_>, denial: Denial) {
+pub fn refuse_unscored(gate: &Gate, case: Case<'_>, mut denial: Denial) -> Denial {
     gate.traffic.count_refusal(denial.reason, true);
     gate.instruments.refused(case.stage, denial.reason);
     let record = AuditRecord::refusal(denial.reason, case.attempt.address, gate.clock.now());
     let record = AuditRecord { reason: None, ..record }.with("refusedFor", denial.reason.token());
-    gate.outbox.record(describe(gate, case, record, denial.detail.as_deref()));
+    denial.appeal = AppealCode::of(&record.id);
+    gate.outbox.record(describe(gate, case, with_facts(record, &denial), denial.detail.as_deref()));
+    denial
 }
 
 /// records who came in
@@ -111,6 +115,10 @@ pub fn observed(gate: &Gate, case: Case<'_>, observation: &Observation) {
 pub fn cleared(gate: &Gate, case: &Case<'_>) {
     spans::cleared(gate, case);
     gate.traffic.events.fetch_add(1, Ordering::Relaxed);
+}
+
+fn with_facts(record: AuditRecord, denial: &Denial) -> AuditRecord {
+    denial.facts.iter().fold(record, |record, (fact, value)| record.with(fact, value.clone()))
 }
 
 fn describe(gate: &Gate, case: Case<'_>, mut record: AuditRecord, detail: Option<&str>) -> AuditRecord {

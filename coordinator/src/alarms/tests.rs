@@ -14,7 +14,7 @@ use picket_shared::secret::Secret;
 use picket_shared::tasks::Tasks;
 use picket_shared::telemetry::Metrics;
 use serde_json::Value;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
@@ -233,7 +233,7 @@ async fn a_receiver_that_hangs_delays_nobody_and_its_queue_is_bounded_and_counte
     let alarm = || tower.alarms.of_condition(&change(), START);
     tower.alarms.tell(alarm());
     hanging.hears().await;
-    let began = Instant::now();
+    let began = tokio::time::Instant::now();
     for _ in 0..QUEUE_MAX + 10 {
         tower.alarms.tell(alarm());
         other.hears().await;
