@@ -2,6 +2,7 @@
 
 mod alarms;
 mod api;
+mod appeals;
 pub mod config;
 mod enforcement;
 mod heartbeat;
@@ -12,6 +13,7 @@ mod metrics;
 mod neighbours;
 mod reputation;
 mod retention;
+mod scope;
 mod store;
 
 pub use api::auth::CredentialError;

@@ -136,6 +136,11 @@ fn describe(gate: &Gate, case: Case<'_>, mut record: AuditRecord, detail: Option
     if let Some(message) = case.message {
         record = with_excerpt(record, message);
     }
+    if let Some(geo) = &gate.geo {
+        let place = geo.place(case.attempt.address);
+        record.metadata.extend(place.country.map(|country| ("country".to_owned(), country.to_string().into())));
+        record.metadata.extend(place.asn.map(|asn| ("asn".to_owned(), asn.into())));
+    }
     record.with("stage", case.stage.as_str()).with("policyVersion", gate.policy.version())
 }
 

@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 mod check_config;
+mod explain;
 mod schema;
 mod serve;
 mod token;
@@ -23,6 +24,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Coordinator(args) => serve::run(Role::Coordinator, args, &variables),
         Command::CheckConfig(args) => check_config::run(args, &variables),
         Command::Schema => schema::run(),
+        Command::Explain(args) => explain::run(&args, &variables),
         Command::Token(args) => token::run(&args, &variables),
     }
 }

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-use super::Notification;
+use super::{Countries, Notification};
 
 /// the most that `validation.maxPayloadSize` may allow, in bytes
 pub const PAYLOAD_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -292,6 +292,8 @@ pub struct Security {
     pub allow_list: Vec<String>,
     pub auto_block: AutoBlock,
     pub reputation: Reputation,
+    /// from where clients may come; the nodes need `node.geoip`
+    pub countries: Countries,
 }
 
 impl Default for Security {
@@ -307,6 +309,7 @@ impl Default for Security {
             allow_list: Vec::new(),
             auto_block: AutoBlock::default(),
             reputation: Reputation::default(),
+            countries: Countries::default(),
         }
     }
 }

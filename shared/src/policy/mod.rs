@@ -1,5 +1,6 @@
 //! The policy: the security rules as people write them ([`Policy`]), and the form the pipelines read ([`Rules`]).
 
+mod countries;
 mod document;
 mod glob;
 mod notification;
@@ -8,6 +9,7 @@ mod rules;
 mod stored;
 mod validate;
 
+pub use countries::{Countries, Country, CountryRules, Unknown};
 pub use document::*;
 pub use glob::Glob;
 pub use notification::{Notification, NotificationKind};
@@ -16,10 +18,11 @@ pub use rules::{CorsRules, EventLimit, Limits, Rules, SecurityRules, ValidationR
 pub use stored::{serialize_stored, stored, unmask};
 pub use validate::{not_carried_out, read};
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// one thing that is wrong in a document, and where
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 pub struct Mistake {
     /// dotted path of the field, as in `policy.cors.allowedOrigins[0]`
     pub path: String,

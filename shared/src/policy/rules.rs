@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use super::{
-    ContentMode, Environment, Glob, Mistake, NamedEventLimit, Origin, OriginPattern, Per, Policy, notification,
+    ContentMode, CountryRules, Environment, Glob, Mistake, NamedEventLimit, Origin, OriginPattern, Per, Policy,
+    notification,
 };
 use crate::address;
 use crate::reason::Reason;
@@ -114,6 +115,7 @@ pub struct SecurityRules {
     pub anonymous_per_address: u32,
     pub violations_before_close: u32,
     pub allow_list: Vec<IpNet>,
+    pub countries: CountryRules,
 }
 
 impl Rules {
@@ -250,6 +252,7 @@ fn security(document: &Policy, mistakes: &mut Vec<Mistake>) -> SecurityRules {
         anonymous_per_address: security.max_anonymous_per_address,
         violations_before_close: security.violations_before_close,
         allow_list,
+        countries: CountryRules::compile(&security.countries, mistakes),
     }
 }
 

@@ -11,7 +11,7 @@ mod write;
 
 pub(crate) use credential::Credential;
 pub use credential::CredentialError;
-pub(crate) use session::{SESSION_LIFE, Session, Sessions, cookie};
+pub(crate) use session::{COOKIE_NAME, SESSION_LIFE, Session, Sessions, cookie};
 pub(crate) use throttle::Failures;
 
 use axum::extract::{FromRequestParts, Request, State};
@@ -33,6 +33,7 @@ use std::time::Duration;
 use super::problem::Problem;
 use super::{Api, pages};
 use crate::metrics::{Instruments, LoginOutcome};
+use crate::scope::Scope;
 
 /// failed logins of one address in a minute; then it waits
 pub(crate) const FAILURES_MAX: usize = 10;
@@ -45,15 +46,14 @@ const ACCOUNT_BYTES_MAX: usize = 64;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Caller {
     pub(crate) name: String,
-    pub(crate) role: Role,
+    pub(crate) scopes: Arc<[Scope]>,
     pub(crate) address: IpAddr,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Role {
-    Admin,
-    /// reads only
-    Viewer,
+impl Caller {
+    pub(crate) fn may(&self, scope: Scope) -> bool {
+        self.scopes.contains(&scope)
+    }
 }
 
 /// where the request comes from, logged in or not
@@ -103,9 +103,6 @@ async fn admit(gate: &Gate, head: &Parts, address: IpAddr) -> Result<Option<Call
         return Err(challenged(Problem::unauthorized("log in first"), head));
     }
     if is_write(&head.method) {
-        if caller.as_ref().is_some_and(|caller| caller.role != Role::Admin) {
-            return Err(Problem::forbidden("viewers cannot change anything"));
-        }
         write::check(&head.headers)?;
     }
     Ok(caller)
@@ -117,7 +114,7 @@ async fn identify(gate: &Gate, headers: &HeaderMap, address: IpAddr) -> Result<O
         return gate.log_in(claim, address).await.map(Some);
     }
     let session = gate.sessions.find(headers, gate.clock.now());
-    Ok(session.map(|session| Caller { name: session.name, role: session.role, address }))
+    Ok(session.map(|session| Caller { name: session.name, scopes: session.scopes, address }))
 }
 
 /// what answers without a credential; compared byte for byte, so that no other spelling of a path is open
@@ -180,7 +177,7 @@ impl Gate {
         let Some(credential) = &self.credential else {
             return Err(Problem::unauthorized("no management credential is configured"));
         };
-        let caller = |name| Caller { name, role: Role::Admin, address };
+        let caller = |name| Caller { name, scopes: Scope::ALL.into(), address };
         if credential.is_remembered(&name, &password) {
             return Ok(caller(name));
         }
@@ -217,12 +214,12 @@ impl Gate {
             TokenError::Invalid => self.refuse_token(address, now),
         })?;
         let has = |role: &str| user.roles.iter().any(|own| own == role);
-        let role = match (has("admin"), has("viewer")) {
-            (true, _) => Role::Admin,
-            (false, true) => Role::Viewer,
+        let scopes: Arc<[Scope]> = match (has("admin"), has("viewer")) {
+            (true, _) => Scope::ALL.into(),
+            (false, true) => Scope::ALL.into_iter().filter(|scope| scope.is_read()).collect(),
             (false, false) => return Err(Problem::forbidden("the token has neither the role `admin` nor `viewer`")),
         };
-        Ok(Caller { name: printable(&user.id, picket_shared::audit::IDENTIFIER_BYTES_MAX), role, address })
+        Ok(Caller { name: printable(&user.id, picket_shared::audit::IDENTIFIER_BYTES_MAX), scopes, address })
     }
 
     fn refuse_token(&self, address: IpAddr, now: Timestamp) -> Problem {

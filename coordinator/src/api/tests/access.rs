@@ -103,7 +103,8 @@ async fn r08_only_the_management_issuers_tokens_open_and_by_role() {
     office.bearer(json!({ "role": "admin" })).post("/block-ip", block.clone()).await.data();
     let viewer = office.bearer(json!({ "role": ["viewer"] }));
     viewer.get("/blocks").await.data();
-    viewer.post("/block-ip", block.clone()).await.fails_with(403);
+    let refused = viewer.post("/block-ip", block.clone()).await.fails_with(403);
+    assert!(refused["detail"].as_str().unwrap().contains("`blocks:write`"), "{refused}");
     office.bearer(json!({ "role": "member" })).get("/blocks").await.fails_with(403);
     office.bearer(json!({})).get("/blocks").await.fails_with(403);
     office.bearer(json!({ "role": "admin", "iss": "shop" })).get("/blocks").await.fails_with(401);
@@ -111,6 +112,9 @@ async fn r08_only_the_management_issuers_tokens_open_and_by_role() {
     office.bearer(json!({ "role": "admin", "exp": 1 })).get("/blocks").await.fails_with(401);
     let recorded = office.audited("eventType=IP_BLOCKED", 1).await;
     assert_eq!(recorded[0]["metadata"]["actor"], "carol");
+    let refused = office.audited("eventType=ADMIN_ACTION&severity=medium", 1).await.remove(0);
+    let expected = json!({ "actor": "carol", "method": "POST", "path": "/block-ip", "missingScope": "blocks:write" });
+    assert_eq!(refused["metadata"], expected);
 }
 
 #[tokio::test]

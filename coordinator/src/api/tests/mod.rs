@@ -5,6 +5,7 @@ mod audit;
 mod blocking;
 mod dashboard;
 mod office;
+mod openapi;
 mod policy;
 mod secrecy;
 mod state;

@@ -231,6 +231,7 @@ impl Visitor<'_> {
     }
 
     pub async fn asks(&self, method: Method, path: &str, with: impl FnOnce(RequestBuilder) -> RequestBuilder) -> Reply {
+        let asked = method.clone();
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         let mut request = client.request(method, format!("http://{}{path}", self.office.address));
         request = match &self.login {
@@ -243,7 +244,9 @@ impl Visitor<'_> {
         }
         let response = with(request).send().await.unwrap();
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        Reply { status, headers, text: response.text().await.unwrap() }
+        let reply = Reply { status, headers, text: response.text().await.unwrap() };
+        super::openapi::is_described(&asked, path, &reply);
+        reply
     }
 }
 
