@@ -122,10 +122,11 @@ pub mod tests {
     use super::*;
     use maxminddb_writer::{Database, metadata::IpVersion};
     use picket_shared::clock::thread_time;
-    use serde_json::{Value, json};
+    use serde_json::json;
+    use std::collections::BTreeMap;
 
     /// a database with what is known of these prefixes
-    pub fn database(entries: &[(&str, Value)]) -> Vec<u8> {
+    pub fn database(entries: &[(&str, impl Serialize)]) -> Vec<u8> {
         let mut database = Database::default();
         database.metadata.ip_version = IpVersion::V6;
         database.metadata.binary_format_major_version = 2;
@@ -151,7 +152,7 @@ pub mod tests {
         };
         let nested = json!({ "country": { "iso_code": "DE", "names": { "en": "Germany" } } });
         let countries = [("192.0.2.0/24", nested), ("2001:db8::/32", json!({ "country_code": "FR" }))];
-        let systems = [("192.0.2.0/24", json!({ "autonomous_system_number": 64_500u32 }))];
+        let systems = [("192.0.2.0/24", BTreeMap::from([("autonomous_system_number", 64_500_u32)]))];
         let config = GeoConfig {
             file: write("countries.mmdb", &database(&countries)),
             asn_file: Some(write("systems.mmdb", &database(&systems))),
