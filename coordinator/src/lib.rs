@@ -2,6 +2,7 @@
 
 mod alarms;
 mod api;
+pub mod api_keys;
 mod appeals;
 pub mod config;
 mod enforcement;
@@ -15,6 +16,7 @@ mod reputation;
 mod retention;
 mod scope;
 mod store;
+mod tail;
 
 pub use api::auth::CredentialError;
 pub use store::StoreError;
@@ -35,6 +37,7 @@ use tokio::sync::watch;
 use alarms::{Alarms, Receivers};
 use api::Api;
 use api::auth::{Credential, Failures, Gate, Sessions};
+use api_keys::{ApiKeyError, ApiKeys};
 use config::CoordinatorConfig;
 use enforcement::Enforcement;
 use heartbeat::Heartbeat;
@@ -43,6 +46,7 @@ use load::Load;
 use metrics::Instruments;
 use retention::Retention;
 use store::AuditStore;
+use tail::Tail;
 
 /// what a coordinator is made of
 pub struct Parts {
@@ -68,6 +72,8 @@ pub enum StartError {
     Tokens(KeyError),
     #[error("cannot prepare to send alarms")]
     Alarms(#[source] reqwest::Error),
+    #[error("coordinator.apiKeys[{0}]: {1}")]
+    ApiKey(usize, ApiKeyError),
     #[error("cannot listen on {0}")]
     Listen(SocketAddr, #[source] std::io::Error),
 }
@@ -86,24 +92,32 @@ pub async fn start(parts: Parts) -> Result<SocketAddr, StartError> {
     let instruments = Instruments::new(&parts.metrics);
     let receivers =
         Receivers::new(parts.clock.clone(), instruments.clone(), Default::default()).map_err(StartError::Alarms)?;
+    let api_keys = ApiKeys::new(&parts.config.api_keys).map_err(|errors| {
+        let (index, error) = errors.into_iter().next().unwrap_or((0, ApiKeyError::Source));
+        StartError::ApiKey(index, error)
+    })?;
     let store = AuditStore::open(&parts.config.audit_store).await?;
     let wanted = parts.config.listen;
     let listener = TcpListener::bind(wanted).await.map_err(|error| StartError::Listen(wanted, error))?;
     let address = listener.local_addr().map_err(|error| StartError::Listen(wanted, error))?;
-    run(parts, instruments, receivers, credential, tokens, store, listener);
+    run(parts, Opened { credential, api_keys, tokens, store, listener, instruments, receivers });
     tracing::info!(listener = "management", address = %address, "listening");
     Ok(address)
 }
 
-fn run(
-    parts: Parts,
-    instruments: Instruments,
-    receivers: Receivers,
+/// what a start can fail at, when it did not
+struct Opened {
     credential: Option<Credential>,
+    api_keys: ApiKeys,
     tokens: Option<TokenVerifier>,
     store: AuditStore,
     listener: TcpListener,
-) {
+    instruments: Instruments,
+    receivers: Receivers,
+}
+
+fn run(parts: Parts, opened: Opened) {
+    let Opened { credential, api_keys, tokens, store, listener, instruments, receivers } = opened;
     let Parts { id, state, policy, blocks, outbox, clock, tasks, metrics, trusted_proxies, .. } = parts;
     let load = Arc::new(Load::default());
     let enforcement = Arc::new(Enforcement {
@@ -151,9 +165,12 @@ fn run(
         leads,
     };
     tasks.spawn("coordinator heartbeat", heartbeat.run(tasks.stopped()));
+    let tail = Arc::new(Tail::new(store.clone(), clock.clone()));
+    tasks.spawn("audit tail", tail.clone().run(tasks.stopped()));
     let gate = Gate {
         id: id.clone(),
         credential,
+        api_keys,
         tokens,
         sessions: Sessions::default(),
         addresses: Failures::default(),
@@ -180,6 +197,9 @@ fn run(
         trusted_proxies,
         exports: api::Exports::default(),
         analytics: api::AnalyticsCache::default(),
+        answers: api::Answers::default(),
+        streams: api::Streams::default(),
+        tail,
     };
     tasks.spawn("management listener", api::serve(Listener::new(listener, "management", &metrics), api));
 }

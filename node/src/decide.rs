@@ -117,8 +117,9 @@ pub fn cleared(gate: &Gate, case: &Case<'_>) {
     gate.traffic.events.fetch_add(1, Ordering::Relaxed);
 }
 
-fn with_facts(record: AuditRecord, denial: &Denial) -> AuditRecord {
-    denial.facts.iter().fold(record, |record, (fact, value)| record.with(fact, value.clone()))
+fn with_facts(mut record: AuditRecord, denial: &Denial) -> AuditRecord {
+    record.metadata.extend(denial.facts.iter().flat_map(|facts| (**facts).clone()));
+    record
 }
 
 fn describe(gate: &Gate, case: Case<'_>, mut record: AuditRecord, detail: Option<&str>) -> AuditRecord {

@@ -4,7 +4,7 @@ use picket_shared::appeal::AppealCode;
 use picket_shared::reason::Reason;
 use picket_shared::state::StateError;
 use picket_shared::window::Quota;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::time::Duration;
 
 /// a decision against a connection or an event; not an error
@@ -15,7 +15,7 @@ pub struct Denial {
     /// the exact rule, for the operator; never shown to the client
     pub detail: Option<String>,
     /// what the verdict was made of, for the audit record
-    pub facts: Vec<(&'static str, Value)>,
+    pub facts: Option<Box<Map<String, Value>>>,
     /// by which the client can name the record of it
     pub appeal: Option<AppealCode>,
 }
@@ -30,7 +30,7 @@ impl Denial {
     }
 
     pub fn with(mut self, fact: &'static str, value: impl Into<Value>) -> Self {
-        self.facts.push((fact, value.into()));
+        self.facts.get_or_insert_default().insert(fact.to_owned(), value.into());
         self
     }
 
@@ -47,7 +47,7 @@ impl Denial {
 
 impl From<Reason> for Denial {
     fn from(reason: Reason) -> Self {
-        Denial { reason, retry_after: None, detail: None, facts: Vec::new(), appeal: None }
+        Denial { reason, retry_after: None, detail: None, facts: None, appeal: None }
     }
 }
 

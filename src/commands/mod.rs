@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+pub mod api_key;
 mod check_config;
 mod explain;
 mod schema;
@@ -25,6 +26,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::CheckConfig(args) => check_config::run(args, &variables),
         Command::Schema => schema::run(),
         Command::Explain(args) => explain::run(&args, &variables),
+        Command::ApiKey(args) => api_key::run(&args),
         Command::Token(args) => token::run(&args, &variables),
     }
 }
