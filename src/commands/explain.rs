@@ -168,7 +168,7 @@ fn block(block: &Value) -> Vec<String> {
     }
     let (at, metadata) = (text(&made["timestamp"]).unwrap_or("-"), &made["metadata"]);
     let why = match (metadata["score"].as_f64(), text(&metadata["reason"])) {
-        (Some(score), _) => format!("its score came to {score}"),
+        (Some(_), _) => format!("its score came to {}", shown(&metadata["score"])),
         (None, reason) => format!("by {}: {}", shown(&metadata["actor"]), reason.unwrap_or("-")),
     };
     let mut lines = vec![format!("Block:   {network}, at {at}, {why}")];
