@@ -15,13 +15,13 @@ mod health;
 mod history;
 mod idempotency;
 mod input;
-mod listener;
 mod login;
 mod logout;
 mod metrics;
 mod nodes;
 mod openapi;
 mod pages;
+mod preview;
 mod problem;
 mod report;
 mod reputation;
@@ -111,7 +111,7 @@ impl Api {
 /// serves until the tasks are told to stop
 pub(crate) async fn serve(listener: Listener, api: Api) {
     let tasks = api.tasks.clone();
-    listener::serve(listener, router(Arc::new(api)), tasks).await;
+    crate::listener::serve(listener, router(Arc::new(api)), tasks).await;
 }
 
 /// every operation

@@ -44,7 +44,8 @@ async fn an_attack_is_blocked_told_appealed_explained_lifted_and_reported() {
     let api = format!("http://{}", cluster.coordinator(0).address("management"));
     let said = Program::new().with_admin().runs(&["explain", &code, "--api", &api]).succeeds();
     eprintln!("{said}");
-    for words in ["this address is blocked", "3.0 for hostile_content", "edge-2", "To lift:", "blocked as 203.0.113.66"] {
+    for words in ["this address is blocked", "3.0 for hostile_content", "edge-2", "To lift:", "blocked as 203.0.113.66"]
+    {
         assert!(said.contains(words), "{words}: {said}");
     }
     let stranger = Program::new().runs(&["explain", &code, "--api", &api]);

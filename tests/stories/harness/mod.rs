@@ -40,7 +40,7 @@ pub use hostile::HostileUpstream;
 pub use nginx::Nginx;
 pub use pager::Pager;
 pub use patience::{eventually, soon, within};
-pub use picket::{Picket, PicketBuilder};
+pub use picket::{ADMIN, PASSWORD, Picket, PicketBuilder};
 pub use polling::{Poller, SEPARATOR, body, is_unknown};
 pub use program::Program;
 pub use redis::Redis;
