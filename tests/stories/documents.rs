@@ -176,6 +176,11 @@ fn is_environment(words: &str) -> bool {
     words.split_whitespace().all(|word| word.contains('='))
 }
 
+fn with_picket(path: &str) -> String {
+    let folder = std::path::Path::new(env!("CARGO_BIN_EXE_picket")).parent().unwrap();
+    format!("{}:{path}", folder.display())
+}
+
 #[tokio::test]
 async fn the_commands_of_the_management_page_do_what_they_say() {
     let upstream = Upstream::echo().await;
@@ -190,6 +195,7 @@ async fn the_commands_of_the_management_page_do_what_they_say() {
     let run = tokio::process::Command::new("bash")
         .args(["-c", &format!("{strict}{commands}")])
         .env("PASSWORD", PASSWORD)
+        .env("PATH", with_picket(&std::env::var("PATH").unwrap_or_default()))
         .output()
         .await
         .unwrap();
