@@ -66,4 +66,12 @@ mod tests {
             assert_eq!(serde_json::to_value(scope).unwrap(), scope.as_str());
         }
     }
+
+    #[test]
+    fn every_scope_is_documented() {
+        let page = include_str!("../../docs/management.md");
+        for scope in Scope::ALL {
+            assert!(page.contains(&format!("`{}`", scope.as_str())), "{} is not in docs/management.md", scope.as_str());
+        }
+    }
 }
