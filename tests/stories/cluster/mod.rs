@@ -18,5 +18,6 @@ mod policy;
 mod snapshot;
 mod spool;
 mod start;
+mod store;
 mod succession;
 mod topologies;
