@@ -2,6 +2,7 @@
 //!
 //! A fast hash is enough for what nobody can guess; Argon2 is for passwords.
 
+use picket_shared::hex;
 use picket_shared::secret::Secret;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -108,7 +109,7 @@ impl ApiKey {
             return Err(ApiKeyError::Name);
         }
         let digest = match (&config.key_hash, &config.key_file) {
-            (Some(hash), None) => from_hex(hash).ok_or(ApiKeyError::Hash)?,
+            (Some(hash), None) => hex::decode(hash).ok_or(ApiKeyError::Hash)?,
             (None, Some(file)) => digest(&read(file)?),
             _ => return Err(ApiKeyError::Source),
         };
@@ -124,7 +125,7 @@ pub fn generate() -> Secret {
 
 /// what `keyHash` is for a key
 pub fn hash(key: &Secret) -> String {
-    digest(key.expose()).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(&digest(key.expose()))
 }
 
 fn digest(key: &str) -> Digest {
@@ -135,20 +136,8 @@ fn read(file: &Path) -> Result<String, ApiKeyError> {
     let text =
         std::fs::read_to_string(file).map_err(|error| ApiKeyError::Unreadable(file.to_owned(), error.to_string()))?;
     let key = text.trim();
-    let random = key.strip_prefix(PREFIX).and_then(from_hex);
+    let random = key.strip_prefix(PREFIX).and_then(hex::decode);
     random.map(|_: Digest| key.to_owned()).ok_or_else(|| ApiKeyError::NotAKey(file.to_owned()))
-}
-
-/// 64 hex digits
-fn from_hex(text: &str) -> Option<Digest> {
-    let mut digest = Digest::default();
-    if text.len() != digest.len() * 2 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return None;
-    }
-    for (place, byte) in digest.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(text.get(place * 2..place * 2 + 2)?, 16).ok()?;
-    }
-    Some(digest)
 }
 
 #[cfg(test)]

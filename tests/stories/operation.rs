@@ -122,10 +122,16 @@ async fn x35_a_node_at_the_end_of_its_memory_lets_nobody_more_in_and_says_when_t
 
 #[tokio::test]
 async fn x35_open_sockets_stay_while_a_node_without_memory_lets_nobody_more_in() {
-    const ROOM: u64 = 16 * 1024 * 1024;
+    const ROOM: u64 = 64 * 1024 * 1024;
     const UNFINISHED: usize = 900_000;
     let upstream = Upstream::echo().await;
-    let usual = Picket::guarding(&upstream).start().await.resident_bytes();
+    let usual = {
+        let picket = Picket::guarding(&upstream).start().await;
+        picket.caller("198.51.100.7").comes_in().await.is_still_served().await;
+        // What is touched for the first time counts too: the program's own pages, the loops that wait for their turn.
+        tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+        picket.resident_bytes()
+    };
     let budget = json!({ "limits": { "memoryBytesMax": usual + ROOM } });
     let mut picket = Picket::guarding(&upstream).node(budget).start().await;
     let mut alice = picket.caller("198.51.100.7").comes_in().await;

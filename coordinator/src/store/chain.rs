@@ -171,21 +171,6 @@ pub(super) fn storable(record: &AuditRecord) -> Cow<'_, AuditRecord> {
     })
 }
 
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-pub(super) fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
-    let mut bytes = [0; N];
-    if !text.is_ascii() || text.len() != 2 * N {
-        return None;
-    }
-    for (place, byte) in bytes.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(&text[2 * place..2 * place + 2], 16).ok()?;
-    }
-    Some(bytes)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -197,14 +182,5 @@ mod tests {
         let longer = Fields { id: "ab", ..Fields::default() };
         let hashes = [&fields, &moved, &longer].map(|fields| fields.digest(&[0; 32]));
         assert!(hashes[0] != hashes[1] && hashes[1] != hashes[2] && hashes[0] != hashes[2]);
-    }
-
-    #[test]
-    fn hashes_are_written_and_read_as_hex() {
-        let hash = first("writer");
-        assert_eq!(unhex::<32>(&hex(&hash)), Some(hash));
-        for text in ["", "zz", "é", "0"] {
-            assert_eq!(unhex::<1>(text), None, "{text}");
-        }
     }
 }

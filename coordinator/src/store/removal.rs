@@ -150,7 +150,7 @@ fn commitment(record: &Stored) -> Option<chain::Hash> {
 fn subject(key: &[u8; 32], user_id: &str) -> String {
     let mut mac = Blake2sMac256::new(key.into());
     mac.update(user_id.as_bytes());
-    chain::hex(&mac.finalize_fixed()[..16])
+    picket_shared::hex::encode(&mac.finalize_fixed()[..16])
 }
 
 /// keeps the hashes from which what is left of the chains goes on

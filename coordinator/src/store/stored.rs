@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::chain::{self, Fields, Hash, Personal, Salt};
+use super::chain::{Fields, Hash, Personal, Salt};
 use super::filter::address_of;
 use super::statement::{Row, unreadable};
 
@@ -201,9 +201,9 @@ impl Stored {
         let chain = self.link.as_ref().map(|link| Chain {
             writer: link.writer.as_deref().unwrap_or_default(),
             seq: link.seq,
-            salt: link.salt.as_ref().map(|salt| chain::hex(salt)),
-            commitment: link.commitment.as_ref().map(|commitment| chain::hex(commitment)),
-            hash: chain::hex(&link.hash),
+            salt: link.salt.as_ref().map(|salt| picket_shared::hex::encode(salt)),
+            commitment: link.commitment.as_ref().map(|commitment| picket_shared::hex::encode(commitment)),
+            hash: picket_shared::hex::encode(&link.hash),
         });
         let unreadable = |error: serde_json::Error| sqlx::Error::Decode(error.into());
         let line = Line {
@@ -255,7 +255,7 @@ impl Stored {
             hash: String,
         }
         fn read<const N: usize>(text: &str) -> serde_json::Result<[u8; N]> {
-            chain::unhex(text)
+            picket_shared::hex::decode(text)
                 .ok_or_else(|| serde::de::Error::custom(format!("a hash or salt is not {N} bytes of hex")))
         }
         let line: Line = serde_json::from_str(line)?;

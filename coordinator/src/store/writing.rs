@@ -77,7 +77,7 @@ impl AuditStore {
 /// the log lies elsewhere: who changes the store cannot change what was said there
 fn tell(head: &Head) {
     tracing::info!(
-        checkpoint = format!("{}:{}:{}", head.name, head.seq, chain::hex(&head.hash)),
+        checkpoint = format!("{}:{}:{}", head.name, head.seq, picket_shared::hex::encode(&head.hash)),
         "audit chain; keep this outside the store"
     );
 }

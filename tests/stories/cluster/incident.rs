@@ -1,9 +1,9 @@
-//! An incident from its beginning to its end: an attack over three nodes, the alarm, the appeal, the explanation, the report.
+//! An incident from its beginning to its end: an attack over three nodes, the alarm, the appeal, the explanation, the report, the proof.
 
 use serde_json::{Value, json};
 
 use super::blocks::guarded;
-use crate::harness::{Cluster, Pager, Program, Redis};
+use crate::harness::{Cluster, Pager, Program, Redis, eventually};
 
 const MALLORY: &str = "203.0.113.66";
 
@@ -31,10 +31,13 @@ async fn an_attack_is_blocked_told_appealed_explained_lifted_and_reported() {
     let body: Value = serde_json::from_str(&refusal.body).unwrap();
     assert_eq!(body["reason"], "address_blocked");
     let code = body["appeal"].as_str().unwrap().to_lowercase();
-    admin.audited("eventType=CONNECTION_BLOCKED", 1).await;
 
-    // The explanation, over the API and in words.
-    let explanation = admin.get(&format!("/audit-logs/{code}/explanation")).await.data();
+    // The explanation, over the API and in words, as soon as the record is stored.
+    let explanation = eventually("the record of the code", async || {
+        let answer = admin.get(&format!("/audit-logs/{code}/explanation")).await;
+        (answer.status == 200).then(|| answer.data())
+    })
+    .await;
     assert_eq!((&explanation["node"], &explanation["record"]["ip"]), (&json!("edge-2"), &json!(MALLORY)));
     let block = &explanation["block"];
     assert_eq!(block["made"]["metadata"]["parts"], json!({ "hostile_content": 3.0 }), "{block}");
@@ -58,5 +61,18 @@ async fn an_attack_is_blocked_told_appealed_explained_lifted_and_reported() {
     let report = admin.get("/report?period=1h").await.data();
     let text = report.to_string();
     assert!(text.contains("IP_BLOCKED") && text.contains("IP_UNBLOCKED"), "{text}");
+
+    // The trail is whole, and an export of it proves itself elsewhere.
+    let export = admin.get("/audit-logs/export?format=ndjson").await.text;
+    let elsewhere = tempfile::tempdir().unwrap();
+    let file = elsewhere.path().join("incident.ndjson");
+    let verified = |text: &str| {
+        std::fs::write(&file, text).unwrap();
+        Program::new().runs(&["audit", "verify", "--export", file.to_str().unwrap()])
+    };
+    eprintln!("{}", verified(&export).succeeds());
+    let falsified = export.replacen("\"high\"", "\"low\"", 1);
+    assert_ne!(falsified, export);
+    assert_ne!(verified(&falsified).code, Some(0), "a record was changed");
     assert!(!cluster.coordinator(0).everything_it_said().contains("/pager"), "the URL of a receiver is a secret");
 }

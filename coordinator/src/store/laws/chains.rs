@@ -164,7 +164,7 @@ async fn a_checkpoint_kept_elsewhere_is_compared(shelf: Shelf) {
     ten(&shelf).await;
     let head = shelf.head().await;
     let kept = |text: String| vec![text.parse::<Checkpoint>().unwrap()];
-    let sound = kept(format!("{}:10:{}", head.name, chain::hex(&head.hash)));
+    let sound = kept(format!("{}:10:{}", head.name, picket_shared::hex::encode(&head.hash)));
     assert_eq!(shelf.verdict(&sound).await.checkpoints, 1);
     let export = shelf.export(Filter::default()).await;
     assert_eq!(verdict_on(&export, &sound).checkpoints, 1);

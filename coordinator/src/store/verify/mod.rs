@@ -8,7 +8,7 @@ pub use store::verify_store;
 
 use std::str::FromStr;
 
-use super::chain::{self, Hash};
+use super::chain::Hash;
 use super::stored::{Link, Stored};
 
 /// a hash that a chain had, kept elsewhere
@@ -33,7 +33,7 @@ impl FromStr for Checkpoint {
             return Err(CheckpointError);
         };
         let seq = seq.parse().ok().filter(|seq| *seq > 0).ok_or(CheckpointError)?;
-        let hash = chain::unhex(hash).ok_or(CheckpointError)?;
+        let hash = picket_shared::hex::decode(hash).ok_or(CheckpointError)?;
         Ok(Checkpoint { writer: writer.to_owned(), seq, hash })
     }
 }
