@@ -278,9 +278,9 @@ fn counters(parts: &Parts, overshoot: &Arc<Overshoot>) -> Arc<dyn Counters> {
         return parts.state.counters.clone();
     };
     let (counters, clock) = (parts.state.counters.clone(), parts.clock.clone());
-    let identities = Identities::new(parts.config.limits.identities_max);
+    let identities = Arc::new(Identities::new(parts.config.limits.identities_max));
+    observe_identities(&parts.metrics.meter("picket"), &identities);
     let holdings = Arc::new(Holdings::new(counters, shares, clock, identities, overshoot.clone()));
-    observe_identities(&parts.metrics.meter("picket"), &holdings);
     parts.tasks.spawn("shares of quotas", holdings.clone().settle_lapsed(parts.tasks.stopped()));
     holdings
 }
