@@ -395,3 +395,43 @@ async fn survive_loss(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::Metrics;
+
+    const MADE: Timestamp = Timestamp::from_millis(1_764_000_000_000);
+
+    #[test]
+    fn the_way_of_a_block_is_timed_once_and_not_when_it_names_more_users() {
+        let metrics = Metrics::start("test").unwrap();
+        let view = BlockView::measured(BlockPropagation::new(&metrics.meter("test")));
+        let block = Block {
+            network: address::parse_network("192.0.2.7").unwrap(),
+            reason: "test".into(),
+            origin: BlockOrigin::Automatic,
+            by: "picket".into(),
+            since: MADE,
+            until: None,
+            scope: BlockScope::Anonymous,
+            users: Vec::new(),
+        };
+        let named = Block { users: vec!["mallory".into()], ..block.clone() };
+        let learns = |changes, version, after_ms| {
+            let now = MADE.plus(Duration::from_millis(after_ms));
+            view.apply(changes, BlockPosition { version, mark: 0 }, now);
+        };
+        learns(vec![BlockChange::Put(block.clone())], 1, 20);
+        learns(vec![BlockChange::Put(named)], 2, 9000);
+        learns(vec![BlockChange::Lifted(block.network)], 3, 9500);
+
+        let shown = metrics.render().unwrap();
+        let value = |name: &str| {
+            let line =
+                shown.lines().find_map(|line| line.strip_prefix(&format!("picket_block_propagation_seconds_{name}")));
+            line.and_then(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+        };
+        assert_eq!((value("count"), value("sum")), (Some(1.0), Some(0.02)), "{shown}");
+    }
+}
