@@ -56,7 +56,9 @@ pub(super) async fn post(
     let network = input::network(&input.ip).map_err(|message| Problem::mistake("ip", message))?;
     let objection = objection(network, &caller, &api.policy.current(), &api);
     if let Some(objection) = objection.filter(|_| !input.force) {
-        return Err(Problem::conflict(format!("{objection}; send `force: true` if that is meant")));
+        return Err(Problem::conflict(format!(
+            "{objection}; send `force: true` if that is meant. Or the first request with this `Idempotency-Key` is still under way"
+        )));
     }
     let now = api.clock.now();
     let block = Block {
@@ -94,6 +96,7 @@ pub(super) fn describe() -> Operation {
             "version": 17,
         }))
         .fails(StatusCode::CONFLICT, "it would hit the house itself: loopback, a trusted proxy, the allow list, the caller, or a large part of all addresses; send `force: true` if that is meant")
+        .once()
 }
 
 /// the record is about the address that is blocked; who did it and from where is in its metadata

@@ -13,6 +13,7 @@ mod export;
 mod guard;
 mod health;
 mod history;
+mod idempotency;
 mod input;
 mod listener;
 mod login;
@@ -26,6 +27,7 @@ mod report;
 mod reputation;
 mod rollback;
 mod routes;
+mod stream;
 mod unblock_ip;
 
 #[cfg(test)]
@@ -48,8 +50,11 @@ use crate::enforcement::Enforcement;
 use crate::load::Load;
 use crate::metrics::Instruments;
 use crate::store::AuditStore;
+use crate::tail::Tail;
 pub(crate) use analytics::Cache as AnalyticsCache;
 pub(crate) use export::Slots as Exports;
+pub(crate) use idempotency::Answers;
+pub(crate) use stream::Streams;
 
 use auth::{Caller, Gate};
 use problem::Problem;
@@ -78,6 +83,9 @@ pub(crate) struct Api {
     pub(crate) trusted_proxies: Vec<IpNet>,
     pub(crate) exports: export::Slots,
     pub(crate) analytics: analytics::Cache,
+    pub(crate) answers: idempotency::Answers,
+    pub(crate) streams: stream::Streams,
+    pub(crate) tail: Arc<Tail>,
 }
 
 type Shared = State<Arc<Api>>;
@@ -125,6 +133,7 @@ fn routes() -> Routes {
         .get("/nodes", nodes::get, nodes::describe())
         .post("/login", login::post, login::describe())
         .post("/logout", logout::post, logout::describe())
+        .get("/stream", stream::get, stream::describe())
         .get("/openapi.json", openapi::get, openapi::describe())
 }
 

@@ -78,6 +78,10 @@ impl Problem {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(OUTAGE_RETRY)
     }
 
+    pub(crate) fn detail(&self) -> &str {
+        &self.detail
+    }
+
     pub(crate) fn retry_after(self, wait: Duration) -> Self {
         Problem { retry_after: Some(wait), ..self }
     }

@@ -1,7 +1,7 @@
 //! The table of operations: none is served that is not described, and what its description says about access is what is enforced.
 
 use axum::Router;
-use axum::extract::{Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::handler::Handler;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -11,7 +11,8 @@ use picket_shared::audit::{EventType, Severity};
 use std::sync::Arc;
 
 use super::Api;
-use super::auth::Caller;
+use super::auth::{Caller, write};
+use super::idempotency;
 use super::openapi::{Access, Operation};
 use super::problem::Problem;
 
@@ -71,29 +72,41 @@ impl Routes {
     pub(super) fn into_router(self, api: &Arc<Api>) -> Router<Arc<Api>> {
         self.0.into_iter().fold(Router::new(), |router, route| {
             let door = middleware::from_fn_with_state((api.clone(), route.operation.access), admit);
-            router.route(route.path, route.endpoint.route_layer(door))
+            let endpoint = match route.operation.once {
+                true => route.endpoint.route_layer(middleware::from_fn_with_state(api.clone(), idempotency::once)),
+                false => route.endpoint,
+            };
+            router.route(route.path, endpoint.route_layer(door))
         })
     }
 }
 
-/// lets in who has the operation's scope; who has not is on the record
+/// changes come as they must, and whoever calls has the operation's scope; a caller who is refused is on the record
 async fn admit(State((api, access)): State<(Arc<Api>, Access)>, request: Request, next: Next) -> Response {
     let caller = request.extensions().get::<Caller>();
+    let refused = write::check(request.method(), request.headers()).err().or_else(|| objection(access, caller));
+    let Some(problem) = refused else {
+        return next.run(request).await;
+    };
+    if let Some(caller) = caller {
+        let method = request.method().as_str();
+        // The path as it is described: a real one may name a person.
+        let path = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
+        api.record(EventType::AdminAction, Severity::Medium, caller, "administrative act refused", |record| {
+            record.with("method", method).with("path", path).with("because", problem.detail())
+        });
+    }
+    problem.into_response()
+}
+
+fn objection(access: Access, caller: Option<&Caller>) -> Option<Problem> {
     match (access, caller) {
-        (Access::Open, _) | (Access::Known, Some(_)) => next.run(request).await,
-        (Access::Scope(scope), Some(caller)) if caller.may(scope) => next.run(request).await,
+        (Access::Open, _) | (Access::Known, Some(_)) => None,
+        (Access::Scope(scope), Some(caller)) if caller.may(scope) => None,
         (Access::Scope(scope), Some(caller)) => {
-            let (method, path) = (request.method().as_str(), request.uri().path());
-            api.record(EventType::AdminAction, Severity::Medium, caller, "administrative act refused", |record| {
-                record.with("method", method).with("path", path).with("missingScope", scope.as_str())
-            });
-            Problem::forbidden(format!(
-                "this needs the scope `{}`, which {} does not have",
-                scope.as_str(),
-                caller.name
-            ))
-            .into_response()
+            let (scope, name) = (scope.as_str(), &caller.name);
+            Some(Problem::forbidden(format!("this needs the scope `{scope}`, which {name} does not have")))
         }
-        (Access::Known | Access::Scope(_), None) => Problem::unauthorized("log in first").into_response(),
+        (Access::Known | Access::Scope(_), None) => Some(Problem::unauthorized("log in first")),
     }
 }

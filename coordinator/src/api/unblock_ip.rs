@@ -57,6 +57,7 @@ pub(super) fn describe() -> Operation {
         .gives::<Unblocked>("what was lifted")
         .example(json!({ "ip": "198.51.100.0/24" }))
         .fails(StatusCode::NOT_FOUND, "it is not blocked, or only as part of a wider prefix")
+        .once()
 }
 
 /// lifts the block of the network, or the automatic one of the /64 that an IPv6 address belongs to

@@ -3,7 +3,7 @@
 
 mod operation;
 
-pub(super) use operation::{Access, Operation, address, boolean, integer, network, one_of, text, time};
+pub(super) use operation::{Access, Operation, address, any_text, boolean, integer, network, one_of, text, time};
 
 use axum::Extension;
 use axum::response::{IntoResponse, Response};

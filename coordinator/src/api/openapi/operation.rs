@@ -4,6 +4,7 @@ use axum::http::StatusCode;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
 
+use crate::api::idempotency;
 use crate::scope::Scope;
 
 /// who may call
@@ -21,6 +22,8 @@ pub(super) type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
 
 pub(in crate::api) struct Operation {
     pub(in crate::api) access: Access,
+    /// whether an `Idempotency-Key` makes it once
+    pub(in crate::api) once: bool,
     pub(super) summary: &'static str,
     pub(super) about: &'static str,
     pub(super) parameters: Vec<Parameter>,
@@ -60,7 +63,15 @@ pub(super) enum Content {
 
 impl Operation {
     pub(in crate::api) fn new(access: impl Into<Access>, summary: &'static str) -> Self {
-        Operation { access: access.into(), summary, about: "", parameters: Vec::new(), body: None, answers: Vec::new() }
+        Operation {
+            access: access.into(),
+            once: false,
+            summary,
+            about: "",
+            parameters: Vec::new(),
+            body: None,
+            answers: Vec::new(),
+        }
     }
 
     pub(in crate::api) fn about(self, about: &'static str) -> Self {
@@ -77,6 +88,13 @@ impl Operation {
 
     pub(in crate::api) fn header(self, name: &'static str, schema: Schema, about: &'static str) -> Self {
         self.parameter("header", name, schema, about)
+    }
+
+    /// a change that is made once, however often it is sent with the same key
+    pub(in crate::api) fn once(self) -> Self {
+        let about = "a key of the caller's choice, such as a UUID: sent again with the same body it is answered as before, for a day, by the same coordinator";
+        let operation = Operation { once: true, ..self }.header(idempotency::HEADER, any_text(), about);
+        operation.fails(StatusCode::CONFLICT, "the first request with this key is still under way")
     }
 
     fn parameter(mut self, place: &'static str, name: &'static str, schema: Schema, about: &'static str) -> Self {
@@ -148,6 +166,10 @@ fn schema_of<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
 
 pub(in crate::api) fn text(bytes_max: usize) -> Schema {
     json_schema!({ "type": "string", "minLength": 1, "maxLength": bytes_max })
+}
+
+pub(in crate::api) fn any_text() -> Schema {
+    json_schema!({ "type": "string" })
 }
 
 pub(in crate::api) fn integer(least: u32, most: u32) -> Schema {

@@ -9,3 +9,4 @@ mod openapi;
 mod policy;
 mod secrecy;
 mod state;
+mod stream;
