@@ -46,6 +46,9 @@ const DRAIN_POLL: Duration = Duration::from_millis(50);
 /// how long sessions may take to leave after their moment has come
 const DRAIN_PATIENCE: Duration = Duration::from_secs(3);
 
+/// of the spread, at most: so that who is told last has said goodbye, and audit is flushed, when it is over
+const FAREWELL: Duration = Duration::from_millis(2500);
+
 /// what a node is made of
 pub struct Parts {
     pub config: NodeConfig,
@@ -190,7 +193,7 @@ impl Running {
         sleep(Duration::from_millis(self.drain.grace_ms)).await;
         self.stop_accepting.cancel();
         let spread = Duration::from_millis(self.drain.spread_ms);
-        self.attention.drain(spread);
+        self.attention.drain(spread - FAREWELL.min(spread / 10));
         if let Some(check) = &self.check {
             check.forget_all();
         }
