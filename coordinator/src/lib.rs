@@ -6,10 +6,12 @@ pub mod config;
 mod enforcement;
 mod heartbeat;
 mod ingest;
+mod listener;
 mod load;
 mod merging;
 mod metrics;
 mod neighbours;
+mod ops;
 mod reputation;
 mod retention;
 mod scope;
@@ -41,6 +43,7 @@ use heartbeat::Heartbeat;
 use ingest::Ingest;
 use load::Load;
 use metrics::Instruments;
+use ops::Ops;
 use retention::Retention;
 use store::AuditStore;
 use tail::Tail;
@@ -57,6 +60,15 @@ pub struct Parts {
     pub tasks: Tasks,
     pub metrics: Metrics,
     pub trusted_proxies: Vec<IpNet>,
+    /// whether it runs without a node, whose ops listener would tell of both
+    pub is_alone: bool,
+}
+
+/// where a coordinator listens
+#[derive(Clone, Copy, Debug)]
+pub struct Running {
+    pub management: SocketAddr,
+    pub ops: Option<SocketAddr>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -73,8 +85,8 @@ pub enum StartError {
     Listen(SocketAddr, #[source] std::io::Error),
 }
 
-/// opens store and listener, starts the loops, and answers where the management API is; all ends with the tasks
-pub async fn start(parts: Parts) -> Result<SocketAddr, StartError> {
+/// opens store and listeners, and starts the loops; all ends with the tasks
+pub async fn start(parts: Parts) -> Result<Running, StartError> {
     let credential = Credential::new(&parts.config.admin)?;
     let tokens = parts
         .config
@@ -89,11 +101,27 @@ pub async fn start(parts: Parts) -> Result<SocketAddr, StartError> {
         StartError::ApiKey(index, error)
     })?;
     let store = AuditStore::open(&parts.config.audit_store).await?;
-    let wanted = parts.config.listen;
+    let (listener, management) = bind("management", parts.config.listen).await?;
+    let ops = match parts.is_alone {
+        true => Some(serve_ops(&parts, &store).await?),
+        false => None,
+    };
+    run(parts, credential, api_keys, tokens, store, listener);
+    Ok(Running { management, ops })
+}
+
+async fn bind(name: &'static str, wanted: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
     let listener = TcpListener::bind(wanted).await.map_err(|error| StartError::Listen(wanted, error))?;
     let address = listener.local_addr().map_err(|error| StartError::Listen(wanted, error))?;
-    run(parts, credential, api_keys, tokens, store, listener);
-    tracing::info!(listener = "management", address = %address, "listening");
+    tracing::info!(listener = name, %address, "listening");
+    Ok((listener, address))
+}
+
+async fn serve_ops(parts: &Parts, store: &AuditStore) -> Result<SocketAddr, StartError> {
+    let (listener, address) = bind("ops", parts.config.ops_listen).await?;
+    let Parts { policy, metrics, tasks, .. } = parts;
+    let router = ops::router(Ops { store: store.clone(), policy: policy.clone(), metrics: metrics.clone() });
+    tasks.spawn("ops listener", listener::serve(Listener::new(listener, "ops", metrics), router, tasks.clone()));
     Ok(address)
 }
 

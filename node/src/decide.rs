@@ -3,6 +3,7 @@
 //! Checks decide and say nothing; whoever runs a pipeline comes here with what it answered.
 
 use picket_shared::audit::{AuditRecord, EXCERPT_BYTES_MAX, EventType, IDENTIFIER_BYTES_MAX, Severity, printable};
+use picket_shared::hex;
 use picket_shared::reason::Reason;
 use picket_shared::telemetry::Trace;
 use picket_shared::token::Principal;
@@ -139,7 +140,7 @@ fn with_excerpt(record: AuditRecord, message: &Message) -> AuditRecord {
         Message::Binary(bytes) => bytes,
         Message::Ping(_) | Message::Pong(_) | Message::Close(_) | Message::Frame(_) => return record,
     };
-    let hash: String = Sha256::digest(bytes).iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    let hash = hex::encode(&Sha256::digest(bytes)[..16]);
     let head = String::from_utf8_lossy(&bytes[..bytes.len().min(4 * EXCERPT_BYTES_MAX)]);
     record.with("bytes", bytes.len()).with("sha256", hash).with("excerpt", printable(&head, EXCERPT_BYTES_MAX))
 }

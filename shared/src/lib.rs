@@ -3,6 +3,7 @@
 pub mod address;
 pub mod audit;
 pub mod clock;
+pub mod hex;
 pub mod listener;
 pub mod policy;
 pub mod problem;

@@ -78,7 +78,7 @@ impl Snapshot {
 }
 
 fn checksum(text: &str) -> String {
-    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
+    crate::hex::encode(&Sha256::digest(text))
 }
 
 /// writes down each change of policy and blocks until `stop` resolves

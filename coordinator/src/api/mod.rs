@@ -15,7 +15,6 @@ mod health;
 mod history;
 mod idempotency;
 mod input;
-mod listener;
 mod login;
 mod logout;
 mod metrics;
@@ -109,7 +108,7 @@ impl Api {
 /// serves until the tasks are told to stop
 pub(crate) async fn serve(listener: Listener, api: Api) {
     let tasks = api.tasks.clone();
-    listener::serve(listener, router(Arc::new(api)), tasks).await;
+    crate::listener::serve(listener, router(Arc::new(api)), tasks).await;
 }
 
 /// every operation

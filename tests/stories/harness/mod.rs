@@ -38,7 +38,7 @@ pub use engine_io::{SocketIo, packed, packed_head};
 pub use hostile::HostileUpstream;
 pub use nginx::Nginx;
 pub use patience::{eventually, soon, within};
-pub use picket::{Picket, PicketBuilder};
+pub use picket::{ADMIN, PASSWORD, Picket, PicketBuilder};
 pub use polling::{Poller, SEPARATOR, body, is_unknown};
 pub use program::Program;
 pub use redis::Redis;

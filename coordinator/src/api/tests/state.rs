@@ -146,3 +146,18 @@ async fn the_instruments_are_there() {
         assert!(text.contains(name), "{name}: {text}");
     }
 }
+
+#[tokio::test]
+async fn a_coordinator_by_itself_tells_probes_and_prometheus_how_it_is() {
+    let office = Office::open().await;
+    let asked = async |path: &str| {
+        let answer = reqwest::get(format!("http://{}{path}", office.ops)).await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    };
+    assert_eq!(asked("/livez").await.0, 200);
+    let (status, readiness) = asked("/readyz").await;
+    assert_eq!((status, readiness.contains("\"store\":true")), (200, true), "{readiness}");
+    let (status, metrics) = asked("/metrics").await;
+    assert_eq!((status, metrics.contains("# TYPE picket_coordinator_")), (200, true), "{metrics}");
+    assert_eq!(asked("/api/security/metrics").await.0, 404);
+}
