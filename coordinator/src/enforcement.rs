@@ -6,7 +6,7 @@
 
 use ipnet::IpNet;
 use parking_lot::Mutex;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -134,6 +134,12 @@ impl Enforcement {
         let mut memory = self.memory.lock();
         memory.forgive(network);
         memory.relapses.lift(network);
+    }
+
+    /// the users in a network of whom something counts against them
+    pub(crate) fn offenders_within(&self, network: IpNet) -> HashSet<String> {
+        let rules = self.policy.current();
+        self.memory.lock().neighbours.offenders_within(network, &rules.document.security, self.clock.now())
     }
 
     pub(crate) fn addresses_scored(&self) -> usize {

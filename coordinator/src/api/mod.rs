@@ -21,6 +21,7 @@ mod metrics;
 mod nodes;
 mod openapi;
 mod pages;
+mod preview;
 mod problem;
 mod report;
 mod reputation;

@@ -152,6 +152,32 @@ async fn a_report_counts_a_period_in_three_formats() {
 }
 
 #[tokio::test]
+async fn a_report_lists_blocks_administration_and_policy_changes() {
+    let office = Office::open().await;
+    let admin = office.admin();
+    admin.post("/block-ip", json!({ "ip": "192.0.2.66", "reason": "=cmd|'<b>scan</b>" })).await.data();
+    admin.post("/unblock-ip", json!({ "ip": "192.0.2.66" })).await.data();
+    admin.put("/config", json!({ "validation": { "maxDepth": 40 } })).await.data();
+    office.refuses(Reason::TokenInvalid, "192.0.2.1");
+    office.audited("", 5).await;
+    let report = admin.get("/report?period=1h").await.data();
+    assert_eq!((&report["refusals"], &report["blocksMade"]["total"]), (&json!(1), &json!(1)));
+    assert_eq!(report["blocksMade"]["latest"][0]["metadata"]["network"], "192.0.2.66");
+    let acts = report["administration"].as_array().unwrap().iter();
+    let mut acts: Vec<_> = acts.map(|record| record["eventType"].as_str().unwrap()).collect();
+    acts.sort();
+    assert_eq!(acts, ["IP_BLOCKED", "IP_UNBLOCKED", "POLICY_CHANGED"]);
+    assert_eq!(report["policyChanges"][0]["changes"][0]["path"], "validation.maxDepth");
+    let csv = admin.get("/report?period=1h&format=csv").await.text;
+    assert!(csv.contains("warden version 2 validation.maxDepth") && csv.contains("refusals,all,1\r\n"), "{csv}");
+    let page = admin.get("/report?period=1h&format=html").await.text;
+    assert!(page.contains("warden address blocked 192.0.2.66") && !page.contains("<b>"), "{page}");
+    office.clock.advance(Duration::from_secs(7200));
+    let later = admin.get("/report?period=1h").await.data();
+    assert_eq!((&later["administration"], &later["policyChanges"]), (&json!([]), &json!([])));
+}
+
+#[tokio::test]
 async fn the_dashboard_shows_the_last_day() {
     let office = Office::open().await;
     office.refuses(Reason::OriginNotAllowed, "192.0.2.1");
