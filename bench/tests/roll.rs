@@ -1,8 +1,5 @@
 //! A short rolling restart of real nodes behind a real HAProxy on every run of the tests.
 
-#![expect(clippy::unwrap_used, reason = "a test says what it expects and fails loudly")]
-#![expect(clippy::print_stderr, reason = "the verdict says how close it was")]
-
 use std::path::Path;
 use std::process::Command;
 

@@ -36,10 +36,8 @@ pub struct Crowd {
     pub over: CancellationToken,
 }
 
-/// how a conversation ended
+/// how a conversation ended that nobody wanted to end
 enum End {
-    /// everybody goes
-    Over(Socket),
     Closed(Option<CloseFrame>),
     Broke(String),
 }
@@ -60,9 +58,7 @@ impl Crowd {
             match door.open().await {
                 Ok(socket) => {
                     self.ledger.opened(returns);
-                    if let End::Over(socket) = self.converse(socket, number, &mut said, &mut numbers).await? {
-                        client::close(socket).await.ok();
-                    }
+                    self.converse(socket, number, &mut said, &mut numbers).await?;
                     returns = true;
                 }
                 Err(error) => sleep(self.turned_away(&error)).await,
@@ -71,12 +67,15 @@ impl Crowd {
         Ok(())
     }
 
-    async fn converse(&self, mut socket: Socket, user: u32, said: &mut u32, numbers: &mut Numbers) -> Result<End> {
+    async fn converse(&self, mut socket: Socket, user: u32, said: &mut u32, numbers: &mut Numbers) -> Result<()> {
         let mut waiting: Option<(Said, Instant)> = None;
         let mut next = self.next(numbers);
         let end = loop {
             tokio::select! {
-                () = self.over.cancelled() => return Ok(End::Over(socket)),
+                () = self.over.cancelled() => {
+                    client::close(socket).await.ok();
+                    return Ok(());
+                }
                 () = sleep_until(next.into()), if waiting.is_none() => {
                     *said += 1;
                     let saying = Said { user, number: *said };
@@ -102,13 +101,12 @@ impl Crowd {
             End::Closed(Some(frame)) if frame.code == CloseCode::Restart => self.ledger.closed(unanswered),
             End::Closed(frame) => self.ledger.broke(format!("closed by {frame:?}"), unanswered),
             End::Broke(why) => self.ledger.broke(why.clone(), unanswered),
-            End::Over(_) => {}
         }
         if let End::Closed(_) = end {
             // Reads on until the node has seen the answer to its close.
             while let Some(Ok(_)) = socket.next().await {}
         }
-        Ok(end)
+        Ok(())
     }
 
     fn next(&self, numbers: &mut Numbers) -> Instant {

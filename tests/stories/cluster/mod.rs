@@ -18,4 +18,5 @@ mod snapshot;
 mod spool;
 mod start;
 mod succession;
+mod telemetry;
 mod topologies;
