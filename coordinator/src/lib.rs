@@ -1,7 +1,9 @@
 //! The coordinator: gathers the audit trail, scores addresses, blocks them, and serves the management API.
 
+mod alarms;
 mod api;
 pub mod api_keys;
+mod appeals;
 pub mod config;
 mod enforcement;
 mod heartbeat;
@@ -34,6 +36,7 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use alarms::{Alarms, Receivers};
 use api::Api;
 use api::auth::{Credential, Failures, Gate, Sessions};
 use api_keys::{ApiKeyError, ApiKeys};
@@ -79,6 +82,8 @@ pub enum StartError {
     Credential(#[from] CredentialError),
     #[error("coordinator.tokens: {0}")]
     Tokens(KeyError),
+    #[error("cannot prepare to send alarms")]
+    Alarms(#[source] reqwest::Error),
     #[error("coordinator.apiKeys[{0}]: {1}")]
     ApiKey(usize, ApiKeyError),
     #[error("cannot listen on {0}")]
@@ -96,6 +101,9 @@ pub async fn start(parts: Parts) -> Result<Running, StartError> {
     let tokens = tokens.transpose().map_err(|errors| {
         StartError::Tokens(errors.into_iter().next().map_or(KeyError::NoAlgorithm, |(_, error)| error))
     })?;
+    let instruments = Instruments::new(&parts.metrics);
+    let receivers =
+        Receivers::new(parts.clock.clone(), instruments.clone(), Default::default()).map_err(StartError::Alarms)?;
     let api_keys = ApiKeys::new(&parts.config.api_keys).map_err(|errors| {
         let (index, error) = errors.into_iter().next().unwrap_or((0, ApiKeyError::Source));
         StartError::ApiKey(index, error)
@@ -106,7 +114,7 @@ pub async fn start(parts: Parts) -> Result<Running, StartError> {
         true => Some(serve_ops(&parts, &store).await?),
         false => None,
     };
-    run(parts, credential, api_keys, tokens, store, listener);
+    run(parts, Opened { credential, api_keys, tokens, store, listener, instruments, receivers });
     Ok(Running { management, ops })
 }
 
@@ -125,16 +133,20 @@ async fn serve_ops(parts: &Parts, store: &AuditStore) -> Result<SocketAddr, Star
     Ok(address)
 }
 
-fn run(
-    parts: Parts,
+/// what a start can fail at, when it did not
+struct Opened {
     credential: Option<Credential>,
     api_keys: ApiKeys,
     tokens: Option<TokenVerifier>,
     store: AuditStore,
     listener: TcpListener,
-) {
+    instruments: Instruments,
+    receivers: Receivers,
+}
+
+fn run(parts: Parts, opened: Opened) {
+    let Opened { credential, api_keys, tokens, store, listener, instruments, receivers } = opened;
     let Parts { id, state, policy, blocks, outbox, clock, tasks, metrics, trusted_proxies, .. } = parts;
-    let instruments = Instruments::new(&metrics);
     let load = Arc::new(Load::default());
     let enforcement = Arc::new(Enforcement {
         id: id.clone(),
@@ -149,11 +161,16 @@ fn run(
         crowded_at: enforcement::CROWDED_AT,
         term: Default::default(),
     });
+    let receivers = Arc::new(receivers);
+    tasks.spawn("alarms", receivers.clone().run(policy.clone(), tasks.stopped()));
+    let alarms = Alarms::new(id.clone(), policy.clone(), clock.clone(), outbox.clone(), instruments.clone(), receivers);
+    let alarms = Arc::new(alarms);
     let leads = watch::Sender::new(None);
     let ingest = Ingest {
         log: state.audit.clone(),
         store: store.clone(),
         enforcement: enforcement.clone(),
+        alarms: alarms.clone(),
         policy: policy.clone(),
         clock: clock.clone(),
         instruments: instruments.clone(),
@@ -170,6 +187,7 @@ fn run(
         clock: clock.clone(),
         load: load.clone(),
         enforcement: enforcement.clone(),
+        alarms: alarms.clone(),
         instruments: instruments.clone(),
         since: clock.now(),
         leads,
@@ -198,6 +216,7 @@ fn run(
         blocks,
         store,
         enforcement,
+        alarms,
         load,
         outbox,
         clock,

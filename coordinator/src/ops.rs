@@ -4,9 +4,9 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use http::{StatusCode, header};
+use http::StatusCode;
 use picket_shared::state::LivePolicy;
-use picket_shared::telemetry::{METRICS_CONTENT_TYPE, Metrics};
+use picket_shared::telemetry::Metrics;
 use serde_json::json;
 
 use crate::store::AuditStore;
@@ -41,14 +41,6 @@ async fn readyz(State(ops): State<Ops>) -> Response {
 }
 
 async fn metrics(State(ops): State<Ops>) -> Response {
-    if !ops.policy.current().document.monitoring.enable_metrics {
-        return StatusCode::NOT_FOUND.into_response();
-    }
-    match ops.metrics.render() {
-        Ok(text) => ([(header::CONTENT_TYPE, METRICS_CONTENT_TYPE)], text).into_response(),
-        Err(error) => {
-            tracing::error!(%error, "metrics cannot be rendered");
-            StatusCode::INTERNAL_SERVER_ERROR.into_response()
-        }
-    }
+    let is_enabled = ops.policy.current().document.monitoring.enable_metrics;
+    ops.metrics.answer(is_enabled).into_response()
 }

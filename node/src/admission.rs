@@ -44,6 +44,7 @@ pub async fn screen(gate: &Gate, attempt: &Attempt, now: Timestamp) -> Result<Sc
     let policy = gate.policy.current();
 
     checks::reputation::check(&gate.blocks, &policy.security.allow_list, attempt.address, now)?;
+    check_country(gate, &policy, attempt.address)?;
     checks::origin::check(&policy.cors, &attempt.origin)?;
     let rate = checks::connection_rate::check(&*gate.counters, policy.limits.connections, attempt.address, now).await?;
 
@@ -82,6 +83,7 @@ pub fn still_admissible<'a>(
     let policy = gate.policy.current();
 
     checks::reputation::check(&gate.blocks, &policy.security.allow_list, attempt.address, now)?;
+    check_country(gate, &policy, attempt.address)?;
     checks::origin::check(&policy.cors, &attempt.origin)?;
     principals.into_iter().try_for_each(|principal| may_stay(gate, &policy, attempt.address, principal, now))
 }
@@ -91,7 +93,12 @@ pub fn still_welcome(gate: &Gate, address: IpAddr, principal: &Principal, now: T
     let policy = gate.policy.current();
 
     checks::reputation::check(&gate.blocks, &policy.security.allow_list, address, now)?;
+    check_country(gate, &policy, address)?;
     may_stay(gate, &policy, address, principal, now)
+}
+
+fn check_country(gate: &Gate, policy: &Rules, address: IpAddr) -> Result<(), Denial> {
+    checks::country::check(gate.geo.as_ref(), &policy.security.countries, &policy.security.allow_list, address)
 }
 
 fn may_stay(gate: &Gate, policy: &Rules, address: IpAddr, who: &Principal, now: Timestamp) -> Result<(), Denial> {

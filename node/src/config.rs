@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::assertion::AssertionConfig;
+use crate::geo::GeoConfig;
 use crate::tls::PairFiles;
 use crate::upstream_tls::UpstreamTls;
 
@@ -44,6 +45,8 @@ pub struct NodeConfig {
     pub limits: Limits,
     /// a short-lived signed X-Picket-Assertion beside the plain headers
     pub upstream_assertion: Option<AssertionConfig>,
+    /// where an address is registered, for `policy.security.countries` and the audit trail
+    pub geoip: Option<GeoConfig>,
     /// the longest path prefix wins
     pub routes: Vec<RouteConfig>,
 }
@@ -64,6 +67,7 @@ impl Default for NodeConfig {
             drain: Drain::default(),
             limits: Limits::default(),
             upstream_assertion: None,
+            geoip: None,
             routes: Vec::new(),
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! Checks decide and say nothing; whoever runs a pipeline comes here with what it answered.
 
+use picket_shared::appeal::AppealCode;
 use picket_shared::audit::{AuditRecord, EXCERPT_BYTES_MAX, EventType, IDENTIFIER_BYTES_MAX, Severity, printable};
 use picket_shared::hex;
 use picket_shared::reason::Reason;
@@ -62,7 +63,7 @@ impl<'a> Case<'a> {
 
 /// applies the stance for outages, records the refusal once, and gives the decision to carry out
 pub fn refuse(gate: &Gate, case: Case<'_>, refusal: impl Into<Refusal>) -> Denial {
-    let denial = match refusal.into() {
+    let mut denial = match refusal.into() {
         Refusal::Denied(denial) => denial,
         Refusal::Outage(error) => Denial::from(Reason::StateUnavailable).because(error.to_string()),
     };
@@ -70,17 +71,20 @@ pub fn refuse(gate: &Gate, case: Case<'_>, refusal: impl Into<Refusal>) -> Denia
     gate.instruments.refused(case.stage, denial.reason);
     spans::refused(gate, &case, denial.reason);
     let record = AuditRecord::refusal(denial.reason, case.attempt.address, gate.clock.now());
-    gate.outbox.record(describe(gate, case, record, denial.detail.as_deref()));
+    denial.appeal = AppealCode::of(&record.id);
+    gate.outbox.record(describe(gate, case, with_facts(record, &denial), denial.detail.as_deref()));
     denial
 }
 
 /// records a refusal that is on no client's account, since a trusted proxy stands for many: without the reason that is scored
-pub fn refuse_unscored(gate: &Gate, case: Case<'_>, denial: Denial) {
+pub fn refuse_unscored(gate: &Gate, case: Case<'_>, mut denial: Denial) -> Denial {
     gate.traffic.count_refusal(denial.reason, true);
     gate.instruments.refused(case.stage, denial.reason);
     let record = AuditRecord::refusal(denial.reason, case.attempt.address, gate.clock.now());
     let record = AuditRecord { reason: None, ..record }.with("refusedFor", denial.reason.token());
-    gate.outbox.record(describe(gate, case, record, denial.detail.as_deref()));
+    denial.appeal = AppealCode::of(&record.id);
+    gate.outbox.record(describe(gate, case, with_facts(record, &denial), denial.detail.as_deref()));
+    denial
 }
 
 /// records who came in
@@ -114,6 +118,11 @@ pub fn cleared(gate: &Gate, case: &Case<'_>) {
     gate.traffic.events.fetch_add(1, Ordering::Relaxed);
 }
 
+fn with_facts(mut record: AuditRecord, denial: &Denial) -> AuditRecord {
+    record.metadata.extend(denial.facts.iter().flat_map(|facts| (**facts).clone()));
+    record
+}
+
 fn describe(gate: &Gate, case: Case<'_>, mut record: AuditRecord, detail: Option<&str>) -> AuditRecord {
     record.socket_id = Some(case.attempt.id.to_string());
     record.user_id = case.principal.and_then(Principal::user).map(|user| printable(&user.id, IDENTIFIER_BYTES_MAX));
@@ -128,6 +137,11 @@ fn describe(gate: &Gate, case: Case<'_>, mut record: AuditRecord, detail: Option
     }
     if let Some(message) = case.message {
         record = with_excerpt(record, message);
+    }
+    if let Some(geo) = &gate.geo {
+        let place = geo.place(case.attempt.address);
+        record.metadata.extend(place.country.map(|country| ("country".to_owned(), country.to_string().into())));
+        record.metadata.extend(place.asn.map(|asn| ("asn".to_owned(), asn.into())));
     }
     record.with("stage", case.stage.as_str()).with("policyVersion", gate.policy.version())
 }

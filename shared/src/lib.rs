@@ -1,6 +1,7 @@
 //! What every part of Picket speaks: the vocabulary, the policy, the contracts of the state with their backends, telemetry.
 
 pub mod address;
+pub mod appeal;
 pub mod audit;
 pub mod clock;
 pub mod hex;

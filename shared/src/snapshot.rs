@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -65,6 +66,9 @@ impl Snapshot {
         let snapshot = serde_json::to_string(self)?;
         let file = File { sha256: checksum(&snapshot), snapshot };
         let new = path.with_extension("new");
+        // The policy's secrets are in it.
+        std::fs::write(&new, [])?;
+        std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o600))?;
         std::fs::write(&new, serde_json::to_vec(&file)?)?;
         std::fs::rename(&new, path)
     }

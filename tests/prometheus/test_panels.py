@@ -23,6 +23,8 @@ UNTOUCHED = {
     "picket_audit_records_repeated_total",
     "picket_audit_store_failures_total",
     "picket_coordinator_automatic_blocks_total",
+    "picket_alarms_total",
+    "picket_alarms_notifications_total",
     "picket_block_propagation_seconds_bucket",
     "picket_state_call_duration_seconds_bucket",
     "picket_state_call_duration_seconds_count",

@@ -186,10 +186,11 @@ async fn the_commands_of_the_management_page_do_what_they_say() {
     let commands = management.blocks("sh").concat();
     assert!(commands.lines().filter(|line| line.starts_with("curl ")).count() >= 5, "{commands}");
     let commands = commands.replace("127.0.0.1:9090", &address.to_string()).replace("admin:", &format!("{ADMIN}:"));
-    let strict = "set -euo pipefail\ncurl() { command curl --silent --show-error --fail-with-body --max-time 20 \"$@\"; echo; }\n";
+    let strict = "set -euo pipefail\ncurl() { command curl --silent --show-error --fail-with-body --max-time 20 \"$@\"; echo; }\npicket() { \"$PICKET\" \"$@\"; }\n";
     let run = tokio::process::Command::new("bash")
         .args(["-c", &format!("{strict}{commands}")])
         .env("PASSWORD", PASSWORD)
+        .env("PICKET", env!("CARGO_BIN_EXE_picket"))
         .output()
         .await
         .unwrap();

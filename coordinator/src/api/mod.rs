@@ -46,6 +46,7 @@ use picket_shared::tasks::Tasks;
 use serde::Serialize;
 use std::sync::Arc;
 
+use crate::alarms::Alarms;
 use crate::enforcement::Enforcement;
 use crate::load::Load;
 use crate::metrics::Instruments;
@@ -75,6 +76,7 @@ pub(crate) struct Api {
     pub(crate) blocks: BlockView,
     pub(crate) store: AuditStore,
     pub(crate) enforcement: Arc<Enforcement>,
+    pub(crate) alarms: Arc<Alarms>,
     pub(crate) load: Arc<Load>,
     pub(crate) outbox: Outbox,
     pub(crate) clock: Arc<dyn Clock>,

@@ -4,7 +4,10 @@ use ipnet::IpNet;
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use super::{ContentMode, Environment, Glob, Mistake, NamedEventLimit, Origin, OriginPattern, Per, Policy};
+use super::{
+    ContentMode, CountryRules, Environment, Glob, Mistake, NamedEventLimit, Origin, OriginPattern, Per, Policy,
+    notification,
+};
 use crate::address;
 use crate::reason::Reason;
 use crate::window::Quota;
@@ -112,6 +115,7 @@ pub struct SecurityRules {
     pub anonymous_per_address: u32,
     pub violations_before_close: u32,
     pub allow_list: Vec<IpNet>,
+    pub countries: CountryRules,
 }
 
 impl Rules {
@@ -126,6 +130,7 @@ impl Rules {
             document,
         };
         check_reputation(&rules.document, &mut mistakes);
+        notification::check(&rules.document.monitoring.notifications, &mut mistakes);
         if mistakes.is_empty() { Ok(rules) } else { Err(mistakes) }
     }
 }
@@ -247,6 +252,7 @@ fn security(document: &Policy, mistakes: &mut Vec<Mistake>) -> SecurityRules {
         anonymous_per_address: security.max_anonymous_per_address,
         violations_before_close: security.violations_before_close,
         allow_list,
+        countries: CountryRules::compile(&security.countries, mistakes),
     }
 }
 

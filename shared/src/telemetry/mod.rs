@@ -15,8 +15,7 @@ mod tracer;
 
 pub use logging::LogFormat;
 pub use metrics::{
-    BlockPropagation, CallOutcome, DECISION_SECONDS, METRICS_CONTENT_TYPE, Metrics, StateCalls, accept_failures,
-    observe_losses,
+    BlockPropagation, CallOutcome, DECISION_SECONDS, Metrics, StateCalls, accept_failures, observe_losses,
 };
 pub use queue::{Losses, Signal};
 pub use settings::{BATCH_ITEMS_MAX, Batching, Exports, Protocol, QUEUE_ITEMS_MAX, Root, Sampling, Source, Target};

@@ -5,6 +5,7 @@ mod audit;
 mod blocks;
 mod budgets;
 mod herd;
+mod incident;
 mod keys;
 mod loss;
 mod members;

@@ -1,5 +1,6 @@
 //! The trail: listing, export, explanation, dashboard and report.
 
+use picket_shared::appeal::AppealCode;
 use picket_shared::audit::{AuditRecord, EventType, Severity};
 use picket_shared::reason::Reason;
 use serde_json::{Value, json};
@@ -209,4 +210,37 @@ async fn a_verdict_is_explained() {
     assert_eq!((&explanation["node"], &explanation["policyVersion"]), (&json!("edge-1"), &json!(3)));
     assert_eq!(explanation["address"]["score"], 1.0);
     office.admin().get("/audit-logs/nothing/explanation").await.fails_with(404);
+}
+
+#[tokio::test]
+async fn a_code_that_a_client_was_told_leads_to_the_block_and_to_what_called_for_it() {
+    let office = Office::open().await;
+    for _ in 0..5 {
+        office.refuses(Reason::HostileContent, "192.0.2.66");
+    }
+    office.audited("eventType=IP_BLOCKED", 1).await;
+    let block = office.admin().get("/blocks").await.data()["blocks"][0].clone();
+    let made = json!({ "network": "192.0.2.66", "since": block["since"], "by": "picket" });
+    let refusal = AuditRecord::refusal(Reason::AddressBlocked, "192.0.2.66".parse().unwrap(), START);
+    let refusal = refusal.with("block", made).with("setting", "s").with("limit", 7);
+    let code = AppealCode::of(&refusal.id).unwrap().to_string();
+    office.hears(refusal.clone());
+    office.audited("eventType=CONNECTION_BLOCKED", 1).await;
+    office.clock.advance(Duration::from_secs(86_400 * 30));
+
+    let spelling = code.to_lowercase().replace('-', "%20");
+    let explanation = office.admin().get(&format!("/audit-logs/{spelling}/explanation")).await.data();
+    assert_eq!((&explanation["record"]["id"], &explanation["appeal"]), (&json!(refusal.id), &json!(code)));
+    assert_eq!((&explanation["limit"]["setting"], &explanation["limit"]["limit"]), (&json!("s"), &json!(7)));
+    let block = &explanation["block"];
+    assert_eq!((&block["network"], &block["inForce"]), (&json!("192.0.2.66"), &json!(false)), "{block}");
+    assert_eq!(block["made"]["metadata"]["parts"], json!({ "hostile_content": 5.0 }));
+    assert_eq!(block["behind"].as_array().unwrap().len(), 5);
+
+    let other = AppealCode::of(&AuditRecord::refusal(Reason::Burst, "192.0.2.1".parse().unwrap(), START).id).unwrap();
+    let problem = office.admin().get(&format!("/audit-logs/{other}/explanation")).await.fails_with(404);
+    assert!(problem["detail"].as_str().unwrap().contains("sound"), "{problem}");
+    let wrong = code.replace(&code[..1], if code.starts_with('7') { "8" } else { "7" });
+    let problem = office.admin().get(&format!("/audit-logs/{wrong}/explanation")).await.fails_with(404);
+    assert!(problem["detail"].as_str().unwrap().contains("wrong"), "{problem}");
 }

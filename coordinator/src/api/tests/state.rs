@@ -110,12 +110,12 @@ async fn health_warns_beyond_the_thresholds() {
     let mut events = 0;
     let health = eventually("the rates", async || {
         events += 200;
-        office.has_node("edge-1", traffic(5, events, events / 2)).await;
+        office.has_node("edge-1", traffic(11, events, events / 2)).await;
         let health = office.admin().get("/health").await.json();
-        (kinds(&health).len() == 2).then_some(health)
+        (kinds(&health).len() == 3).then_some(health)
     })
     .await;
-    assert_eq!(kinds(&health), ["highMessageRate", "errorRate"]);
+    assert_eq!(kinds(&health), ["highConnectionCount", "highMessageRate", "errorRate"]);
 }
 
 #[tokio::test]
