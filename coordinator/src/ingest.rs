@@ -68,6 +68,12 @@ impl Ingest {
         if leads(&self.leads.borrow()) && tokio::time::timeout(DRAIN_MAX, self.drain()).await.is_err() {
             tracing::warn!("audit records are left in the audit log");
         }
+        if let Err(error) = self.store.checkpoint().await {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "the last checkpoint of the audit chain is not kept"
+            );
+        }
         self.store.close().await;
     }
 

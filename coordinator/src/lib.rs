@@ -21,7 +21,7 @@ mod store;
 mod tail;
 
 pub use api::auth::CredentialError;
-pub use store::StoreError;
+pub use store::{Broken, Checkpoint, CheckpointError, ExportError, StoreError, Verdict, verify_export, verify_store};
 
 use ipnet::IpNet;
 use picket_shared::audit::Outbox;
@@ -146,7 +146,7 @@ struct Opened {
 
 fn run(parts: Parts, opened: Opened) {
     let Opened { credential, api_keys, tokens, store, listener, instruments, receivers } = opened;
-    let Parts { id, state, policy, blocks, outbox, clock, tasks, metrics, trusted_proxies, .. } = parts;
+    let Parts { config, id, state, policy, blocks, outbox, clock, tasks, metrics, trusted_proxies, .. } = parts;
     let load = Arc::new(Load::default());
     let enforcement = Arc::new(Enforcement {
         id: id.clone(),
@@ -179,7 +179,13 @@ fn run(parts: Parts, opened: Opened) {
         leads: leads.subscribe(),
     };
     tasks.spawn("audit ingest", ingest.run(tasks.stopped()));
-    let retention = Retention { store: store.clone(), clock: clock.clone(), instruments: instruments.clone() };
+    let retention = Retention {
+        store: store.clone(),
+        bounds: config.retention.bounds(),
+        counts_kept: config.retention.counts_kept(),
+        clock: clock.clone(),
+        instruments: instruments.clone(),
+    };
     tasks.spawn("audit retention", retention.run(tasks.stopped()));
     let heartbeat = Heartbeat {
         id: id.clone(),

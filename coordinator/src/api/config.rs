@@ -100,7 +100,10 @@ pub(super) fn describe_get() -> Operation {
 
 pub(super) fn describe_put() -> Operation {
     Operation::new(Scope::ConfigWrite, "Changes the policy in part")
-        .about("A merge patch (RFC 7396): objects are merged, `null` removes, everything else replaces. The result is judged whole: it is in force on every node, or nothing is changed.")
+        .about(
+            "A merge patch (RFC 7396): objects are merged, `null` removes, everything else replaces. The \
+             result is judged whole: it is in force on every node, or nothing is changed.",
+        )
         .query("dryRun", openapi::boolean(), "judges and shows the change, and does not make it")
         .header("If-Match", openapi::any_text(), "the `ETag` that the change was made on")
         .body::<PolicyPatch>(json!({ "rateLimiting": { "messageLimit": { "maxMessages": 50 } } }))

@@ -19,6 +19,7 @@ mod login;
 mod logout;
 mod metrics;
 mod nodes;
+mod ocsf;
 mod openapi;
 mod pages;
 mod preview;
@@ -28,6 +29,7 @@ mod reputation;
 mod rollback;
 mod routes;
 mod stream;
+mod subjects;
 mod unblock_ip;
 
 #[cfg(test)]
@@ -121,6 +123,7 @@ fn routes() -> Routes {
         .get("/audit-logs", audit_logs::get, audit_logs::describe())
         .get("/audit-logs/export", export::get, export::describe())
         .get("/audit-logs/{id}/explanation", explanation::get, explanation::describe())
+        .delete("/subjects/{userId}", subjects::delete, subjects::describe())
         .get("/dashboard", dashboard::get, dashboard::describe())
         .get("/health", health::get, health::describe())
         .get("/config", config::get, config::describe_get())

@@ -18,6 +18,7 @@ mod policy;
 mod snapshot;
 mod spool;
 mod start;
+mod store;
 mod succession;
 mod telemetry;
 mod topologies;
