@@ -4,6 +4,7 @@ mod alarms;
 mod api;
 pub mod api_keys;
 mod appeals;
+mod behaviour;
 pub mod config;
 mod enforcement;
 mod heartbeat;
@@ -25,6 +26,7 @@ pub use store::{Broken, Checkpoint, CheckpointError, ExportError, StoreError, Ve
 
 use ipnet::IpNet;
 use picket_shared::audit::Outbox;
+use picket_shared::behaviour::Watch;
 use picket_shared::clock::Clock;
 use picket_shared::listener::Listener;
 use picket_shared::state::{BlockView, LivePolicy, State};
@@ -40,6 +42,7 @@ use alarms::{Alarms, Receivers};
 use api::Api;
 use api::auth::{Credential, Failures, Gate, Sessions};
 use api_keys::{ApiKeyError, ApiKeys};
+use behaviour::Behaviour;
 use config::CoordinatorConfig;
 use enforcement::Enforcement;
 use heartbeat::Heartbeat;
@@ -165,12 +168,20 @@ fn run(parts: Parts, opened: Opened) {
     tasks.spawn("alarms", receivers.clone().run(policy.clone(), tasks.stopped()));
     let alarms = Alarms::new(id.clone(), policy.clone(), clock.clone(), outbox.clone(), instruments.clone(), receivers);
     let alarms = Arc::new(alarms);
+    let behaviour = Behaviour {
+        id: id.clone(),
+        policy: policy.clone(),
+        outbox: outbox.clone(),
+        clock: clock.clone(),
+        watch: Watch::default(),
+    };
     let leads = watch::Sender::new(None);
     let ingest = Ingest {
         log: state.audit.clone(),
         store: store.clone(),
         enforcement: enforcement.clone(),
         alarms: alarms.clone(),
+        behaviour,
         policy: policy.clone(),
         clock: clock.clone(),
         instruments: instruments.clone(),

@@ -97,7 +97,7 @@ impl Cleared {
 #[derive(Debug)]
 pub struct Inspected {
     pub cleared: Cleared,
-    pub observed: Option<Observation>,
+    pub observed: Vec<Observation>,
 }
 
 /// all checks of an event
@@ -121,7 +121,11 @@ pub async fn inspect(
         checks::content::check(&policy.validation, event, checked)
     })?;
 
-    Ok(Inspected { cleared: cleared(event, finding.rewritten)?, observed: finding.observed })
+    let cleared = cleared(event, finding.rewritten)?;
+    let mut observed = checks::behaviour::check(&gate.watch, &policy.behaviour.events, &sender, event, now);
+    observed.extend(finding.observed);
+
+    Ok(Inspected { cleared, observed })
 }
 
 /// the checks of an acknowledgement: it has no name of its own, and counts as an event, not as a message
@@ -140,7 +144,7 @@ pub fn inspect_ack(
         checks::content::check(&policy.validation, ack, checked)
     })?;
 
-    Ok(Inspected { cleared: cleared(ack, finding.rewritten)?, observed: finding.observed })
+    Ok(Inspected { cleared: cleared(ack, finding.rewritten)?, observed: finding.observed.into_iter().collect() })
 }
 
 /// the hook by which a test shows that a panic ends one connection and no more
@@ -158,7 +162,7 @@ pub fn inspect_connect(gate: &Gate, auth: &Event<'_>) -> Result<Inspected, Denia
     let checked = checks::payload::check_form(&policy.validation, gate.limits.keys_max, auth)?;
     let finding = checks::content::check(&policy.validation, auth, checked)?;
 
-    Ok(Inspected { cleared: cleared(auth, finding.rewritten)?, observed: finding.observed })
+    Ok(Inspected { cleared: cleared(auth, finding.rewritten)?, observed: finding.observed.into_iter().collect() })
 }
 
 /// looks into a payload, and takes note of the processor time that a large one took, whatever came of it

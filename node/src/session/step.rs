@@ -100,7 +100,7 @@ fn ends_at_once(reason: Reason) -> bool {
 pub fn record(gate: &Gate, case: Case<'_>, outcome: Result<Inspected, Refusal>) -> Result<Cleared, Denial> {
     match outcome {
         Ok(inspected) => {
-            if let Some(observation) = &inspected.observed {
+            for observation in &inspected.observed {
                 decide::observed(gate, case, observation);
             }
             decide::cleared(gate, &case);
