@@ -22,6 +22,7 @@ use crate::ingest::{self, IngestArgs};
 use crate::load::{self, LoadArgs};
 use crate::lookup::{self, LookupArgs};
 use crate::queries::{self, QueriesArgs};
+use crate::roll::{self, RollArgs};
 use crate::shares::{self, SharesArgs};
 use crate::telemetry::{self, TelemetryArgs};
 use crate::upstreams::{self, UpstreamsArgs};
@@ -61,6 +62,9 @@ enum Command {
     Lookup(LookupArgs),
     /// Latency of checks while the management API searches a million audit records
     Queries(QueriesArgs),
+    /// Restart three nodes behind HAProxy, one after the other, and see what users notice of it
+    #[command(after_help = roll::EXAMPLES)]
+    Roll(RollArgs),
     /// What nodes that share a limit admit of it, beside an exact log, and how often they ask Redis
     Shares(SharesArgs),
     #[command(hide = true)]
@@ -86,6 +90,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Ingest(args) => many_threads()?.block_on(ingest::run(&args)),
         Command::Lookup(args) => lookup::run(&args),
         Command::Queries(args) => many_threads()?.block_on(queries::run(&args)),
+        Command::Roll(args) => return many_threads()?.block_on(roll::command(&args)),
         Command::Shares(args) => many_threads()?.block_on(shares::run(&args)),
         Command::Load(args) => one_thread()?.block_on(load::run(&args)),
         Command::Echo(args) => one_thread()?.block_on(echo::run(&args)),

@@ -1,7 +1,7 @@
 //! A WebSocket client for measurements: small buffers, no delay, its own headers.
 
 use futures_util::{SinkExt, StreamExt};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
@@ -27,6 +27,8 @@ pub struct Door {
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// what the kernel may keep of what is sent [default: the kernel's choice, megabytes]
     pub send_buffer: Option<u32>,
+    /// the client's own address [default: the kernel's choice]
+    pub from: Option<IpAddr>,
 }
 
 /// why there is no socket
@@ -62,7 +64,8 @@ pub fn config() -> WebSocketConfig {
 impl Door {
     /// with the origin of home
     pub fn new(address: SocketAddr, path: &str) -> Self {
-        Door { address, path: path.to_owned(), headers: Vec::new(), send_buffer: None }.header("origin", HOME)
+        Door { address, path: path.to_owned(), headers: Vec::new(), send_buffer: None, from: None }
+            .header("origin", HOME)
     }
 
     /// what is no header is left out; replaces a header of the same name
@@ -80,6 +83,11 @@ impl Door {
         self.header("x-forwarded-for", address)
     }
 
+    pub fn from(mut self, address: IpAddr) -> Self {
+        self.from = Some(address);
+        self
+    }
+
     pub async fn open(&self) -> Result<Socket, NotOpened> {
         timeout(OPENS_WITHIN, self.open_patiently()).await.map_err(|_| NotOpened::TooSlow)?
     }
@@ -89,6 +97,9 @@ impl Door {
         let socket = if self.address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.map_err(failed)?;
         if let Some(bytes) = self.send_buffer {
             socket.set_send_buffer_size(bytes).map_err(failed)?;
+        }
+        if let Some(address) = self.from {
+            socket.bind(SocketAddr::new(address, 0)).map_err(failed)?;
         }
         let stream = socket.connect(self.address).await.map_err(failed)?;
         stream.set_nodelay(true).map_err(failed)?;

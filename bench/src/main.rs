@@ -32,6 +32,7 @@ mod ports;
 mod process;
 mod queries;
 mod redis;
+mod roll;
 mod shares;
 mod stats;
 mod table;

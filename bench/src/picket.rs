@@ -58,7 +58,18 @@ impl Plan<'_> {
         patch: Value,
         environment: &[(&str, String)],
     ) -> Result<Picket> {
-        let (gateway, ops) = (ports::free(), ports::free());
+        self.node_at((ports::free(), ports::free()), id, cores, patch, environment).await
+    }
+
+    /// where a node was before, say
+    pub async fn node_at(
+        &self,
+        (gateway, ops): (SocketAddr, SocketAddr),
+        id: &str,
+        cores: Option<&str>,
+        patch: Value,
+        environment: &[(&str, String)],
+    ) -> Result<Picket> {
         let mut config = self.config(id, gateway, ops);
         merge(&mut config, patch);
         let mut node = self.start("node", id, config, (gateway, ops), cores, environment)?;

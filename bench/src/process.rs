@@ -94,6 +94,19 @@ impl Running {
         Ok(())
     }
 
+    /// waits until it has ended, as it should
+    pub async fn ends(&mut self, within: Duration) -> Result<()> {
+        let deadline = Instant::now() + within;
+        loop {
+            match self.child.try_wait()? {
+                Some(status) if status.success() => return Ok(()),
+                Some(status) => bail!("{} ended with {status}:\n{}", self.name, self.said.text()),
+                None if Instant::now() > deadline => bail!("{} did not end:\n{}", self.name, self.said.text()),
+                None => tokio::time::sleep(Duration::from_millis(5)).await,
+            }
+        }
+    }
+
     /// such as `STOP` and `CONT`
     pub async fn signal(&self, signal: &str) -> Result<()> {
         let id = self.child.id().to_string();

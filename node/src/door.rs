@@ -37,6 +37,7 @@ use crate::session::{
     Attention, Client, Conversation, Plain, PollingSessions, Presence, Relay, SocketIo, Sockets, client_socket, dismiss,
 };
 use crate::spans::Exchange;
+use crate::stopwatch::Stopwatch;
 use crate::upstream::{self, Asked, Opened};
 
 pub struct Door {
@@ -229,15 +230,20 @@ impl Door {
         let has_room = gate.memory.check().and_then(|()| upgrade_rate::check(&gate.upgrades, now, chance));
         has_room.map_err(|denial| self.refuse(attempt, Stage::Handshake, denial))?;
         let refused = |refusal: Refusal| self.refuse(attempt, Stage::Admission, refusal);
+        let stopwatch = Stopwatch::of_admission();
         if route.protocol != Protocol::SocketIo {
-            let (screened, admitted) = admit(gate, attempt, now).await.map_err(refused)?;
+            let admission = admit(gate, attempt, now).await;
+            stopwatch.stop(gate);
+            let (screened, admitted) = admission.map_err(refused)?;
             decide::admitted(gate, attempt, &admitted.principal);
             let mut presence = Presence::new(gate.traffic.clone());
             presence.shows(&admitted.principal);
             let plain = Plain::new(admitted, presence, route.clone());
             return Ok((Conversation::Plain(Box::new(plain)), screened.rate));
         }
-        let mut screened = screen(gate, attempt, now).await.map_err(refused)?;
+        let screening = screen(gate, attempt, now).await;
+        stopwatch.stop(gate);
+        let mut screened = screening.map_err(refused)?;
         let per_address = gate.policy.current().limits.per_address;
         let waiting = gate.pending.enter(attempt.address, per_address).map_err(|denial| refused(denial.into()))?;
         let rate = std::mem::take(&mut screened.rate);

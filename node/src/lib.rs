@@ -39,6 +39,7 @@ pub mod route;
 mod session;
 mod spans;
 mod start;
+mod stopwatch;
 pub mod tls;
 mod upstream;
 pub mod upstream_tls;

@@ -48,6 +48,9 @@ const DRAIN_POLL: Duration = Duration::from_millis(50);
 /// how long sessions may take to leave after their moment has come
 const DRAIN_PATIENCE: Duration = Duration::from_secs(3);
 
+/// of the spread, at most: so that who is told last has said goodbye, and audit is flushed, when it is over
+const FAREWELL: Duration = Duration::from_millis(2500);
+
 /// what a node is made of
 pub struct Parts {
     pub config: NodeConfig,
@@ -195,7 +198,7 @@ impl Running {
         sleep(Duration::from_millis(self.drain.grace_ms)).await;
         self.stop_accepting.cancel();
         let spread = Duration::from_millis(self.drain.spread_ms);
-        self.attention.drain(spread);
+        self.attention.drain(spread - FAREWELL.min(spread / 10));
         if let Some(check) = &self.check {
             check.forget_all();
         }
@@ -292,9 +295,9 @@ fn counters(parts: &Parts, overshoot: &Arc<Overshoot>) -> Arc<dyn Counters> {
         return parts.state.counters.clone();
     };
     let (counters, clock) = (parts.state.counters.clone(), parts.clock.clone());
-    let identities = Identities::new(parts.config.limits.identities_max);
+    let identities = Arc::new(Identities::new(parts.config.limits.identities_max));
+    observe_identities(&parts.metrics.meter("picket"), &identities);
     let holdings = Arc::new(Holdings::new(counters, shares, clock, identities, overshoot.clone()));
-    observe_identities(&parts.metrics.meter("picket"), &holdings);
     parts.tasks.spawn("shares of quotas", holdings.clone().settle_lapsed(parts.tasks.stopped()));
     holdings
 }

@@ -26,6 +26,10 @@ def gauge(metric: str, by: str = "", labels: str = "", how: str = "sum") -> str:
     return f"{how}{f' by ({by}) ' if by else ''}({metric}{{{selector}}})"
 
 
+def quantile(part: float, metric: str, by: str = "", labels: str = "") -> str:
+    return f"histogram_quantile({part}, {rate(f'{metric}_bucket', ', '.join(filter(None, ['le', by])), labels)})"
+
+
 REFUSED = 'picket_outcome="refused"'
 UPSTREAM = 'picket_reason=~"upstream_.*"'
 LIMITS = 'picket_reason=~"too_many_handshakes|connection_rate|too_many_connections|anonymous_limit|event_rate|burst|message_rate|inspection_time|overload"'
@@ -53,6 +57,12 @@ DASHBOARDS = {
             ("Events by node", "", "ops", "timeseries", [(rate("picket_events_total", "instance"), "{{instance}}")]),
             ("Refusals by node", "", "ops", "timeseries", [(rate("picket_decisions_total", "instance", REFUSED), "{{instance}}")]),
             ("Refusals by stage", "", "ops", "timeseries", [(rate("picket_decisions_total", "picket_stage", REFUSED), "{{picket_stage}}")]),
+            ("Admissions take", "Of connections, by quantile.", "s", "timeseries", [
+                (quantile(part, "picket_decision_duration_seconds", labels='picket_stage="admission"'), f"p{part * 100:.0f}") for part in (0.5, 0.9, 0.99)
+            ]),
+            ("Inspections take", "Of those that begin in one millisecond of 64.", "s", "timeseries", [
+                (quantile(part, "picket_decision_duration_seconds", labels='picket_stage="inspection"'), f"p{part * 100:.0f}") for part in (0.5, 0.9, 0.99)
+            ]),
             ("Mode", "1 for the mode that a node is in.", "short", "timeseries", [(gauge("picket_mode", "instance, picket_mode", how="max"), "{{instance}} {{picket_mode}}")]),
             ("Clock", "How far Redis's clock is ahead; more than two seconds is an error.", "ms", "timeseries", [(gauge("picket_clock_offset_milliseconds", "instance", how="max"), "{{instance}}")]),
             ("Upstreams", "Refusals for the application's sake, and upstreams left alone.", "ops", "timeseries", [
@@ -70,6 +80,7 @@ DASHBOARDS = {
             ("Refused for content and permission", "", "ops", "timeseries", [(rate("picket_decisions_total", "picket_reason", CONTENT), "{{picket_reason}}")]),
             ("Passed and recorded", "Sanitised or suspicious content.", "ops", "timeseries", [(rate("picket_observations_total", "picket_reason"), "{{picket_reason}}")]),
             ("Blocked addresses at the door", "", "ops", "timeseries", [(rate("picket_decisions_total", labels='picket_reason="address_blocked"'), "refused")]),
+            ("Blocks come into force after", "From the making to each process; p99.", "s", "timeseries", [(quantile(0.99, "picket_block_propagation_seconds", "instance"), "{{instance}}")]),
             ("Automatic blocks", "", "short", "timeseries", [(increase("picket_coordinator_automatic_blocks_total"), "blocks")]),
             ("Addresses with a score", "", "short", "timeseries", [(gauge("picket_coordinator_addresses_scored", how="max"), "addresses")]),
             ("Beyond a limit", "0 in calm: what nodes let through while Redis was away, or forgot.", "short", "timeseries", [
@@ -94,6 +105,8 @@ DASHBOARDS = {
                 (increase("picket_audit_records_deleted_total"), "deleted by retention"),
                 (increase("picket_audit_store_failures_total"), "batches not stored at once"),
             ]),
+            ("Alarms", "What the coordinator raised, resolved or noticed.", "short", "timeseries", [(increase("picket_alarms_total", "kind, state"), "{{kind}} {{state}}")]),
+            ("Alarms to receivers", "", "short", "timeseries", [(increase("picket_alarms_notifications_total", "outcome"), "{{outcome}}")]),
             ("Logins", "", "short", "timeseries", [(increase("picket_coordinator_logins_total", "outcome"), "{{outcome}}")]),
             ("Management requests", "", "ops", "timeseries", [(rate("picket_coordinator_requests_total", "status"), "{{status}}")]),
             ("Telemetry lost", "", "short", "timeseries", [(increase("picket_telemetry_dropped_total", "picket_signal, picket_cause"), "{{picket_signal}} {{picket_cause}}")]),
@@ -104,6 +117,12 @@ DASHBOARDS = {
         [
             ("Degraded nodes", "That decide without Redis.", "short", "timeseries", [(gauge("picket_mode", "picket_mode"), "{{picket_mode}}")]),
             ("Time without Redis", "Share of the chosen time, over all nodes.", "percentunit", "stat", [(f'avg(avg_over_time(picket_mode{{{HERE}, picket_mode="degraded"}}[$__range]))', "degraded")]),
+            ("Calls", "To Redis, each second, by lane and outcome: checks wait for theirs, upkeep is everything else.", "ops", "timeseries", [
+                (rate("picket_state_call_duration_seconds_count", "picket_lane, picket_outcome"), "{{picket_lane}} {{picket_outcome}}"),
+            ]),
+            ("Calls take", "Answered ones, by lane.", "s", "timeseries", [
+                (quantile(part, "picket_state_call_duration_seconds", "picket_lane", 'picket_outcome="answered"'), f"{{{{picket_lane}}}} p{part * 100:.0f}") for part in (0.5, 0.99)
+            ]),
             ("Given away alone", "Uses and places that nodes gave away by themselves.", "ops", "timeseries", [(rate("picket_limits_alone_total", "picket_limit"), "{{picket_limit}}")]),
             ("Refused because Redis is away", "node.onOutage: closed.", "ops", "timeseries", [(rate("picket_decisions_total", labels='picket_reason="state_unavailable"'), "refused")]),
             ("Found to be too much", "What turned out to be beyond a limit when Redis was back.", "short", "timeseries", [(increase("picket_limits_overshoot_total", "picket_limit"), "{{picket_limit}}")]),

@@ -1,4 +1,4 @@
-"""Every panel, asked of a real Prometheus that reads a real picket."""
+"""Every panel, asked of a real Prometheus that reads a real picket; and an alert that fires there."""
 
 import http.client
 import json
@@ -9,7 +9,7 @@ import urllib.parse
 import urllib.request
 
 from processes import ProcessTest, free_port, until
-from test_rules import expressions
+from test_rules import RULES, expressions
 
 # What a picket without Redis, without TLS and without trouble has nothing to say of.
 UNTOUCHED = {
@@ -20,10 +20,18 @@ UNTOUCHED = {
     "picket_telemetry_dropped_total",
     "picket_observations_total",
     "picket_audit_records_not_stored_total",
+    "picket_audit_records_deleted_total",
     "picket_audit_records_repeated_total",
     "picket_audit_store_failures_total",
     "picket_coordinator_automatic_blocks_total",
+    "picket_alarms_total",
+    "picket_alarms_notifications_total",
+    "picket_block_propagation_seconds_bucket",
+    "picket_state_call_duration_seconds_bucket",
+    "picket_state_call_duration_seconds_count",
 }
+# The labels of what nobody causes here: reasons of refusals but one, and events.
+NOT_CAUSED = ["picket_reason=", 'picket_stage="inspection"']
 UPGRADE = {
     "Connection": "Upgrade",
     "Upgrade": "websocket",
@@ -55,7 +63,8 @@ class Panels(ProcessTest):
     def prometheus(self) -> str:
         address = f"127.0.0.1:{free_port()}"
         config = {
-            "global": {"scrape_interval": "1s"},
+            "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+            "rule_files": [str(RULES)],
             "scrape_configs": [{"job_name": "picket", "static_configs": [{"targets": [self.ops]}]}],
         }
         (self.folder / "prometheus.yml").write_text(json.dumps(config))
@@ -89,11 +98,29 @@ class Panels(ProcessTest):
         shown = 0
         for expression in expressions():
             with self.subTest(expression):
-                untouched = UNTOUCHED & set(re.findall(r"picket_\w+", expression)) or "picket_reason=" in expression
+                untouched = UNTOUCHED & set(re.findall(r"picket_\w+", expression)) or any(
+                    label in expression for label in NOT_CAUSED
+                )
                 found = series(expression)
                 self.assertTrue(found or untouched, "shows nothing")
                 shown += bool(found)
         self.assertGreater(shown, 15)
+
+    def test_an_alert_fires_as_shipped(self):
+        prometheus = self.prometheus()
+
+        def firing() -> set[str]:
+            alerts = json.loads(get(f"{prometheus}/api/v1/alerts"))["data"]["alerts"]
+            return {alert["labels"]["alertname"] for alert in alerts if alert["state"] == "firing"}
+
+        def somebody_tries_passwords() -> bool:
+            for _ in range(5):
+                get(f"http://{self.management}/api/security/nodes", {"Authorization": "Basic YTpi"})
+            return "PicketManagementAttacked" in firing()
+
+        self.assertEqual(firing(), set())
+        until(somebody_tries_passwords)
+        self.assertEqual(firing(), {"PicketManagementAttacked"})
 
 
 if __name__ == "__main__":

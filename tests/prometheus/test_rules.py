@@ -28,9 +28,24 @@ def node(metric: str, course: str, labels: str = "") -> dict:
     return {f'{metric}{{instance="a"{", " + labels if labels else ""}}}': course}
 
 
+
+def durations(metric: str, within: str, quick: int, labels: str = "") -> dict:
+    """so many of a hundred each minute are within the objective"""
+    return node(f"{metric}_bucket", f"0+{quick}x500", f'{labels}le="{within}"') | node(
+        f"{metric}_count", "0+100x500", labels.removesuffix(", ")
+    )
+
+
+def decided(stage: str, within: str, quick: int) -> dict:
+    return durations("picket_decision_duration_seconds", within, quick, f'picket_stage="{stage}", ')
+
+
 CALM = (
     decisions("", 600, outcome="allowed")
     | decisions("connection_rate", 6)
+    | decided("admission", "0.05", 100)
+    | decided("inspection", "0.001", 100)
+    | durations("picket_block_propagation_seconds", "1", 100)
     | node("picket_connections_active", "1000x500", 'picket_identity="anonymous"')
     | node("picket_mode", "0x500", 'picket_mode="degraded"')
     | node("picket_clock_offset_milliseconds", "3x500")
@@ -56,6 +71,9 @@ TROUBLE = {
     "PicketAvailabilityBudget": decisions("state_unavailable", 60),
     "PicketFreshnessBudget": node("picket_mode", f"0x{BEFORE} 1x80", 'picket_mode="degraded"'),
     "PicketAuditBudget": {"picket_audit_lag": f"20x{BEFORE} 2000x80"},
+    "PicketAdmissionLatencyBudget": decided("admission", "0.05", 90),
+    "PicketInspectionLatencyBudget": decided("inspection", "0.001", 90),
+    "PicketPropagationBudget": durations("picket_block_propagation_seconds", "1", 90),
     "PicketNoNode": node("picket_connections_active", f"1000x{BEFORE}", 'picket_identity="anonymous"'),
     "PicketNodeDegraded": node("picket_mode", f"0x{BEFORE} 1x80", 'picket_mode="degraded"')
     | {'picket_mode{instance="b", picket_mode="degraded"}': "0x500"},

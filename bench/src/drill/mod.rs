@@ -15,7 +15,7 @@ mod slow;
 mod tally;
 #[cfg(test)]
 mod tests;
-mod verdict;
+pub mod verdict;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};

@@ -53,6 +53,10 @@ impl Check {
         Check { name: name.into(), outcome, detail: detail.into() }
     }
 
+    pub fn holds(&self) -> bool {
+        self.outcome != Outcome::Failed
+    }
+
     pub fn skipped(name: impl Into<String>, why: impl Into<String>) -> Self {
         Check { name: name.into(), outcome: Outcome::Skipped, detail: why.into() }
     }
@@ -77,22 +81,14 @@ impl Verdict {
         figures: Vec<Figure>,
         well_behaved: Seen,
     ) -> Self {
-        let passed = checks.iter().all(|check| check.outcome != Outcome::Failed);
+        let passed = checks.iter().all(Check::holds);
         Verdict { drill, target: target.to_owned(), seconds, passed, checks, figures, well_behaved }
     }
 
     /// for a reader at a terminal
     pub fn table(&self) -> String {
         let mut text = format!("drill {} of {}, {} s at most\n\n", self.drill, self.target, self.seconds);
-        let width = self.checks.iter().map(|check| check.name.chars().count()).max().unwrap_or_default();
-        for check in &self.checks {
-            let mark = match check.outcome {
-                Outcome::Passed => "ok",
-                Outcome::Failed => "FAIL",
-                Outcome::Skipped => "skip",
-            };
-            line(&mut text, format_args!("{mark:<5}{:<width$}  {}", check.name, check.detail));
-        }
+        text.push_str(&checks_table(&self.checks));
         text.push('\n');
         for Figure { name, value } in &self.figures {
             line(&mut text, format_args!("     {name:<44}{value:>12.1}"));
@@ -104,6 +100,20 @@ impl Verdict {
         line(&mut text, format_args!("\n{}", if self.passed { "passed" } else { "FAILED" }));
         text
     }
+}
+
+pub fn checks_table(checks: &[Check]) -> String {
+    let mut text = String::new();
+    let width = checks.iter().map(|check| check.name.chars().count()).max().unwrap_or_default();
+    for check in checks {
+        let mark = match check.outcome {
+            Outcome::Passed => "ok",
+            Outcome::Failed => "FAIL",
+            Outcome::Skipped => "skip",
+        };
+        line(&mut text, format_args!("{mark:<5}{:<width$}  {}", check.name, check.detail));
+    }
+    text
 }
 
 fn line(text: &mut String, arguments: std::fmt::Arguments<'_>) {

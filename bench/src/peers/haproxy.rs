@@ -20,7 +20,7 @@ pub fn version() -> String {
 }
 
 /// Debian keeps it out of a user's path
-fn program() -> &'static Path {
+pub fn program() -> &'static Path {
     let system = Path::new("/usr/sbin/haproxy");
     if system.is_file() { system } else { Path::new("haproxy") }
 }

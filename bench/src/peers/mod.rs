@@ -1,7 +1,7 @@
 //! The peers: what each is, whether it is installed, and how it starts, as a proxy before the echo or as a server of its own.
 
 mod bare;
-mod haproxy;
+pub mod haproxy;
 mod nginx;
 mod node;
 pub mod picket;

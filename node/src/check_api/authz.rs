@@ -24,6 +24,7 @@ use crate::decide::{self, Case, Stage};
 use crate::forwarded;
 use crate::handshake;
 use crate::refusal::Refusal;
+use crate::stopwatch::Stopwatch;
 
 /// where proxies put the request's target: Traefik, nginx by custom
 const TARGETS: [&str; 2] = ["x-forwarded-uri", "x-original-uri"];
@@ -95,7 +96,10 @@ impl CheckApi {
             .check()
             .and_then(|()| upgrade_rate::check(&gate.upgrades, now, u16::from_le_bytes(random::bytes())))
             .map_err(|denial| refuse(Stage::Handshake, denial.into()))?;
-        let (_, admitted) = admit(gate, attempt, now).await.map_err(|refusal| refuse(Stage::Admission, refusal))?;
+        let stopwatch = Stopwatch::of_admission();
+        let admission = admit(gate, attempt, now).await;
+        stopwatch.stop(gate);
+        let (_, admitted) = admission.map_err(|refusal| refuse(Stage::Admission, refusal))?;
         decide::came_in(gate, case(Stage::Admission), &admitted.principal);
         let mut response = Response::new(Body::empty());
         forwarded::add_claims(response.headers_mut(), attempt, None, "http", Some(&admitted.principal));

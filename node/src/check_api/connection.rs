@@ -27,6 +27,7 @@ use crate::attempt::{Attempt, ClaimedOrigin};
 use crate::checks::{handshake_rate, upgrade_rate};
 use crate::decide::{self, Case, Stage};
 use crate::refusal::{Denial, Refusal};
+use crate::stopwatch::Stopwatch;
 
 /// what audit names as the route
 const ROUTE: &str = "/v1/check";
@@ -175,7 +176,9 @@ impl CheckApi {
             .check()
             .and_then(|()| upgrade_rate::check(&gate.upgrades, now, u16::from_le_bytes(random::bytes())))
             .map_err(|denial| self.refuse(&question, Stage::Handshake, denial))?;
+        let stopwatch = Stopwatch::of_admission();
         let admitted = self.admit(&question, now).await;
+        stopwatch.stop(gate);
         let (mut screened, admitted) = admitted.map_err(|refusal| self.refuse(&question, Stage::Admission, refusal))?;
         let rate = std::mem::take(&mut screened.rate);
         let principal = admitted.principal.clone();

@@ -32,6 +32,7 @@ use crate::inspection::{self, Body, Event, Speaker, inspect};
 use crate::protocol::msgpack;
 use crate::refusal::Denial;
 use crate::session::{Step, record};
+use crate::stopwatch::Stopwatch;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
@@ -174,7 +175,9 @@ async fn hear(gate: &Gate, talk: &mut Talk, speaker: &Principal, question: &Ques
         body: Body::Json { text: read.text(), name_at: None, payload: inspection::Payload::Whole, packed_at: None },
     };
     let mut voice = Speaker { principal: speaker, address: attempt.address, rates: &mut talk.rates };
+    let stopwatch = Stopwatch::of_inspection(now);
     let outcome = inspect(gate, &mut voice, &event, now).await;
+    stopwatch.stop(gate);
     match record(gate, case, outcome) {
         Ok(cleared) => Verdict { payload: read.rewritten(cleared.into_message(), question), ..Verdict::ALLOWED },
         Err(denial) => match talk.violations.refused(gate, denial.clone(), Vec::new()) {

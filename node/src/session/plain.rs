@@ -18,6 +18,7 @@ use crate::inspection::{Body, Event, Payload, Rates, Speaker, inspect, timed};
 use crate::protocol::{Refused, locate, msgpack};
 use crate::refusal::Denial;
 use crate::route::Route;
+use crate::stopwatch::Stopwatch;
 
 /// stands for a message that cannot be read, of which the checks are told the flaw
 const UNREADABLE: &str = "null";
@@ -78,7 +79,9 @@ impl Plain {
         };
         let mut speaker =
             Speaker { principal: &self.admitted.principal, address: attempt.address, rates: &mut self.rates };
+        let stopwatch = Stopwatch::of_inspection(now);
         let outcome = inspect(gate, &mut speaker, &event, now).await;
+        stopwatch.stop(gate);
         match record(gate, case, outcome) {
             Ok(cleared) => Step::Forward(cleared),
             Err(denial) => {

@@ -27,6 +27,7 @@ use crate::protocol::socketio::{
 };
 use crate::protocol::{EventField, locate};
 use crate::refusal::{Denial, Refusal};
+use crate::stopwatch::Stopwatch;
 
 /// what the origin document says to a client whose event was refused
 const EVENT_REJECTED: &str = "Event rejected by security policy";
@@ -298,8 +299,10 @@ impl SocketIo {
         let token = named.map(|named| Secret::new(named.name.strip_prefix("Bearer ").unwrap_or(&named.name)));
         let token = gate.keys.sources.in_connect(token, attempt.token.as_ref());
         let held: Vec<_> = self.namespaces.iter().filter_map(Namespace::admitted).cloned().collect();
-        let admitted = complete(gate, &self.screened, attempt, token.as_ref(), &held, now).await?;
-        Ok((admitted, cleared))
+        let stopwatch = Stopwatch::of_admission();
+        let admitted = complete(gate, &self.screened, attempt, token.as_ref(), &held, now).await;
+        stopwatch.stop(gate);
+        Ok((admitted?, cleared))
     }
 
     fn enter(&mut self, gate: &Gate, attempt: &Attempt, name: &str, admitted: Admitted) {
@@ -332,7 +335,9 @@ impl SocketIo {
         let event =
             Event { frame: message, size: message.len(), name: Some(name), is_named_protocol: true, flaw: None, body };
         let mut speaker = Speaker { principal: &admitted.principal, address: attempt.address, rates: &mut self.rates };
+        let stopwatch = Stopwatch::of_inspection(now);
         let outcome = inspect(gate, &mut speaker, &event, now).await;
+        stopwatch.stop(gate);
         let case = Case {
             principal: Some(&admitted.principal),
             event: Some(name),
@@ -363,7 +368,9 @@ impl SocketIo {
         let event =
             Event { frame: message, size: message.len(), name: None, is_named_protocol: false, flaw: None, body };
         let mut speaker = Speaker { principal: &admitted.principal, address: attempt.address, rates: &mut self.rates };
+        let stopwatch = Stopwatch::of_inspection(now);
         let outcome: Result<Inspected, Refusal> = inspect_ack(gate, &mut speaker, &event, now);
+        stopwatch.stop(gate);
         let case = Case {
             principal: Some(&admitted.principal),
             message: Some(message),

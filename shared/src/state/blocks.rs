@@ -15,6 +15,7 @@ use super::block_table::BlockTable;
 use crate::address;
 use crate::audit;
 use crate::clock::{Clock, Timestamp};
+use crate::telemetry::BlockPropagation;
 
 /// the pause after a list could not be read: hints may have come before the connection did
 const RETRY_DELAY: Duration = Duration::from_millis(250);
@@ -176,17 +177,27 @@ struct View {
     at: RwLock<BlockPosition>,
     /// how often the view changed
     changes: watch::Sender<u64>,
+    /// `None` where nobody asks
+    propagation: Option<BlockPropagation>,
 }
 
 impl Default for BlockView {
     fn default() -> Self {
-        BlockView {
-            shared: Arc::new(View { tables: RwLock::default(), at: RwLock::default(), changes: watch::Sender::new(0) }),
-        }
+        Self::of(None)
     }
 }
 
 impl BlockView {
+    /// one that notes how long blocks take to be in force here
+    pub fn measured(propagation: BlockPropagation) -> Self {
+        Self::of(Some(propagation))
+    }
+
+    fn of(propagation: Option<BlockPropagation>) -> Self {
+        let (tables, at, changes) = (RwLock::default(), RwLock::default(), watch::Sender::new(0));
+        BlockView { shared: Arc::new(View { tables, at, changes, propagation }) }
+    }
+
     /// the most specific block in force that holds `address`
     pub fn find(&self, address: IpAddr, now: Timestamp) -> Option<Block> {
         self.find_that(address, now, |_| true)
@@ -258,11 +269,18 @@ impl BlockView {
         self.tell();
     }
 
-    pub(super) fn apply(&self, changes: Vec<BlockChange>, at: BlockPosition) {
+    pub(super) fn apply(&self, changes: Vec<BlockChange>, at: BlockPosition, now: Timestamp) {
         let mut tables = self.shared.tables.write();
         for change in changes {
             match change {
-                BlockChange::Put(block) => tables.put(block),
+                BlockChange::Put(block) => {
+                    if let Some(propagation) = &self.shared.propagation
+                        && is_new(&block, &tables)
+                    {
+                        propagation.took(now.since(block.since));
+                    }
+                    tables.put(block);
+                }
                 BlockChange::Lifted(network) => tables.remove(network),
             }
         }
@@ -274,6 +292,12 @@ impl BlockView {
     fn tell(&self) {
         self.shared.changes.send_modify(|count| *count += 1);
     }
+}
+
+/// a block that only names more users keeps its beginning, which says nothing of its way
+fn is_new(block: &Block, tables: &BlockTable) -> bool {
+    let is_same = |known: &Block| known.network == block.network && known.since == block.since;
+    tables.find(block.network, is_same).is_none()
 }
 
 /// keeps `view` equal to the list until `stop` resolves; a list that the state lost leaves the view in force
@@ -331,7 +355,7 @@ async fn catch_up(view: &BlockView, blocks: &dyn Blocks, clock: &dyn Clock, on_l
     loop {
         match blocks.since(view.position()).await? {
             BlockLog::Changes { at, .. } if at == view.position() => return Ok(()),
-            BlockLog::Changes { changes, at } => view.apply(changes, at),
+            BlockLog::Changes { changes, at } => view.apply(changes, at, clock.now()),
             BlockLog::Gap => {
                 let set = blocks.load(clock.now()).await?;
                 // A list that was lost while it was read came in part; the log tells.
@@ -369,5 +393,45 @@ async fn survive_loss(
             }
             blocks.seed(known).await
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::Metrics;
+
+    const MADE: Timestamp = Timestamp::from_millis(1_764_000_000_000);
+
+    #[test]
+    fn the_way_of_a_block_is_timed_once_and_not_when_it_names_more_users() {
+        let metrics = Metrics::start("test").unwrap();
+        let view = BlockView::measured(BlockPropagation::new(&metrics.meter("test")));
+        let block = Block {
+            network: address::parse_network("192.0.2.7").unwrap(),
+            reason: "test".into(),
+            origin: BlockOrigin::Automatic,
+            by: "picket".into(),
+            since: MADE,
+            until: None,
+            scope: BlockScope::Anonymous,
+            users: Vec::new(),
+        };
+        let named = Block { users: vec!["mallory".into()], ..block.clone() };
+        let learns = |changes, version, after_ms| {
+            let now = MADE.plus(Duration::from_millis(after_ms));
+            view.apply(changes, BlockPosition { version, mark: 0 }, now);
+        };
+        learns(vec![BlockChange::Put(block.clone())], 1, 20);
+        learns(vec![BlockChange::Put(named)], 2, 9000);
+        learns(vec![BlockChange::Lifted(block.network)], 3, 9500);
+
+        let shown = metrics.render().unwrap();
+        let value = |name: &str| {
+            let line =
+                shown.lines().find_map(|line| line.strip_prefix(&format!("picket_block_propagation_seconds_{name}")));
+            line.and_then(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+        };
+        assert_eq!((value("count"), value("sum")), (Some(1.0), Some(0.02)), "{shown}");
     }
 }

@@ -149,7 +149,7 @@ fn block(network: &str, until: Option<Timestamp>) -> Block {
 
 async fn view_of(state: &State, from: &BlockView, now: Timestamp) {
     match state.blocks.since(from.position()).await.unwrap() {
-        BlockLog::Changes { changes, at } => from.apply(changes, at),
+        BlockLog::Changes { changes, at } => from.apply(changes, at, now),
         BlockLog::Gap => from.replace(state.blocks.load(now).await.unwrap()),
         BlockLog::Lost => panic!("a list that is whole was reported lost"),
     }

@@ -81,7 +81,7 @@ pub struct Holdings {
     counters: Arc<dyn Counters>,
     shares: Arc<dyn Shares>,
     clock: Arc<dyn Clock>,
-    identities: Identities,
+    identities: Arc<Identities>,
     holder: u64,
     taken: AtomicU32,
     /// whether the last trip was answered: what may not be told twice is told only then
@@ -205,14 +205,14 @@ impl Holdings {
         counters: Arc<dyn Counters>,
         shares: Arc<dyn Shares>,
         clock: Arc<dyn Clock>,
-        identities: Identities,
+        identities: impl Into<Arc<Identities>>,
         overshoot: Arc<Overshoot>,
     ) -> Self {
         Holdings {
             counters,
             shares,
             clock,
-            identities,
+            identities: identities.into(),
             holder: u64::from_le_bytes(crate::random::bytes()),
             taken: AtomicU32::new(0),
             is_answered: AtomicBool::new(false),
@@ -220,10 +220,6 @@ impl Holdings {
             hasher: RandomState::new(),
             shards: std::array::from_fn(|_| Mutex::default()),
         }
-    }
-
-    pub fn identities(&self) -> &Identities {
-        &self.identities
     }
 
     /// reports shares that have lapsed, and what was used alone, until `stop` resolves, then all of them

@@ -1,4 +1,5 @@
-//! Which instruments a crate has, gathered from the code that makes them: for the table in `docs/telemetry.md`.
+//! Which instruments a crate has, gathered from the code that makes them: for the table in `docs/telemetry.md`. What the sources name
+//! and the test did not make is missed, so that no instrument stays out of the table.
 
 use opentelemetry::metrics::{
     AsyncInstrumentBuilder, Counter, Gauge, Histogram, HistogramBuilder, InstrumentBuilder, InstrumentProvider, Meter,
@@ -37,6 +38,26 @@ impl Catalogue {
         self.0.lock().insert(name.to_owned(), Row { kind, unit: text(unit), description: text(description) });
     }
 
+    /// what the sources of a crate ask a meter for, and this catalogue was not asked for
+    ///
+    /// # Panics
+    ///
+    /// Without the sources: this is for tests.
+    #[expect(clippy::panic, reason = "a test says what is missing")]
+    pub fn misses(&self, sources: &Path) -> Vec<String> {
+        let entries = std::fs::read_dir(sources).unwrap_or_else(|error| panic!("{}: {error}", sources.display()));
+        let mut missed = Vec::new();
+        for path in entries.flatten().map(|entry| entry.path()) {
+            if path.is_dir() {
+                missed.extend(self.misses(&path));
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = std::fs::read_to_string(&path).unwrap_or_default();
+                missed.extend(named_in(&text).filter(|name| !self.0.lock().contains_key(*name)).map(str::to_owned));
+            }
+        }
+        missed
+    }
+
     fn table(&self) -> String {
         let mut table = "\n| metric | kind | unit | counts or shows |\n|---|---|---|---|\n".to_owned();
         for (name, Row { kind, unit, description }) in &*self.0.lock() {
@@ -63,6 +84,15 @@ impl Catalogue {
         let updated = format!("{}{}{}", &text[..from], self.table(), &text[to..]);
         std::env::var_os("UPDATE_DOCS").is_some() && std::fs::write(document, updated).is_ok()
     }
+}
+
+/// every name that stands first in a call of `…counter(`, `…gauge(` or `…histogram(`
+fn named_in(source: &str) -> impl Iterator<Item = &str> {
+    const MAKERS: [&str; 3] = ["counter(", "gauge(", "histogram("];
+    source.match_indices("\"picket.").filter_map(|(at, _)| {
+        let is_made = MAKERS.iter().any(|maker| source[..at].trim_end().ends_with(maker));
+        is_made.then(|| source[at + 1..].split('"').next()).flatten()
+    })
 }
 
 macro_rules! noted {

@@ -2,7 +2,7 @@
 
 use http::{HeaderValue, StatusCode, header};
 use opentelemetry::KeyValue;
-use opentelemetry::metrics::{Counter, Meter, MeterProvider};
+use opentelemetry::metrics::{Counter, Histogram, Meter, MeterProvider};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::metrics::exporter::PushMetricExporter;
@@ -83,6 +83,72 @@ impl Metrics {
     }
 }
 
+/// boundaries of histograms of what is quick
+pub const DECISION_SECONDS: [f64; 16] =
+    [0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0];
+const PROPAGATION_SECONDS: [f64; 13] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+/// how long blocks take to be in force in this process
+#[derive(Clone)]
+pub struct BlockPropagation(Histogram<f64>);
+
+impl BlockPropagation {
+    pub fn new(meter: &Meter) -> Self {
+        let histogram = meter
+            .f64_histogram("picket.block.propagation")
+            .with_description(
+                "From a block's making to its being in force in this process; what was loaded at a start is left out.",
+            )
+            .with_unit("s")
+            .with_boundaries(PROPAGATION_SECONDS.to_vec());
+        BlockPropagation(histogram.build())
+    }
+
+    pub fn took(&self, time: Duration) {
+        self.0.record(time.as_secs_f64(), &[]);
+    }
+}
+
+/// how long calls to the shared state take, as this process sees them
+#[derive(Clone, Debug)]
+pub struct StateCalls(Histogram<f64>);
+
+/// how a call to the shared state ended
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallOutcome {
+    Answered,
+    TimedOut,
+    Failed,
+}
+
+impl CallOutcome {
+    const fn as_str(self) -> &'static str {
+        match self {
+            CallOutcome::Answered => "answered",
+            CallOutcome::TimedOut => "timed_out",
+            CallOutcome::Failed => "failed",
+        }
+    }
+}
+
+impl StateCalls {
+    pub fn new(meter: &Meter) -> Self {
+        let histogram = meter
+            .f64_histogram("picket.state.call.duration")
+            .with_description(
+                "Calls to the shared state, by lane and outcome; those that an open circuit spares are none.",
+            )
+            .with_unit("s")
+            .with_boundaries(DECISION_SECONDS.to_vec());
+        StateCalls(histogram.build())
+    }
+
+    pub fn ended(&self, lane: &'static str, outcome: CallOutcome, took: Duration) {
+        let labels = [KeyValue::new("picket.lane", lane), KeyValue::new("picket.outcome", outcome.as_str())];
+        self.0.record(took.as_secs_f64(), &labels);
+    }
+}
+
 /// how often a listener could not accept a socket
 pub fn accept_failures(meter: &Meter) -> Counter<u64> {
     meter
@@ -122,9 +188,13 @@ mod tests {
     fn metrics_are_documented() {
         let catalogue = Catalogue::default();
         accept_failures(&catalogue.meter());
+        BlockPropagation::new(&catalogue.meter());
+        StateCalls::new(&catalogue.meter());
         observe_losses(&catalogue.meter(), &Losses::new(&Exports::default()));
 
         let document = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/telemetry.md");
         assert!(catalogue.is_in(&document, "every process"), "docs/telemetry.md is stale");
+        let sources = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src"));
+        assert_eq!(catalogue.misses(sources), Vec::<String>::new(), "instruments that this test does not make");
     }
 }

@@ -14,7 +14,9 @@ mod settings;
 mod tracer;
 
 pub use logging::LogFormat;
-pub use metrics::{Metrics, accept_failures, observe_losses};
+pub use metrics::{
+    BlockPropagation, CallOutcome, DECISION_SECONDS, Metrics, StateCalls, accept_failures, observe_losses,
+};
 pub use queue::{Losses, Signal};
 pub use settings::{BATCH_ITEMS_MAX, Batching, Exports, Protocol, QUEUE_ITEMS_MAX, Root, Sampling, Source, Target};
 pub use tracer::{ALLOWED_EVENT_SPANS_PER_SECOND_MAX, Description, Keep, Level, Trace, Tracer};

@@ -18,7 +18,7 @@ use picket_shared::state::{
     BlockView, FilePolicy, KnownNodes, LivePolicy, State, follow_and_seed_blocks, follow_blocks, follow_policy,
 };
 use picket_shared::tasks::Tasks;
-use picket_shared::telemetry::{Metrics, Telemetry, Tracer};
+use picket_shared::telemetry::{BlockPropagation, Metrics, Telemetry, Tracer};
 use signals::Signals;
 use state::Opened;
 use std::sync::Arc;
@@ -167,9 +167,11 @@ impl Common {
         })?;
         let own: Arc<dyn Clock> = Arc::new(SystemClock);
         // The state outlives the roles: what they say last still reaches it.
-        let Opened { state, outage, clock } = state::open(process.role, config, &process.id, center, &own).await?;
         let (metrics, tracer) = (telemetry.metrics.clone(), telemetry.tracer.clone());
-        let (blocks, outbox) = (BlockView::default(), Outbox::with_capacity(process.audit_queue));
+        let Opened { state, outage, clock } =
+            state::open(process.role, config, &process.id, center, &own, &metrics).await?;
+        let blocks = BlockView::measured(BlockPropagation::new(&metrics.meter("picket")));
+        let outbox = Outbox::with_capacity(process.audit_queue);
         let file = FilePolicy { policy: config.policy.clone(), source: config.state.policy_source };
         let policies = state.policies.clone();
         edge.spawn("policy", follow_policy(policy.clone(), policies, file, clock.now(), edge.stopped()));

@@ -3,6 +3,7 @@
 use picket_shared::clock::Clock;
 use picket_shared::state::{ClockSource, RedisOptions, RedisState, State};
 use picket_shared::tasks::Tasks;
+use picket_shared::telemetry::{Metrics, StateCalls};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -25,6 +26,7 @@ pub async fn open(
     id: &str,
     tasks: &Tasks,
     clock: &Arc<dyn Clock>,
+    metrics: &Metrics,
 ) -> anyhow::Result<Opened> {
     if role == Role::Standalone {
         return Ok(Opened { state: State::memory(), outage: None, clock: clock.clone() });
@@ -38,6 +40,7 @@ pub async fn open(
         // Nodes need no permission to write the block list: see docs/cluster.md.
         expires_blocks: role.is_coordinator(),
         ca_file: config.state.ca_file.clone(),
+        calls: Some(StateCalls::new(&metrics.meter("picket"))),
     };
     let redis = RedisState::connect(&config.state.url, options, tasks, clock.clone()).await?;
     for warning in redis.warnings().await {

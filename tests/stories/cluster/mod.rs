@@ -20,4 +20,5 @@ mod spool;
 mod start;
 mod store;
 mod succession;
+mod telemetry;
 mod topologies;

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::admin::Admin;
+use super::collector::Collector;
 use super::detour::Detour;
 use super::patience::{eventually, soon};
 use super::picket::{Picket, PicketBuilder};
@@ -24,6 +25,7 @@ pub struct ClusterBuilder {
     coordinators: usize,
     changes: Vec<Value>,
     detour: Option<(usize, String)>,
+    collector: Option<String>,
 }
 
 pub struct Cluster {
@@ -37,7 +39,7 @@ pub struct Cluster {
 impl Cluster {
     /// Nodes that refuse events without end, and one coordinator.
     pub fn of(nodes: usize) -> ClusterBuilder {
-        ClusterBuilder { states: None, nodes, coordinators: 1, changes: Vec::new(), detour: None }
+        ClusterBuilder { states: None, nodes, coordinators: 1, changes: Vec::new(), detour: None, collector: None }
     }
 
     pub fn node(&self, index: usize) -> &Picket {
@@ -163,11 +165,19 @@ impl ClusterBuilder {
         self
     }
 
+    pub fn exporting_to(mut self, collector: &Collector) -> Self {
+        self.collector = Some(collector.endpoint());
+        self
+    }
+
     pub async fn start(self) -> Cluster {
         let (of_nodes, of_coordinators) = self.states.expect("a cluster is on a redis");
         let turn = CLUSTERS.acquire().await.unwrap();
         let upstream = Upstream::echo().await;
         let mut plan = Picket::guarding(&upstream).patient().issuer(issuer()).with(of_nodes);
+        if let Some(endpoint) = &self.collector {
+            plan = plan.exporting_to_endpoint(endpoint);
+        }
         for change in self.changes {
             plan = plan.with(change);
         }

@@ -1,5 +1,6 @@
 //! A collector that takes OTLP over gRPC or HTTP and keeps it; and collectors that are away, silent or slow.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -33,10 +34,15 @@ use tonic::{Request, Response, Status};
 use super::authority::Authority;
 use super::patience::eventually;
 
+/// What an export says of the process that it came from, by name.
+pub type Source = BTreeMap<String, String>;
+
 #[derive(Default)]
 struct Ledger {
-    spans: Vec<Span>,
-    metrics: Vec<Metric>,
+    /// Each with who sent it.
+    spans: Vec<(Source, Span)>,
+    metrics: Vec<(Source, Metric)>,
+    log_sources: Vec<Source>,
     /// With the target that each came from.
     logs: Vec<(String, LogRecord)>,
     resource: Vec<KeyValue>,
@@ -144,7 +150,19 @@ impl Collector {
     }
 
     pub fn spans(&self) -> Vec<Span> {
+        self.ledger.lock().unwrap().spans.iter().map(|(_, span)| span.clone()).collect()
+    }
+
+    pub fn spans_and_sources(&self) -> Vec<(Source, Span)> {
         self.ledger.lock().unwrap().spans.clone()
+    }
+
+    pub fn metrics_and_sources(&self) -> Vec<(Source, Metric)> {
+        self.ledger.lock().unwrap().metrics.clone()
+    }
+
+    pub fn log_sources(&self) -> Vec<Source> {
+        self.ledger.lock().unwrap().log_sources.clone()
     }
 
     pub fn logs(&self) -> Vec<(String, LogRecord)> {
@@ -178,7 +196,7 @@ impl Collector {
     /// The newest sum or gauge of the points that have these attributes.
     pub fn metric(&self, name: &str, attributes: &[(&str, &str)]) -> Option<f64> {
         let ledger = self.ledger.lock().unwrap();
-        let newest = ledger.metrics.iter().rev().find(|metric| metric.name == name)?;
+        let (_, newest) = ledger.metrics.iter().rev().find(|(_, metric)| metric.name == name)?;
         let points = match newest.data.as_ref()? {
             metric::Data::Sum(sum) => &sum.data_points,
             metric::Data::Gauge(gauge) => &gauge.data_points,
@@ -210,6 +228,10 @@ impl Drop for Collector {
 /// An attribute as a text.
 pub fn text(attributes: &[KeyValue], name: &str) -> Option<String> {
     attributes.iter().find(|one| one.key == name).map(|one| said(one.value.as_ref()))
+}
+
+fn source(resource: &[KeyValue]) -> Source {
+    resource.iter().map(|one| (one.key.clone(), said(one.value.as_ref()))).collect()
 }
 
 fn said(value: Option<&AnyValue>) -> String {
@@ -249,23 +271,31 @@ fn take_traces(ledger: &Shared, tenant: String, request: ExportTraceServiceReque
     ledger.tenants.push(tenant);
     for resource in request.resource_spans {
         ledger.resource = resource.resource.unwrap().attributes;
-        ledger.spans.extend(resource.scope_spans.into_iter().flat_map(|scope| scope.spans));
+        let source = source(&ledger.resource);
+        let spans = resource.scope_spans.into_iter().flat_map(|scope| scope.spans);
+        ledger.spans.extend(spans.map(|span| (source.clone(), span)));
     }
 }
 
 fn take_metrics(ledger: &Shared, tenant: String, request: ExportMetricsServiceRequest) {
     let mut ledger = ledger.lock().unwrap();
     ledger.tenants.push(tenant);
-    let scopes = request.resource_metrics.into_iter().flat_map(|resource| resource.scope_metrics);
-    ledger.metrics.extend(scopes.flat_map(|scope| scope.metrics));
+    for resource in request.resource_metrics {
+        let source = source(&resource.resource.unwrap().attributes);
+        let metrics = resource.scope_metrics.into_iter().flat_map(|scope| scope.metrics);
+        ledger.metrics.extend(metrics.map(|metric| (source.clone(), metric)));
+    }
 }
 
 fn take_logs(ledger: &Shared, tenant: String, request: ExportLogsServiceRequest) {
     let mut ledger = ledger.lock().unwrap();
     ledger.tenants.push(tenant);
-    for scope in request.resource_logs.into_iter().flat_map(|resource| resource.scope_logs) {
-        let target = scope.scope.unwrap().name;
-        ledger.logs.extend(scope.log_records.into_iter().map(|record| (target.clone(), record)));
+    for resource in request.resource_logs {
+        ledger.log_sources.push(source(&resource.resource.unwrap().attributes));
+        for scope in resource.scope_logs {
+            let target = scope.scope.unwrap().name;
+            ledger.logs.extend(scope.log_records.into_iter().map(|record| (target.clone(), record)));
+        }
     }
 }
 

@@ -34,7 +34,7 @@ pub use authority::Authority;
 pub use caller::{Caller, Outcome};
 pub use client::Client;
 pub use cluster::Cluster;
-pub use collector::{Collector, text};
+pub use collector::{Collector, Source, text};
 pub use detour::Detour;
 pub use engine_io::{SocketIo, packed, packed_head};
 pub use hostile::HostileUpstream;

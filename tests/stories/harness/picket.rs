@@ -69,15 +69,19 @@ impl PicketBuilder {
 
     /// Exports to a collector, over gRPC or as the default says, and not seconds later.
     pub fn exporting_to(self, collector: &Collector, protocol: Option<&str>) -> Self {
-        let exporting = self
-            .environment("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.endpoint())
-            .environment("OTEL_BSP_SCHEDULE_DELAY", "50")
-            .environment("OTEL_BLRP_SCHEDULE_DELAY", "50")
-            .environment("OTEL_METRIC_EXPORT_INTERVAL", "100");
+        let exporting = self.exporting_to_endpoint(&collector.endpoint());
         match protocol {
             Some(protocol) => exporting.environment("OTEL_EXPORTER_OTLP_PROTOCOL", protocol),
             None => exporting,
         }
+    }
+
+    /// In short intervals, so that stories are.
+    pub fn exporting_to_endpoint(self, endpoint: &str) -> Self {
+        self.environment("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
+            .environment("OTEL_BSP_SCHEDULE_DELAY", "50")
+            .environment("OTEL_BLRP_SCHEDULE_DELAY", "50")
+            .environment("OTEL_METRIC_EXPORT_INTERVAL", "100")
     }
 
     pub fn without_environment(mut self, name: &str) -> Self {

@@ -8,8 +8,8 @@ pub(super) use operation::{Access, Operation, address, any_text, boolean, intege
 use axum::Extension;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use http::StatusCode;
 use http::header::CONTENT_TYPE;
+use http::{Method, StatusCode};
 use schemars::generate::{Contract, SchemaSettings};
 use schemars::{JsonSchema, SchemaGenerator, json_schema};
 use serde_json::{Map, Value, json};
@@ -139,7 +139,7 @@ impl Schemas {
             "tags": [path.split('/').nth(1).unwrap_or_default()],
             "summary": operation.summary,
             "security": security(operation.access),
-            "responses": self.responses(operation),
+            "responses": self.responses(method, operation),
         });
         if !operation.about.is_empty() {
             description["description"] = operation.about.into();
@@ -155,13 +155,15 @@ impl Schemas {
         description
     }
 
-    fn responses(&mut self, operation: &Operation) -> Value {
+    fn responses(&mut self, method: &Method, operation: &Operation) -> Value {
         let mut responses = json!({});
         let takes_body = operation.body.is_some();
         for (status, name, _) in COMMON {
             let applies = match status {
                 StatusCode::FORBIDDEN => takes_body || operation.access != Access::Open,
-                StatusCode::PAYLOAD_TOO_LARGE | StatusCode::UNSUPPORTED_MEDIA_TYPE => takes_body,
+                StatusCode::PAYLOAD_TOO_LARGE => takes_body,
+                // Also of a change without a body: no foreign page can make a browser send that type.
+                StatusCode::UNSUPPORTED_MEDIA_TYPE => method != Method::GET,
                 _ => true,
             };
             if applies {

@@ -22,6 +22,7 @@ use super::trust;
 use super::{ConnectError, number};
 use crate::state::StateError;
 use crate::tasks::Tasks;
+use crate::telemetry::{CallOutcome, StateCalls};
 
 /// calls in flight, over both connections
 const IN_FLIGHT_MAX: usize = 1024;
@@ -51,6 +52,8 @@ pub(super) struct Link {
     /// by lane, so that one that answers does not hide one that hangs
     timeouts_in_row: [AtomicU32; 2],
     failures: AtomicU64,
+    /// `None` where nobody asks
+    calls: Option<StateCalls>,
 }
 
 pub(super) struct Timeouts {
@@ -65,8 +68,22 @@ pub(super) enum Lane {
     Upkeep,
 }
 
+impl Lane {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Lane::Checks => "checks",
+            Lane::Upkeep => "upkeep",
+        }
+    }
+}
+
 impl Link {
-    pub(super) fn new(url: &str, ca_file: Option<&Path>, timeouts: Timeouts) -> Result<Self, ConnectError> {
+    pub(super) fn new(
+        url: &str,
+        ca_file: Option<&Path>,
+        timeouts: Timeouts,
+        calls: Option<StateCalls>,
+    ) -> Result<Self, ConnectError> {
         let address = |error: Error| ConnectError::Address(error.details().to_owned());
         let mut config = Config::from_url(url).map_err(address)?;
         if let Some(path) = ca_file {
@@ -85,6 +102,7 @@ impl Link {
             refuses_writes: AtomicBool::new(false),
             timeouts_in_row: Default::default(),
             failures: AtomicU64::new(0),
+            calls,
         })
     }
 
@@ -217,7 +235,11 @@ impl Link {
                 timeouts.fetch_add(u32::from(*error.kind() == ErrorKind::Timeout), Ordering::Relaxed);
             }
         }
-        (outcome, start.elapsed())
+        let took = start.elapsed();
+        if let Some(calls) = &self.calls {
+            calls.ended(lane.as_str(), ended(&outcome), took);
+        }
+        (outcome, took)
     }
 
     fn lane(&self, lane: Lane) -> &Client {
@@ -238,6 +260,14 @@ impl Link {
             (true, false) => tracing::info!("redis answers again"),
             (false, _) => {}
         }
+    }
+}
+
+fn ended(outcome: &Result<Value, Error>) -> CallOutcome {
+    match outcome {
+        Ok(_) => CallOutcome::Answered,
+        Err(error) if *error.kind() == ErrorKind::Timeout => CallOutcome::TimedOut,
+        Err(_) => CallOutcome::Failed,
     }
 }
 

@@ -37,6 +37,7 @@ use tokio::sync::{Notify, watch};
 use super::{State, StateError};
 use crate::clock::{Clock, Timestamp};
 use crate::tasks::Tasks;
+use crate::telemetry::StateCalls;
 use heartbeat::Membership;
 use hints::Hints;
 use keys::Keys;
@@ -63,6 +64,8 @@ pub struct RedisOptions {
     pub expires_blocks: bool,
     /// certificates in PEM of the only authorities that vouch for Redis; without it, the system's do
     pub ca_file: Option<PathBuf>,
+    /// what notes how long calls take
+    pub calls: Option<StateCalls>,
 }
 
 impl Default for RedisOptions {
@@ -75,6 +78,7 @@ impl Default for RedisOptions {
             required: true,
             expires_blocks: true,
             ca_file: None,
+            calls: None,
         }
     }
 }
@@ -142,7 +146,7 @@ impl RedisState {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, ConnectError> {
         let keys = Keys::new(&options.key_prefix).ok_or(ConnectError::Prefix)?;
-        let link = Link::new(url, options.ca_file.as_deref(), Timeouts { check: options.timeout })?;
+        let link = Link::new(url, options.ca_file.as_deref(), Timeouts { check: options.timeout }, options.calls)?;
         let redis = Arc::new(Redis {
             link,
             keys,

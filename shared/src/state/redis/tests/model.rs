@@ -213,7 +213,7 @@ async fn catch_up(state: &State, view: &BlockView) {
     loop {
         match state.blocks.since(view.position()).await.unwrap() {
             BlockLog::Changes { at, .. } if at == view.position() => return,
-            BlockLog::Changes { changes, at } => view.apply(changes, at),
+            BlockLog::Changes { changes, at } => view.apply(changes, at, Timestamp::default()),
             other => panic!("a view that follows sees {other:?}"),
         }
     }
