@@ -26,6 +26,7 @@ use picket_shared::telemetry::Metrics;
 use picket_shared::token::{ClaimNames, KeyError, TokenVerifier};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -52,6 +53,8 @@ pub struct Parts {
     pub tasks: Tasks,
     pub metrics: Metrics,
     pub trusted_proxies: Vec<IpNet>,
+    /// how long an application's token may live
+    pub token_age_max: Duration,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -93,7 +96,7 @@ fn run(
     store: AuditStore,
     listener: TcpListener,
 ) {
-    let Parts { id, state, policy, blocks, outbox, clock, tasks, metrics, trusted_proxies, .. } = parts;
+    let Parts { id, state, policy, blocks, outbox, clock, tasks, metrics, trusted_proxies, token_age_max, .. } = parts;
     let instruments = Instruments::new(&metrics);
     let load = Arc::new(Load::default());
     let enforcement = Arc::new(Enforcement {
@@ -135,6 +138,9 @@ fn run(
         leads,
     };
     tasks.spawn("coordinator heartbeat", heartbeat.run(tasks.stopped()));
+    for keys in tokens.iter().flat_map(TokenVerifier::remote_keys) {
+        tasks.spawn("keys of the management issuer", keys.clone().follow(clock.clone(), tasks.stopped()));
+    }
     let gate = Gate {
         id: id.clone(),
         credential,
@@ -161,6 +167,7 @@ fn run(
         tasks: tasks.clone(),
         instruments,
         trusted_proxies,
+        token_age_max,
         exports: api::Exports::default(),
         analytics: api::AnalyticsCache::default(),
     };

@@ -96,5 +96,6 @@ pub fn still_welcome(gate: &Gate, address: IpAddr, principal: &Principal, now: T
 
 fn may_stay(gate: &Gate, policy: &Rules, address: IpAddr, who: &Principal, now: Timestamp) -> Result<(), Denial> {
     checks::reputation::check_principal(&gate.blocks, &policy.security.allow_list, address, who, now)?;
+    gate.keys.still_proven(who)?;
     checks::identity::check_anonymous(who, policy.security.allow_anonymous)
 }

@@ -432,11 +432,20 @@ pub struct JwtConfig {
     pub user_claim: String,
     /// the claim with a role or a list of roles
     pub role_claim: String,
+    /// how long a token may live (`exp` less `iat` or, where that is missing, less the time at which it is used): one that lives longer is
+    /// refused, and a revocation is remembered for so long
+    #[schemars(range(min = 60_000, max = 315_360_000_000_u64))]
+    pub max_token_age_ms: u64,
 }
 
 impl Default for JwtConfig {
     fn default() -> Self {
-        JwtConfig { issuers: Vec::new(), user_claim: "sub".into(), role_claim: "role".into() }
+        JwtConfig {
+            issuers: Vec::new(),
+            user_claim: "sub".into(),
+            role_claim: "role".into(),
+            max_token_age_ms: u64::try_from(picket_shared::token::TOKEN_AGE_MAX.as_millis()).unwrap_or(u64::MAX),
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use picket_shared::clock::Clock;
 use picket_shared::reason::Reason;
 use picket_shared::state::{Holdings, Mode, Overshoot, Traffic};
 use picket_shared::tasks::Tasks;
+use picket_shared::token::RemoteKeys;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -171,6 +172,23 @@ pub fn observe_clock(meter: &Meter, clock: &Arc<dyn Clock>) {
         .build();
 }
 
+/// how old the keys of issuers are that are fetched
+pub fn observe_keys(meter: &Meter, keys: Vec<Arc<RemoteKeys>>, clock: &Arc<dyn Clock>) {
+    let clock = clock.clone();
+    meter
+        .u64_observable_gauge("picket.token_keys.age")
+        .with_description("Time since the keys of an issuer were fetched; nothing while there are none.")
+        .with_unit("s")
+        .with_callback(move |observer| {
+            for one in &keys {
+                if let Some(age) = one.age(clock.now()) {
+                    observer.observe(age.as_secs(), &[KeyValue::new("picket.issuer", one.issuer().to_owned())]);
+                }
+            }
+        })
+        .build();
+}
+
 /// how many counters this node has in the shared state, and how often newcomers shared one
 pub fn observe_identities(meter: &Meter, holdings: &Arc<Holdings>) {
     let held = holdings.clone();
@@ -244,7 +262,9 @@ mod tests {
         Renewals::new(&meter);
         observe_memory(&meter, &Arc::new(Memory::new(0)));
         observe_mode(&meter, &Arc::new(membership));
-        observe_clock(&meter, &(Arc::new(SystemClock) as Arc<dyn Clock>));
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        observe_clock(&meter, &clock);
+        observe_keys(&meter, Vec::new(), &clock);
 
         let document = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/telemetry.md");
         assert!(catalogue.is_in(&document, "a node"), "docs/telemetry.md is stale");

@@ -36,5 +36,7 @@ mod secrecy;
 mod socketio;
 mod socketio_msgpack;
 mod telemetry;
+mod published_keys;
+mod tokens_end;
 mod tls;
 mod upstreams;

@@ -23,6 +23,7 @@ mod pages;
 mod problem;
 mod report;
 mod reputation;
+mod revoke;
 mod rollback;
 mod unblock_ip;
 
@@ -42,6 +43,7 @@ use picket_shared::state::{BlockView, LivePolicy};
 use picket_shared::tasks::Tasks;
 use serde::Serialize;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::enforcement::Enforcement;
 use crate::load::Load;
@@ -72,6 +74,8 @@ pub(crate) struct Api {
     pub(crate) tasks: Tasks,
     pub(crate) instruments: Instruments,
     pub(crate) trusted_proxies: Vec<IpNet>,
+    /// how long an application's token may live
+    pub(crate) token_age_max: Duration,
     pub(crate) exports: export::Slots,
     pub(crate) analytics: analytics::Cache,
 }
@@ -114,6 +118,7 @@ fn router(api: Arc<Api>) -> Router {
         .route("/block-ip", post(block_ip::post))
         .route("/unblock-ip", post(unblock_ip::post))
         .route("/blocks", get(blocks::get))
+        .route("/revoke", post(revoke::post))
         .route("/reputation/{ip}", get(reputation::get))
         .route("/report", get(report::get))
         .route("/nodes", get(nodes::get))

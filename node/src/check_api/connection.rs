@@ -180,7 +180,7 @@ impl CheckApi {
         let rate = std::mem::take(&mut screened.rate);
         let principal = admitted.principal.clone();
         if let Some(id) = question.id.clone() {
-            let talk = Talk::new(question.attempt.clone(), Some((screened, admitted)), &gate.traffic);
+            let talk = Talk::new(question.attempt.clone(), Some((screened, admitted)), &gate.traffic, now);
             if let Err(Full) = self.connections.insert(id, talk, now) {
                 refund_all(&*gate.counters, rate).await;
                 return Err(self.refuse(&question, Stage::Admission, full()));

@@ -96,17 +96,20 @@ pub struct Talk {
     pub violations: Violations,
     /// why it has to end; whatever it says after that is answered so
     pub ended: Option<Denial>,
+    /// since when it is known
+    pub since: Timestamp,
     presence: Option<Presence>,
 }
 
 impl Talk {
-    pub fn new(attempt: Attempt, entry: Option<(Screened, Admitted)>, traffic: &Arc<Traffic>) -> Self {
+    pub fn new(attempt: Attempt, entry: Option<(Screened, Admitted)>, traffic: &Arc<Traffic>, now: Timestamp) -> Self {
         let mut talk = Talk {
             attempt,
             entry: None,
             rates: Rates::default(),
             violations: Violations::default(),
             ended: None,
+            since: now,
             presence: Some(Presence::new(traffic.clone())),
         };
         if let Some((screened, admitted)) = entry {
@@ -165,7 +168,7 @@ mod tests {
             route: "/v1/check".into(),
             trace: None,
         };
-        Talk::new(attempt, None, traffic)
+        Talk::new(attempt, None, traffic, Timestamp::default())
     }
 
     #[test]

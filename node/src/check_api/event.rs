@@ -94,7 +94,7 @@ fn user(id: Option<String>, roles: Option<Vec<String>>) -> Result<Option<Princip
         (None, None) => Ok(None),
         (None, Some(_)) => Err(Mistake::new("roles", "are those of a user: name one in `user`")),
         (Some(id), roles) => {
-            let user = User::from_json(&Value::from(id), roles.map(Value::from).as_ref(), None);
+            let user = User::from_json(&Value::from(id), roles.map(Value::from).as_ref());
             let user =
                 user.ok_or_else(|| Mistake::new("user", "must have from 1 to 256 bytes, and at most 64 roles"))?;
             Ok(Some(Principal::User(user)))
@@ -108,7 +108,7 @@ impl CheckApi {
             return Ok(known);
         }
         let attempt = attempt(Some(question.id.clone()), question.address);
-        let talk = Talk::new(attempt.clone(), None, &self.gate.traffic);
+        let talk = Talk::new(attempt.clone(), None, &self.gate.traffic, now);
         let inserted = self.connections.insert(question.id.clone(), talk, now);
         inserted.map_err(|_| decide::refuse(&self.gate, Case::of(&attempt, Stage::Session), full()))
     }
@@ -149,8 +149,16 @@ fn speaker(talk: &Talk, named: Option<&Principal>) -> Principal {
     let own = talk.principal();
     match (named, own) {
         (Some(named), Some(own)) if named.is_same(own) && named.roles().next().is_none() => own.clone(),
-        (Some(named), _) => named.clone(),
+        (Some(named), _) => vouched_for(named, talk),
         (None, own) => own.cloned().unwrap_or(Principal::Anonymous),
+    }
+}
+
+/// the application vouches for whom it names since the connection is known: a revocation of that user ends the connection
+fn vouched_for(named: &Principal, talk: &Talk) -> Principal {
+    match named {
+        Principal::Anonymous => Principal::Anonymous,
+        Principal::User(user) => Principal::User(User { issued: Some(talk.since), ..user.clone() }),
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::{
     Block, BlockLog, BlockOrigin, BlockScope, BlockView, Charge, Claim, CounterKey, Lease, LeaseKey, LimitName,
-    Published, State, Subject,
+    Added, Published, Revocation, RevocationPosition, Revoked, State, Subject,
 };
 use crate::address::AddressKey;
 use crate::audit::{AuditRecord, EventType, Severity};
@@ -39,6 +39,7 @@ macro_rules! state_laws {
             the_block_log_leads_to_the_same_list_as_the_set,
             x20_a_leader_of_an_earlier_term_blocks_nothing,
             a_policy_is_replaced_only_by_who_saw_it,
+            revoked_tokens_are_read_once_each_in_order_until_they_end,
             audit_records_are_held_until_acknowledged,
             a_silent_node_is_forgotten,
         );
@@ -226,6 +227,33 @@ pub async fn a_policy_is_replaced_only_by_who_saw_it(state: &State) {
         [(2, "admin"), (1, "file")]
     );
     assert_eq!(policies.current().await.unwrap().unwrap().policy, next);
+}
+
+pub async fn revoked_tokens_are_read_once_each_in_order_until_they_end(state: &State) {
+    let list = &state.revocations;
+    let one = |n: u64, until| Revocation {
+        revoked: Revoked::Token(format!("token-{n}")),
+        by: "law".into(),
+        at: at(n),
+        until: at(until),
+    };
+    let nothing = list.since(&RevocationPosition::default()).await.unwrap();
+    assert_eq!((nothing.from_start, nothing.revocations.len()), (true, 0));
+    assert_eq!(list.revoke(vec![one(1, 5000), one(2, 9000)], at(1)).await.unwrap(), Added::Yes);
+    let first = list.since(&nothing.at).await.unwrap();
+    assert_eq!((first.from_start, first.revocations), (true, vec![one(1, 5000), one(2, 9000)]));
+    let end = list.since(&first.at).await.unwrap();
+    assert_eq!((end.from_start, end.revocations.len(), &end.at), (false, 0, &first.at));
+    // The same again changes nothing.
+    list.revoke(vec![one(2, 9000)], at(2)).await.unwrap();
+    list.revoke(vec![one(3, 9000)], at(3)).await.unwrap();
+    let next = list.since(&end.at).await.unwrap();
+    assert_eq!((next.from_start, next.revocations), (false, vec![one(3, 9000)]));
+    // What has ended makes room, and whoever stood elsewhere reads all that is left.
+    list.revoke(vec![one(4, 9000)], at(6000)).await.unwrap();
+    let elsewhere = RevocationPosition { id: "another list's".into(), ..next.at };
+    let all = list.since(&elsewhere).await.unwrap();
+    assert_eq!((all.from_start, all.revocations), (true, vec![one(2, 9000), one(3, 9000), one(4, 9000)]));
 }
 
 pub async fn audit_records_are_held_until_acknowledged(state: &State) {

@@ -15,6 +15,7 @@ mod outage;
 mod overshoot;
 mod policies;
 mod redis;
+mod revocations;
 mod shares;
 #[cfg(test)]
 mod shares_model;
@@ -39,7 +40,10 @@ pub use outage::{KnownNodes, Stance, Stances, WithStance};
 pub use overshoot::{Overshoot, Overshot};
 pub use policies::{FilePolicy, LivePolicy, Policies, PolicySource, PolicyVersion, Published, follow_policy};
 pub use redis::{ClockSource, ConnectError, RedisOptions, RedisState, check_authorities};
-
+pub use revocations::{
+    Added, OnLostRevocations, REVOCATIONS_MAX, Revocation, RevocationLog, RevocationPosition, RevocationView,
+    Revocations, Revoked, follow_revocations,
+};
 pub use shares::{Excess, Holdings, ShareId, Shares, Spent, Taken};
 
 use std::sync::Arc;
@@ -58,6 +62,7 @@ pub struct State {
     pub leases: Arc<dyn Leases>,
     pub blocks: Arc<dyn Blocks>,
     pub policies: Arc<dyn Policies>,
+    pub revocations: Arc<dyn Revocations>,
     pub audit: Arc<dyn AuditLog>,
     pub nodes: Arc<dyn Nodes>,
 }
@@ -72,6 +77,7 @@ impl State {
             leases: memory.clone(),
             blocks: memory.clone(),
             policies: memory.clone(),
+            revocations: memory.clone(),
             audit: memory.clone(),
             nodes: memory,
         }

@@ -90,6 +90,7 @@ impl OfficeBuilder {
             tasks: tasks.clone(),
             metrics: metrics.clone(),
             trusted_proxies: self.trusted_proxies.iter().map(|text| text.parse().unwrap()).collect(),
+            token_age_max: picket_shared::token::TOKEN_AGE_MAX,
         })
         .await
         .unwrap();
@@ -197,6 +198,7 @@ fn issuer() -> IssuerConfig {
         secret: Some(Secret::new(SECRET)),
         secret_file: None,
         public_key_file: None,
+        jwks_url: None,
     }
 }
 

@@ -6,6 +6,7 @@ mod counters;
 mod leases;
 mod nodes;
 mod policies;
+mod revocations;
 
 /// all contracts over one process's memory
 #[derive(Default)]
@@ -16,6 +17,7 @@ pub struct Memory {
     leases: leases::Table,
     nodes: nodes::Roster,
     policies: policies::Versions,
+    revocations: revocations::List,
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ mod link;
 mod nodes;
 mod policies;
 mod reply;
+mod revocations;
 mod scripts;
 mod time;
 mod trust;
@@ -181,6 +182,7 @@ impl RedisState {
             leases: self.redis.clone(),
             blocks: self.redis.clone(),
             policies: self.redis.clone(),
+            revocations: self.redis.clone(),
             audit: self.redis.clone(),
             nodes: self.redis.clone(),
         }

@@ -63,5 +63,7 @@ scripts! {
     policy_read: reads "policy_read";
     policy_restore: "clock", "policy_restore";
     refund: "refund";
+    revoke: "clock", "revoke";
+    revoked_since: reads "revoked_since";
     share: "clock", "share";
 }
