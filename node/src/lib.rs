@@ -27,6 +27,7 @@ mod membership;
 mod memory;
 mod metrics;
 mod ops;
+pub mod pardons;
 mod pending;
 mod polling;
 mod pool;

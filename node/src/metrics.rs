@@ -28,7 +28,7 @@ impl Instruments {
         Instruments {
             decisions: meter
                 .u64_counter("picket.decisions")
-                .with_description("Connections admitted and refused, and events refused, by stage and reason.")
+                .with_description("Connections admitted and refused, and events refused, by stage and reason; and what was not refused since its rule is in shadow.")
                 .with_unit("{decision}")
                 .build(),
             observations: meter
@@ -57,6 +57,15 @@ impl Instruments {
         let labels = [
             KeyValue::new("picket.stage", stage.as_str()),
             KeyValue::new("picket.outcome", "refused"),
+            KeyValue::new("picket.reason", reason.token()),
+        ];
+        self.decisions.add(1, &labels);
+    }
+
+    pub fn pardoned(&self, stage: Stage, reason: Reason) {
+        let labels = [
+            KeyValue::new("picket.stage", stage.as_str()),
+            KeyValue::new("picket.outcome", "shadow"),
             KeyValue::new("picket.reason", reason.token()),
         ];
         self.decisions.add(1, &labels);

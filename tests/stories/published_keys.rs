@@ -35,7 +35,11 @@ async fn j03_j04_j05_j06_what_a_token_says_of_its_key_chooses_among_its_issuers_
     for kid in ["../../keys/first", "' OR '1'='1", "http://127.0.0.1/", "first\u{0}", "*", &"k".repeat(4000)] {
         refused(claims.signed_by_key(kid, |_| ())).await;
     }
-    assert_eq!((other.fetched(), upstream.requests().len()), (0, seen), "no question to anybody else, and nobody came in");
+    assert_eq!(
+        (other.fetched(), upstream.requests().len()),
+        (0, seen),
+        "no question to anybody else, and nobody came in"
+    );
     claims_come_in(&picket, claims.signed_by_key("first", |head| head.jku = Some(other.url()))).await;
     assert_eq!(other.fetched(), 0);
 }
@@ -92,10 +96,6 @@ async fn x32_without_keys_tokens_wait_and_who_brings_none_comes_in() {
     let strangers = Token::of("alice").with("iss", "https://evil.example").signed_by_key("first", |_| ());
     picket.caller("198.51.100.7").bearing(&strangers).connects().await.refused_with(401, "token_invalid");
     picket.caller("198.51.100.7").comes_in().await.is_still_served().await;
-    picket
-        .admin()
-        .changes_policy(json!({ "security": { "allowAnonymous": false } }))
-        .await
-        .succeeds();
+    picket.admin().changes_policy(json!({ "security": { "allowAnonymous": false } })).await.succeeds();
     picket.caller("198.51.100.7").gets_refused_eventually().await;
 }

@@ -106,7 +106,12 @@ async fn j11_the_check_api_knows_revoked_tokens_too() {
     let application: Application = picket.application().speaking(Form::Json);
     let token = Token::of("alice").with("iat", seconds_from_now(-60)).signed();
     let allowed = json!({ "allowed": true });
-    assert_eq!(application.connects_with("by-token", "198.51.100.7", json!({ "token": token, "origin": crate::harness::HOME })).await, allowed);
+    assert_eq!(
+        application
+            .connects_with("by-token", "198.51.100.7", json!({ "token": token, "origin": crate::harness::HOME }))
+            .await,
+        allowed
+    );
     let named = json!({ "user": "alice", "payload": {} });
     assert_eq!(application.says_with("named", "198.51.100.7", "chat:say", named.clone()).await, allowed);
 

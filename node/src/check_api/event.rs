@@ -29,6 +29,7 @@ use crate::content::{Flaw, texts};
 use crate::decide::{self, Case, Stage};
 use crate::gate::Gate;
 use crate::inspection::{self, Body, Event, Speaker, inspect};
+use crate::pardons::Pardons;
 use crate::protocol::msgpack;
 use crate::refusal::Denial;
 use crate::session::{Step, record};
@@ -182,8 +183,9 @@ async fn hear(gate: &Gate, talk: &mut Talk, speaker: &Principal, question: &Ques
         body: Body::Json { text: read.text(), name_at: None, payload: inspection::Payload::Whole, packed_at: None },
     };
     let mut voice = Speaker { principal: speaker, address: attempt.address, rates: &mut talk.rates };
-    let outcome = inspect(gate, &mut voice, &event, now).await;
-    match record(gate, case, outcome) {
+    let mut pardons = Pardons::by(gate);
+    let outcome = inspect(gate, &mut voice, &event, &mut pardons, now).await;
+    match record(gate, case, outcome, pardons) {
         Ok(cleared) => Verdict { payload: read.rewritten(cleared.into_message(), question), ..Verdict::ALLOWED },
         Err(denial) => match talk.violations.refused(gate, denial.clone(), Vec::new()) {
             Step::End(_, denial) => {

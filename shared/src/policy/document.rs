@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+use super::Rule;
 use crate::secret::Secret;
 
 /// the most that `validation.maxPayloadSize` may allow, in bytes
@@ -31,8 +32,11 @@ impl Environment {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Policy {
-    /// whether refusals are carried out
+    /// whether refusals are carried out: `on`; `shadow`, where they are recorded and everybody passes; `off`, where nothing is looked at
+    /// but what is needed to forward. What protects the gateway itself holds in any case
     pub enforce: Enforce,
+    /// rules that are in shadow while others are enforced
+    pub shadow: Vec<Rule>,
     pub cors: Cors,
     pub rate_limiting: RateLimiting,
     pub validation: Validation,

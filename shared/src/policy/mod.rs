@@ -1,12 +1,14 @@
 //! The policy: the security rules as people write them ([`Policy`]), and the form the pipelines read ([`Rules`]).
 
 mod document;
+mod enforcement;
 mod glob;
 mod origin;
 mod rules;
 mod validate;
 
 pub use document::*;
+pub use enforcement::{Enforcement, Reasons, Rule};
 pub use glob::Glob;
 pub use origin::{Origin, OriginPattern};
 pub use rules::{CorsRules, EventLimit, Limits, Rules, SecurityRules, ValidationRules};

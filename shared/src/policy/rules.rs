@@ -4,7 +4,9 @@ use ipnet::IpNet;
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use super::{ContentMode, Environment, Glob, Mistake, NamedEventLimit, Origin, OriginPattern, Per, Policy};
+use super::{
+    ContentMode, Enforcement, Environment, Glob, Mistake, NamedEventLimit, Origin, OriginPattern, Per, Policy,
+};
 use crate::address;
 use crate::reason::Reason;
 use crate::window::Quota;
@@ -20,6 +22,7 @@ const PATTERN_BYTES_MAX: usize = 1 << 20;
 #[derive(Debug)]
 pub struct Rules {
     pub document: Policy,
+    pub enforcement: Enforcement,
     pub cors: CorsRules,
     pub limits: Limits,
     pub validation: ValidationRules,
@@ -119,6 +122,7 @@ impl Rules {
     pub fn compile(document: Policy, environment: Environment) -> Result<Rules, Vec<Mistake>> {
         let mut mistakes = super::not_carried_out(&document);
         let rules = Rules {
+            enforcement: Enforcement::of(document.enforce, &document.shadow),
             cors: cors(&document, environment, &mut mistakes),
             limits: limits(&document, &mut mistakes),
             validation: validation(&document, &mut mistakes),

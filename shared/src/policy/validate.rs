@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Enforce, Mistake, Policy};
+use super::{Mistake, Policy};
 use crate::schema;
 
 /// the policy that `value` writes, or every mistake in it; patterns, addresses and the like are judged by `Rules::compile`
@@ -20,12 +20,6 @@ pub fn read(value: &Value) -> Result<Policy, Vec<Mistake>> {
 /// settings that this version knows and does not carry out: refused rather than ignored
 pub fn not_carried_out(policy: &Policy) -> Vec<Mistake> {
     let mut mistakes = Vec::new();
-    if policy.enforce != Enforce::On {
-        mistakes.push(Mistake::new(
-            "enforce",
-            "only `on` is carried out in this version; remove the key or set it to `on`",
-        ));
-    }
     if !policy.monitoring.notifications.is_empty() {
         mistakes.push(Mistake::new(
             "monitoring.notifications",
@@ -50,10 +44,9 @@ mod tests {
     #[test]
     fn what_would_be_ignored_is_refused() {
         let notification = json!({ "kind": "webhook", "url": "https://hooks.example.com/canary", "minSeverity": "high", "secretFile": null });
-        let mistakes =
-            read(&json!({ "enforce": "shadow", "monitoring": { "notifications": [notification] } })).unwrap_err();
+        let mistakes = read(&json!({ "monitoring": { "notifications": [notification] } })).unwrap_err();
         let paths: Vec<_> = mistakes.iter().map(|mistake| mistake.path.as_str()).collect();
-        assert_eq!(paths, ["enforce", "monitoring.notifications"]);
+        assert_eq!(paths, ["monitoring.notifications"]);
         assert!(!format!("{mistakes:?}").contains("canary"));
     }
 

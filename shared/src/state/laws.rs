@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::{
-    Block, BlockLog, BlockOrigin, BlockScope, BlockView, Charge, Claim, CounterKey, Lease, LeaseKey, LimitName,
-    Added, Published, Revocation, RevocationPosition, Revoked, State, Subject,
+    Added, Block, BlockLog, BlockOrigin, BlockScope, BlockView, Charge, Claim, CounterKey, Lease, LeaseKey, LimitName,
+    Published, Revocation, RevocationPosition, Revoked, State, Subject,
 };
 use crate::address::AddressKey;
 use crate::audit::{AuditRecord, EventType, Severity};

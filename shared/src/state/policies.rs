@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use super::StateError;
 use crate::clock::Timestamp;
-use crate::policy::{Environment, Mistake, Policy, Rules};
+use crate::policy::{Enforcement, Environment, Mistake, Policy, Rules};
 
 /// who a policy is by that was put back after the state lost it
 const RESTORED_BY: &str = "picket (restored)";
@@ -80,6 +80,11 @@ impl LivePolicy {
 
     pub fn current(&self) -> Arc<Rules> {
         self.shared.rules.load_full()
+    }
+
+    /// what is done with refusals; asked for at every message, so it takes no reference
+    pub fn enforcement(&self) -> Enforcement {
+        self.shared.rules.load().enforcement
     }
 
     pub fn version(&self) -> u64 {

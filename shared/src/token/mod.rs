@@ -27,8 +27,9 @@ pub const LEEWAY: Duration = Duration::from_secs(60);
 const ROLES_MAX: usize = 64;
 
 /// who speaks
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Principal {
+    #[default]
     Anonymous,
     User(User),
 }
