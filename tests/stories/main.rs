@@ -34,6 +34,7 @@ mod policy_changes;
 mod polling;
 mod published_keys;
 mod secrecy;
+mod shadow;
 mod socketio;
 mod socketio_msgpack;
 mod telemetry;

@@ -88,7 +88,8 @@ async fn j09_x32_a_new_key_serves_half_a_minute_later_and_a_storm_of_unknown_one
 async fn x32_without_keys_tokens_wait_and_who_brings_none_comes_in() {
     let issuer = KeyServer::publishing("first").await;
     issuer.fails();
-    let picket = plan(&issuer, &Upstream::echo().await).start().await;
+    let upstream = Upstream::echo().await;
+    let picket = plan(&issuer, &upstream).start().await;
 
     let token = Token::of("alice").signed_by_key("first", |_| ());
     let refusal = picket.caller("198.51.100.7").bearing(&token).connects().await;
