@@ -1,9 +1,11 @@
 //! The command line.
 
 use clap::{Args, Parser, Subcommand};
+use picket_coordinator::config::Scope;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::commands::api_key;
 use crate::role::Role;
 
 /// Security gateway for WebSocket and Socket.IO applications
@@ -21,6 +23,7 @@ Examples:
   picket node --config picket.yaml        one of several nodes, over Redis
   picket check-config picket.yaml         every mistake with its line
   picket token --subject alice --role member --ttl 1h
+  picket api-key siem --scope audit:read  a key for the management API
   PICKET_NODE__LISTEN=0.0.0.0:9000 picket standalone --config picket.yaml
 
 Settings: flags go before the environment (PICKET_NODE__LISTEN is node.listen),
@@ -40,6 +43,8 @@ pub enum Command {
     CheckConfig(CheckConfigArgs),
     /// Print the JSON Schema of the configuration file
     Schema,
+    /// Make a key for the management API: prints it once, with the part of the configuration that admits it
+    ApiKey(ApiKeyArgs),
     /// Sign an application token with a configured HMAC secret, for development
     #[command(after_help = TOKEN)]
     Token(TokenArgs),
@@ -105,6 +110,16 @@ pub struct TokenArgs {
     /// Which issuer signs, if there are several
     #[arg(long)]
     pub issuer: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct ApiKeyArgs {
+    /// Who acts with it, in the audit trail
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// What it may do; may be given several times
+    #[arg(long = "scope", value_name = "SCOPE", required = true, value_parser = api_key::scope)]
+    pub scopes: Vec<Scope>,
 }
 
 /// a number with a unit

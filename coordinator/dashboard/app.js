@@ -7,8 +7,9 @@ import { audit } from "./audit.js";
 import { blocks } from "./blocks.js";
 import { nodes } from "./nodes.js";
 import { policy } from "./policy.js";
+import { reference } from "./reference.js";
 
-const VIEWS = { overview, audit, blocks, nodes, policy };
+const VIEWS = { overview, audit, blocks, nodes, policy, reference };
 const app = document.getElementById("app");
 let leave = () => {};
 

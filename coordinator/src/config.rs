@@ -6,6 +6,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 
+pub use crate::api_keys::ApiKeyConfig;
+pub use crate::scope::Scope;
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct CoordinatorConfig {
@@ -15,6 +18,9 @@ pub struct CoordinatorConfig {
     /// `sqlite:PATH`
     pub audit_store: String,
     pub admin: AdminConfig,
+    /// keys of machines, each with what it may do
+    #[schemars(length(max = 100))]
+    pub api_keys: Vec<ApiKeyConfig>,
     /// whose tokens open the management API; never an application's issuer
     pub tokens: Option<IssuerConfig>,
 }
@@ -25,6 +31,7 @@ impl Default for CoordinatorConfig {
             listen: ([127, 0, 0, 1], 9090).into(),
             audit_store: "sqlite:./picket.db".into(),
             admin: AdminConfig::default(),
+            api_keys: Vec::new(),
             tokens: None,
         }
     }

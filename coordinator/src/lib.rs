@@ -1,6 +1,7 @@
 //! The coordinator: gathers the audit trail, scores addresses, blocks them, and serves the management API.
 
 mod api;
+pub mod api_keys;
 pub mod config;
 mod enforcement;
 mod heartbeat;
@@ -11,7 +12,9 @@ mod metrics;
 mod neighbours;
 mod reputation;
 mod retention;
+mod scope;
 mod store;
+mod tail;
 
 pub use api::auth::CredentialError;
 pub use store::StoreError;
@@ -32,6 +35,7 @@ use tokio::sync::watch;
 
 use api::Api;
 use api::auth::{Credential, Failures, Gate, Sessions};
+use api_keys::{ApiKeyError, ApiKeys};
 use config::CoordinatorConfig;
 use enforcement::Enforcement;
 use heartbeat::Heartbeat;
@@ -40,6 +44,7 @@ use load::Load;
 use metrics::Instruments;
 use retention::Retention;
 use store::AuditStore;
+use tail::Tail;
 
 /// what a coordinator is made of
 pub struct Parts {
@@ -65,6 +70,8 @@ pub enum StartError {
     Credential(#[from] CredentialError),
     #[error("coordinator.tokens: {0}")]
     Tokens(KeyError),
+    #[error("coordinator.apiKeys[{0}]: {1}")]
+    ApiKey(usize, ApiKeyError),
     #[error("cannot listen on {0}")]
     Listen(SocketAddr, #[source] std::io::Error),
 }
@@ -80,11 +87,15 @@ pub async fn start(parts: Parts) -> Result<SocketAddr, StartError> {
     let tokens = tokens.transpose().map_err(|errors| {
         StartError::Tokens(errors.into_iter().next().map_or(KeyError::NoAlgorithm, |(_, error)| error))
     })?;
+    let api_keys = ApiKeys::new(&parts.config.api_keys).map_err(|errors| {
+        let (index, error) = errors.into_iter().next().unwrap_or((0, ApiKeyError::Source));
+        StartError::ApiKey(index, error)
+    })?;
     let store = AuditStore::open(&parts.config.audit_store).await?;
     let wanted = parts.config.listen;
     let listener = TcpListener::bind(wanted).await.map_err(|error| StartError::Listen(wanted, error))?;
     let address = listener.local_addr().map_err(|error| StartError::Listen(wanted, error))?;
-    run(parts, credential, tokens, store, listener);
+    run(parts, credential, api_keys, tokens, store, listener);
     tracing::info!(listener = "management", address = %address, "listening");
     Ok(address)
 }
@@ -92,6 +103,7 @@ pub async fn start(parts: Parts) -> Result<SocketAddr, StartError> {
 fn run(
     parts: Parts,
     credential: Option<Credential>,
+    api_keys: ApiKeys,
     tokens: Option<TokenVerifier>,
     store: AuditStore,
     listener: TcpListener,
@@ -141,9 +153,12 @@ fn run(
     for keys in tokens.iter().flat_map(TokenVerifier::remote_keys) {
         tasks.spawn("keys of the management issuer", keys.clone().follow(clock.clone(), tasks.stopped()));
     }
+    let tail = Arc::new(Tail::new(store.clone(), clock.clone()));
+    tasks.spawn("audit tail", tail.clone().run(tasks.stopped()));
     let gate = Gate {
         id: id.clone(),
         credential,
+        api_keys,
         tokens,
         sessions: Sessions::default(),
         addresses: Failures::default(),
@@ -170,6 +185,9 @@ fn run(
         token_age_max,
         exports: api::Exports::default(),
         analytics: api::AnalyticsCache::default(),
+        answers: api::Answers::default(),
+        streams: api::Streams::default(),
+        tail,
     };
     tasks.spawn("management listener", api::serve(Listener::new(listener, "management", &metrics), api));
 }

@@ -1,13 +1,14 @@
 //! How an API of Picket says no: the members of `application/problem+json` (RFC 9457), with every mistake.
 
 use http::StatusCode;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::policy::Mistake;
 
 pub const CONTENT_TYPE: &str = "application/problem+json";
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Document<'a> {
     #[serde(rename = "type")]
     kind: &'static str,

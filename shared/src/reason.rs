@@ -3,6 +3,7 @@
 //! HTTP status before the upgrade, WebSocket close code after it (RFC 6455 section 7.4 and the IANA registry), audit kind,
 //! severity and reputation points. The documentation of reasons is generated from this table.
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -218,6 +219,17 @@ impl<'de> Deserialize<'de> for Reason {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let token = String::deserialize(deserializer)?;
         Reason::from_token(&token).ok_or_else(|| serde::de::Error::custom(format!("unknown reason `{token}`")))
+    }
+}
+
+impl JsonSchema for Reason {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Reason".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let tokens: std::collections::BTreeSet<_> = Reason::ALL.into_iter().map(Reason::token).collect();
+        json_schema!({ "type": "string", "enum": tokens })
     }
 }
 

@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+pub mod api_key;
 mod check_config;
 mod schema;
 mod serve;
@@ -23,6 +24,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Coordinator(args) => serve::run(Role::Coordinator, args, &variables),
         Command::CheckConfig(args) => check_config::run(args, &variables),
         Command::Schema => schema::run(),
+        Command::ApiKey(args) => api_key::run(&args),
         Command::Token(args) => token::run(&args, &variables),
     }
 }

@@ -167,3 +167,21 @@ async fn the_environment_goes_before_the_file() {
     let record = picket.admin().audited("eventType=INVALID_ORIGIN", 1).await.remove(0);
     assert_eq!(record["node"], "edge-of-the-environment", "{record}");
 }
+
+#[test]
+fn api_key_prints_a_key_and_the_configuration_that_admits_it_and_nothing_else_of_it() {
+    let program = Program::new();
+    let printed = program.runs(&["api-key", "siem", "--scope", "audit:read", "--scope", "metrics:read"]).succeeds();
+    let key = printed.split_whitespace().find(|word| word.starts_with("picket_")).unwrap();
+    assert_eq!(key.len(), "picket_".len() + 64, "{printed}");
+    assert_eq!(printed.matches(&key["picket_".len()..]).count(), 1, "once, and its hash is another:\n{printed}");
+
+    let admitted = Program::new().with_admin();
+    let base = "environment: production\nstate: { url: \"memory://\" }\nnode: { routes: [{ path: /ws, upstream: \"ws://127.0.0.1:1\", protocol: json }] }\n";
+    let file = admitted.writes("picket.yaml", &format!("{base}{printed}"));
+    let effective = admitted.runs(&["check-config", file.to_str().unwrap()]).succeeds();
+    assert!(effective.contains("siem") && !effective.contains(key), "{effective}");
+
+    let unknown = program.runs(&["api-key", "siem", "--scope", "everything"]).everything();
+    assert!(unknown.contains("audit:read"), "what is known is said:\n{unknown}");
+}

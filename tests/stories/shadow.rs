@@ -49,13 +49,24 @@ async fn in_shadow_everything_passes_as_it_came_and_what_would_have_been_refused
 
     assert!(upstream.texts().iter().all(|text| text.contains(SCRIPT)), "not sanitised");
     for reason in [
-        "address_blocked", "origin_not_allowed", "connection_rate", "token_invalid", "too_many_connections", "burst", "message_rate",
-        "text_too_long", "unknown_event", "login_required", "active_content",
+        "address_blocked",
+        "origin_not_allowed",
+        "connection_rate",
+        "token_invalid",
+        "too_many_connections",
+        "burst",
+        "message_rate",
+        "text_too_long",
+        "unknown_event",
+        "login_required",
+        "active_content",
     ] {
         eventually(reason, async || {
             let told = picket.ops("/metrics").await.text;
             let counted = |line: &&str| {
-                line.contains("picket_decisions_total") && line.contains("\"shadow\"") && line.contains(&format!("\"{reason}\""))
+                line.contains("picket_decisions_total")
+                    && line.contains("\"shadow\"")
+                    && line.contains(&format!("\"{reason}\""))
             };
             told.lines().find(counted).map(drop)
         })
@@ -65,7 +76,11 @@ async fn in_shadow_everything_passes_as_it_came_and_what_would_have_been_refused
     assert!(!refused.lines().any(|line| line.contains("picket_outcome=\"refused\"")), "{refused}");
     let records = admin.audited("eventType=INVALID_ORIGIN", 1).await;
     let record = &records[0];
-    assert_eq!((&record["metadata"]["shadow"], &record["metadata"]["refusedFor"]), (&json!(true), &json!("origin_not_allowed")), "{record}");
+    assert_eq!(
+        (&record["metadata"]["shadow"], &record["metadata"]["refusedFor"]),
+        (&json!(true), &json!("origin_not_allowed")),
+        "{record}"
+    );
     assert!(record["reason"].is_null(), "nobody is scored for it: {record}");
     let standing = admin.get("/reputation/198.51.100.7").await.data();
     assert!(!admin.lists_block("198.51.100.7").await, "{standing}");

@@ -1,6 +1,7 @@
 //! Counts over a time, as dashboard and report show them, with a series that has no gaps.
 
 use picket_shared::clock::Timestamp;
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -19,7 +20,7 @@ const STEPS_MS: [u64; 8] = [60_000, 300_000, 900_000, 3_600_000, 7_200_000, 21_6
 /// how old the last answer may be: open dashboards ask often, and the busiest addresses are counted record by record
 const FRESH: Duration = Duration::from_secs(3);
 
-#[derive(Clone, Serialize)]
+#[derive(Clone, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Analytics {
     pub(super) total: u64,
@@ -31,13 +32,13 @@ pub(super) struct Analytics {
     pub(super) series: Series,
 }
 
-#[derive(Clone, Serialize)]
+#[derive(Clone, Serialize, JsonSchema)]
 pub(super) struct TopAddress {
     pub(super) ip: IpAddr,
     pub(super) count: u64,
 }
 
-#[derive(Clone, Serialize)]
+#[derive(Clone, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Series {
     pub(super) bucket_ms: u64,

@@ -2,17 +2,22 @@
 
 use axum::extract::State;
 use picket_shared::audit::{AuditRecord, EventType, IDENTIFIER_BYTES_MAX, Severity};
+use schemars::JsonSchema;
 use serde::Serialize;
+use serde_json::json;
 
 use super::auth::Caller;
 use super::input::{self, Query};
+use super::openapi::{self, Operation};
 use super::{Answer, Shared, Success};
+use crate::scope::Scope;
 use crate::store::{Cursor, Filter};
 
 const LIMIT_DEFAULT: u32 = 100;
 const LIMIT_MAX: u32 = 1000;
+const CURSOR_BYTES_MAX: usize = 128;
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Logs {
     logs: Vec<AuditRecord>,
@@ -39,6 +44,33 @@ pub(super) async fn get(State(api): Shared, _: Caller, mut query: Query) -> Answ
         filtered: filter != Filter::default(),
         next_cursor: page.next.map(|cursor| cursor.encode()),
     }))
+}
+
+pub(super) fn describe() -> Operation {
+    let operation = Operation::new(Scope::AuditRead, "The audit trail, newest first, page by page")
+        .about("A cursor names a place in the trail, not a number of records: records that come later change no page. The next page is asked for with the same filters.")
+        .query("limit", openapi::integer(1, LIMIT_MAX), "records of a page; 100 if not given")
+        .query("cursor", openapi::text(CURSOR_BYTES_MAX), "`nextCursor` of the page before");
+    describe_filter(operation).gives::<Logs>("a page").example(json!({
+        "logs": [{
+            "id": "019ab80ee4001f0c2d5e6a7b8c9d0e1f", "timestamp": "2026-01-31T12:00:00.000Z", "eventType": "INVALID_ORIGIN", "severity": "high",
+            "ip": "198.51.100.7", "message": "this origin is not allowed", "route": "/ws", "node": "edge-1", "reason": "origin_not_allowed",
+        }],
+        "total": 1, "totalIsLowerBound": false, "filtered": true, "nextCursor": null,
+    }))
+}
+
+/// the parameters that [`filter`] takes
+pub(super) fn describe_filter(operation: Operation) -> Operation {
+    operation
+        .query("eventType", openapi::one_of(EventType::ALL.map(EventType::as_str)), "what happened")
+        .query("severity", openapi::one_of(Severity::ALL.map(Severity::as_str)), "exactly this one")
+        .query("ip", openapi::network(), "an address, or all of a prefix")
+        .query("userId", openapi::text(IDENTIFIER_BYTES_MAX), "whose")
+        .query("socketId", openapi::text(IDENTIFIER_BYTES_MAX), "of which connection")
+        .query("since", openapi::time(), "not before")
+        .query("until", openapi::time(), "before")
+        .query("text", openapi::text(IDENTIFIER_BYTES_MAX), "in message, metadata, reason or event name")
 }
 
 /// the filters of listing and export

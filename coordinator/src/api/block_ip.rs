@@ -1,6 +1,7 @@
 //! `POST /block-ip`: nobody of an address or prefix comes in, and who is in goes. What would hit the house itself needs `force`.
 
 use axum::extract::State;
+use http::StatusCode;
 use ipnet::IpNet;
 use picket_shared::address::NetworkText;
 use picket_shared::audit::{AuditRecord, EventType, Severity, printable};
@@ -8,13 +9,16 @@ use picket_shared::policy::Rules;
 use picket_shared::state::{Block, BlockOrigin, BlockScope};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use super::auth::Caller;
 use super::input::{self, Input, NoQuery};
+use super::openapi::Operation;
 use super::problem::Problem;
 use super::{Answer, Api, Shared, Success};
+use crate::scope::Scope;
 
 /// the widest prefixes that are blocked without `force`
 const WIDEST_V4: u8 = 8;
@@ -36,7 +40,7 @@ pub(super) struct BlockIp {
     force: bool,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 pub(super) struct Blocked {
     block: Block,
     /// the version of the block list that has it
@@ -52,7 +56,9 @@ pub(super) async fn post(
     let network = input::network(&input.ip).map_err(|message| Problem::mistake("ip", message))?;
     let objection = objection(network, &caller, &api.policy.current(), &api);
     if let Some(objection) = objection.filter(|_| !input.force) {
-        return Err(Problem::conflict(format!("{objection}; send `force: true` if that is meant")));
+        return Err(Problem::conflict(format!(
+            "{objection}; send `force: true` if that is meant. Or the first request with this `Idempotency-Key` is still under way"
+        )));
     }
     let now = api.clock.now();
     let block = Block {
@@ -75,6 +81,22 @@ pub(super) async fn post(
         }
     });
     Ok(Success(Blocked { block, version }))
+}
+
+pub(super) fn describe() -> Operation {
+    Operation::new(Scope::BlocksWrite, "Nobody of an address or prefix comes in, and who is in goes")
+        .about("A block of the same address or prefix is replaced. Open sockets close within a second, on every node.")
+        .body::<BlockIp>(json!({ "ip": "198.51.100.0/24", "reason": "scraper", "durationMs": 3_600_000 }))
+        .gives::<Blocked>("it is blocked")
+        .example(json!({
+            "block": {
+                "ip": "198.51.100.0/24", "reason": "scraper", "origin": "manual", "by": "admin", "since": "2026-01-31T12:00:00.000Z",
+                "until": "2026-01-31T13:00:00.000Z", "scope": "everyone",
+            },
+            "version": 17,
+        }))
+        .fails(StatusCode::CONFLICT, "it would hit the house itself: loopback, a trusted proxy, the allow list, the caller, or a large part of all addresses; send `force: true` if that is meant")
+        .once()
 }
 
 /// the record is about the address that is blocked; who did it and from where is in its metadata

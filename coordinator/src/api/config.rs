@@ -3,26 +3,29 @@
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use http::header::{ETAG, IF_MATCH};
+use http::header::{ETAG, IF_MATCH, IF_NONE_MATCH};
 use http::{HeaderMap, StatusCode};
 use picket_shared::audit::{EventType, Severity};
 use picket_shared::policy::{self, Policy, Rules};
 use picket_shared::state::{PolicyVersion, Published};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::auth::Caller;
 use super::history::changes;
 use super::input::{self, JsonValue, NoQuery, Query};
+use super::openapi::{self, Operation};
 use super::problem::Problem;
 use super::{Api, Shared, Success};
+use crate::scope::Scope;
 
 /// how often a change is tried on top of other people's changes
 const TRIES_MAX: usize = 5;
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-struct InForce {
+struct PolicyInForce {
     /// secrets are masked
     policy: Policy,
     version: u64,
@@ -31,15 +34,31 @@ struct InForce {
     nodes: Vec<NodePolicy>,
 }
 
-#[derive(Serialize)]
+/// any part of a policy
+struct PolicyPatch;
+
+impl JsonSchema for PolicyPatch {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "PolicyPatch".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "object", "description": "any part of a policy (`#/components/schemas/Policy`)" })
+    }
+}
+
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct NodePolicy {
     id: String,
     policy_version: u64,
 }
 
-pub(super) async fn get(State(api): Shared, _: Caller, _: NoQuery) -> Result<Response, Problem> {
+pub(super) async fn get(State(api): Shared, _: Caller, headers: HeaderMap, _: NoQuery) -> Result<Response, Problem> {
     let current = current(&api).await?;
+    if is_known(&headers, current.version) {
+        return Ok((StatusCode::NOT_MODIFIED, [(ETAG, etag(current.version))]).into_response());
+    }
     show(&api, current.policy, current.version).await
 }
 
@@ -67,6 +86,27 @@ pub(super) async fn put(
     }
     let changed = change(&api, &caller, expected, "policy changed", patched).await?;
     show(&api, changed.policy, changed.version).await
+}
+
+pub(super) fn describe_get() -> Operation {
+    Operation::new(Scope::ConfigRead, "The policy in force, and which nodes run it")
+        .header("If-None-Match", openapi::any_text(), "an `ETag` of before: 304 while that version is in force")
+        .gives::<PolicyInForce>("secrets are masked")
+        .with_header("ETag", "the policy's version, for `If-Match` of a change")
+        .gives_nothing(StatusCode::NOT_MODIFIED, "the policy is the same")
+        .with_header("ETag", "the policy's version")
+}
+
+pub(super) fn describe_put() -> Operation {
+    Operation::new(Scope::ConfigWrite, "Changes the policy in part")
+        .about("A merge patch (RFC 7396): objects are merged, `null` removes, everything else replaces. The result is judged whole: it is in force on every node, or nothing is changed.")
+        .query("dryRun", openapi::boolean(), "judges and shows the change, and does not make it")
+        .header("If-Match", openapi::any_text(), "the `ETag` that the change was made on")
+        .body::<PolicyPatch>(json!({ "rateLimiting": { "messageLimit": { "maxMessages": 50 } } }))
+        .gives::<PolicyInForce>("the policy with the change")
+        .with_header("ETag", "the new version")
+        .fails(StatusCode::CONFLICT, "others change the policy at the same time")
+        .fails(StatusCode::PRECONDITION_FAILED, "another version is in force")
 }
 
 /// puts what `make` makes of the policy in force into its place; tries again when another change came first and no version was expected
@@ -132,7 +172,18 @@ async fn show(api: &Api, policy: Policy, version: u64) -> Result<Response, Probl
     let nodes: Vec<_> =
         nodes.into_iter().map(|node| NodePolicy { id: node.id, policy_version: node.policy_version }).collect();
     let applied = nodes.iter().all(|node| node.policy_version >= version);
-    Ok(([(ETAG, format!("\"{version}\""))], Success(InForce { policy, version, applied, nodes })).into_response())
+    Ok(([(ETAG, etag(version))], Success(PolicyInForce { policy, version, applied, nodes })).into_response())
+}
+
+fn etag(version: u64) -> String {
+    format!("\"{version}\"")
+}
+
+/// whether `If-None-Match` names the version; it may be weak, and one of several (RFC 9110 section 13.1.2)
+fn is_known(headers: &HeaderMap, version: u64) -> bool {
+    let names = headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+    let mut tags = names.flat_map(|value| value.split(',')).map(str::trim);
+    tags.any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag(version))
 }
 
 /// the version of `If-Match: "7"`; none of `*`
@@ -179,7 +230,6 @@ fn merge(target: &mut Value, patch: &Value) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn the_examples_of_rfc_7396() {

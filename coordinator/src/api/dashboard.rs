@@ -2,6 +2,7 @@
 
 use axum::extract::State;
 use picket_shared::audit::AuditRecord;
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -9,12 +10,14 @@ use super::analytics::{self, Series, TopAddress};
 use super::auth::Caller;
 use super::input::NoQuery;
 use super::metrics::ClusterMetrics;
+use super::openapi::Operation;
 use super::{Answer, Shared, Success};
+use crate::scope::Scope;
 use crate::store::Filter;
 
 const RECENT: u32 = 50;
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Dashboard {
     metrics: ClusterMetrics,
@@ -23,7 +26,7 @@ pub(super) struct Dashboard {
     time_series: Series,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct DayAnalytics {
     event_counts: BTreeMap<&'static str, u64>,
@@ -52,4 +55,9 @@ pub(super) async fn get(State(api): Shared, _: Caller, _: NoQuery) -> Answer<Das
         },
         time_series: day.series,
     }))
+}
+
+pub(super) fn describe() -> Operation {
+    Operation::new(Scope::AuditRead, "Numbers, the newest records and the last day, for a first look")
+        .gives::<Dashboard>("counts of the last day are at most a few seconds old")
 }

@@ -14,8 +14,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::auth::Caller;
 use super::input::Query;
+use super::openapi::{self, Operation};
 use super::problem::Problem;
 use super::{Shared, audit_logs, csv};
+use crate::scope::Scope;
 use crate::store::{AuditStore, Cursor, Filter, StoreError};
 
 /// records read at once
@@ -61,6 +63,14 @@ pub(super) async fn get(State(api): Shared, _: Caller, mut query: Query) -> Resu
         Body::from_stream(stream::try_unfold(export, Export::advance)),
     )
         .into_response())
+}
+
+pub(super) fn describe() -> Operation {
+    let operation = Operation::new(Scope::AuditRead, "Everything that the filters find, streamed");
+    audit_logs::describe_filter(operation)
+        .query("format", openapi::one_of(["ndjson", "csv"]), "`ndjson` if not given")
+        .gives_text("application/x-ndjson", "one record in a line; the bytes end early if the store fails")
+        .gives_text("text/csv", "a table; no cell is a formula")
 }
 
 struct Export {

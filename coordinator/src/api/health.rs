@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use picket_shared::clock::CLOCK_OFFSET_MAX_MS;
 use picket_shared::state::{Mode, NodeStatus, StateError};
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::time::Duration;
 
@@ -13,8 +14,10 @@ use super::auth::Caller;
 use super::input::NoQuery;
 use super::metrics::ClusterMetrics;
 use super::nodes::Node;
+use super::openapi::{Access, Operation};
 use super::problem::Problem;
 use super::{Api, Shared};
+use crate::scope::Scope;
 use crate::store::StoreError;
 
 /// after the start, nodes may take so long to report
@@ -22,20 +25,30 @@ const NODES_APPEAR_WITHIN: Duration = Duration::from_secs(10);
 /// records waiting to be stored beyond which ingest is behind
 const AUDIT_LAG_MAX: u64 = 10_000;
 
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
+#[schemars(rename = "HealthStatus")]
 enum Status {
     Healthy,
     Warning,
     Degraded,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(rename = "HealthAnswer")]
+enum Answer {
+    Whole(Box<Health>),
+    Word(Word),
+}
+
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "HealthWord")]
 struct Word {
     status: Status,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct Health {
     status: Status,
@@ -46,14 +59,14 @@ struct Health {
     audit_lag: Option<u64>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Issue {
     status: Status,
     kind: &'static str,
     message: String,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct StateHealth {
     reachable: bool,
@@ -87,10 +100,15 @@ pub(super) async fn get(
     let serves = findings.nodes.is_ok() && findings.lag.is_ok() && findings.store.is_ok();
     let health = judge(&api, findings);
     let code = if serves { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    Ok(match caller {
-        Some(_) => (code, Json(health)).into_response(),
-        None => (code, Json(Word { status: health.status })).into_response(),
-    })
+    let whole = caller.is_some_and(|Extension(caller)| caller.may(Scope::MetricsRead));
+    let answer = if whole { Answer::Whole(Box::new(health)) } else { Answer::Word(Word { status: health.status }) };
+    Ok((code, Json(answer)).into_response())
+}
+
+pub(super) fn describe() -> Operation {
+    Operation::new(Access::Open, "A word for everybody, the whole for callers with the scope `metrics:read`")
+        .gives_json::<Answer>(StatusCode::OK, "it serves")
+        .gives_json::<Answer>(StatusCode::SERVICE_UNAVAILABLE, "it cannot serve")
 }
 
 fn judge(api: &Api, findings: Findings) -> Health {

@@ -4,25 +4,28 @@ use axum::extract::State;
 use picket_shared::clock::Timestamp;
 use picket_shared::policy::Policy;
 use picket_shared::state::PolicyVersion;
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
 use super::auth::Caller;
 use super::input::{self, Query};
+use super::openapi::{self, Operation};
 use super::{Answer, Shared, Success};
+use crate::scope::Scope;
 
 const LIMIT_DEFAULT: u32 = 20;
 const LIMIT_MAX: u32 = 100;
 /// changes that are listed for one version
 const CHANGES_MAX: usize = 200;
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 pub(super) struct History {
-    versions: Vec<Entry>,
+    versions: Vec<HistoryEntry>,
 }
 
-#[derive(Serialize)]
-struct Entry {
+#[derive(Serialize, JsonSchema)]
+struct HistoryEntry {
     version: u64,
     by: String,
     at: Timestamp,
@@ -31,7 +34,7 @@ struct Entry {
 }
 
 /// one field that differs; secrets are masked
-#[derive(Debug, PartialEq, Serialize)]
+#[derive(Debug, PartialEq, Serialize, JsonSchema)]
 pub(super) struct Change {
     pub(super) path: String,
     pub(super) from: Value,
@@ -42,13 +45,19 @@ pub(super) async fn get(State(api): Shared, _: Caller, mut query: Query) -> Answ
     let limit = query.take("limit", input::number(1, LIMIT_MAX)).unwrap_or(LIMIT_DEFAULT) as usize;
     query.finish()?;
     let versions = api.state.policies.history(limit + 1).await?;
-    let entry = |(index, version): (usize, &PolicyVersion)| Entry {
+    let entry = |(index, version): (usize, &PolicyVersion)| HistoryEntry {
         version: version.version,
         by: version.by.clone(),
         at: version.at,
         changes: versions.get(index + 1).map(|before| changes(&before.policy, &version.policy)),
     };
     Ok(Success(History { versions: versions.iter().enumerate().take(limit).map(entry).collect() }))
+}
+
+pub(super) fn describe() -> Operation {
+    Operation::new(Scope::ConfigRead, "Who changed what in the policy, when; the newest first")
+        .query("limit", openapi::integer(1, LIMIT_MAX), "versions; 20 if not given")
+        .gives::<History>("secrets are masked")
 }
 
 /// the fields in which two policies differ, by dotted path

@@ -1,7 +1,7 @@
 //! What callers send, read strictly: query parameters and JSON bodies, with every mistake at once.
 
 use axum::body::Bytes;
-use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use http::StatusCode;
 use http::request::Parts;
 use ipnet::IpNet;
@@ -84,6 +84,18 @@ impl<S: Sync> FromRequestParts<S> for NoQuery {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         Query::from_request_parts(parts, state).await?.finish().map(|()| NoQuery)
+    }
+}
+
+/// the only variable segment of the path
+pub(crate) struct PathText(pub(crate) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for PathText {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let text = Path::from_request_parts(parts, state).await;
+        text.map(|Path(text)| PathText(text)).map_err(|_| Problem::bad_request("the path cannot be read"))
     }
 }
 

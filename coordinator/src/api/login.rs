@@ -8,9 +8,11 @@ use http::header::SET_COOKIE;
 use picket_shared::clock::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::auth::{Claim, ClientAddress, SESSION_LIFE, Session, cookie};
 use super::input::{Input, NoQuery};
+use super::openapi::{Access, Operation};
 use super::problem::Problem;
 use super::{Shared, Success};
 use picket_shared::secret::Secret;
@@ -23,7 +25,7 @@ pub(super) struct Login {
     password: Secret,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct LoggedIn {
     name: String,
     ends: Timestamp,
@@ -39,11 +41,18 @@ pub(super) async fn post(
     let claim = Claim::Password { name: input.username, password: input.password.expose().to_owned() };
     let caller = api.gate.log_in(claim, address).await?;
     let now = api.clock.now();
-    let session = Session { name: caller.name.clone(), role: caller.role, ends: now.plus(SESSION_LIFE) };
+    let session = Session { name: caller.name.clone(), scopes: caller.scopes, ends: now.plus(SESSION_LIFE) };
     let answer = LoggedIn { name: caller.name, ends: session.ends };
     api.gate.sessions.close(&headers);
     let id = api.gate.sessions.open(session, now);
     let cookie = cookie(&id, SESSION_LIFE, &headers)
         .ok_or_else(|| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "no session"))?;
     Ok(([(SET_COOKIE, cookie)], Success(answer)).into_response())
+}
+
+pub(super) fn describe() -> Operation {
+    Operation::new(Access::Open, "Opens a session for a browser that proves the management credential")
+        .body::<Login>(json!({ "username": "admin", "password": "correct horse battery staple" }))
+        .gives::<LoggedIn>("the session is in a cookie")
+        .with_header("Set-Cookie", "`HttpOnly; SameSite=Strict`")
 }

@@ -6,10 +6,12 @@ use http::header::SET_COOKIE;
 use http::{HeaderMap, StatusCode};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use std::time::Duration;
 
 use super::auth::{Caller, cookie};
 use super::input::{Input, NoQuery};
+use super::openapi::{Access, Operation};
 use super::problem::Problem;
 use super::{Shared, Success};
 
@@ -29,4 +31,11 @@ pub(super) async fn post(
     let cookie = cookie("", Duration::ZERO, &headers)
         .ok_or_else(|| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "no session"))?;
     Ok(([(SET_COOKIE, cookie)], Success(input)).into_response())
+}
+
+pub(super) fn describe() -> Operation {
+    Operation::new(Access::Known, "Ends the session of the request's cookie")
+        .body::<Logout>(json!({}))
+        .gives::<Logout>("the session is over")
+        .with_header("Set-Cookie", "removes the cookie")
 }

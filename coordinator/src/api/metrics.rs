@@ -3,13 +3,16 @@
 use axum::extract::State;
 use picket_shared::clock::Timestamp;
 use picket_shared::state::{NodeStatus, TrafficSnapshot};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::auth::Caller;
 use super::input::NoQuery;
+use super::openapi::Operation;
 use super::{Answer, Shared, Success};
+use crate::scope::Scope;
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct ClusterMetrics {
     #[serde(flatten)]
@@ -18,7 +21,7 @@ pub(super) struct ClusterMetrics {
     nodes: Vec<NodeMetrics>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct NodeMetrics {
     id: String,
@@ -31,6 +34,13 @@ pub(super) async fn get(State(api): Shared, _: Caller, _: NoQuery) -> Answer<Clu
     let now = api.clock.now();
     let nodes = api.state.nodes.nodes(now).await?;
     Ok(Success(ClusterMetrics::of(nodes, now)))
+}
+
+pub(super) fn describe() -> Operation {
+    Operation::new(Scope::MetricsRead, "What the nodes have counted, over the cluster and per node")
+        .gives::<ClusterMetrics>(
+            "counts since each node's start; active, anonymous and authenticated are open connections",
+        )
 }
 
 impl ClusterMetrics {

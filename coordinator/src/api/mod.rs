@@ -13,18 +13,22 @@ mod export;
 mod guard;
 mod health;
 mod history;
+mod idempotency;
 mod input;
 mod listener;
 mod login;
 mod logout;
 mod metrics;
 mod nodes;
+mod openapi;
 mod pages;
 mod problem;
 mod report;
 mod reputation;
 mod revoke;
 mod rollback;
+mod routes;
+mod stream;
 mod unblock_ip;
 
 #[cfg(test)]
@@ -33,8 +37,7 @@ mod tests;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use ipnet::IpNet;
 use picket_shared::audit::{AuditRecord, EventType, Outbox, Severity};
 use picket_shared::clock::{Clock, Timestamp};
@@ -49,12 +52,18 @@ use crate::enforcement::Enforcement;
 use crate::load::Load;
 use crate::metrics::Instruments;
 use crate::store::AuditStore;
+use crate::tail::Tail;
 pub(crate) use analytics::Cache as AnalyticsCache;
 pub(crate) use export::Slots as Exports;
+pub(crate) use idempotency::Answers;
+pub(crate) use stream::Streams;
 
 use auth::{Caller, Gate};
 use problem::Problem;
+use routes::Routes;
 
+/// where the operations are
+const BASE: &str = "/api/security";
 /// the largest body of a request
 const BODY_BYTES_MAX: usize = 1024 * 1024;
 
@@ -78,6 +87,9 @@ pub(crate) struct Api {
     pub(crate) token_age_max: Duration,
     pub(crate) exports: export::Slots,
     pub(crate) analytics: analytics::Cache,
+    pub(crate) answers: idempotency::Answers,
+    pub(crate) streams: stream::Streams,
+    pub(crate) tail: Arc<Tail>,
 }
 
 type Shared = State<Arc<Api>>;
@@ -104,29 +116,39 @@ pub(crate) async fn serve(listener: Listener, api: Api) {
     listener::serve(listener, router(Arc::new(api)), tasks).await;
 }
 
+/// every operation
+fn routes() -> Routes {
+    Routes::default()
+        .get("/metrics", metrics::get, metrics::describe())
+        .get("/audit-logs", audit_logs::get, audit_logs::describe())
+        .get("/audit-logs/export", export::get, export::describe())
+        .get("/audit-logs/{id}/explanation", explanation::get, explanation::describe())
+        .get("/dashboard", dashboard::get, dashboard::describe())
+        .get("/health", health::get, health::describe())
+        .get("/config", config::get, config::describe_get())
+        .put("/config", config::put, config::describe_put())
+        .get("/config/history", history::get, history::describe())
+        .post("/config/rollback", rollback::post, rollback::describe())
+        .post("/block-ip", block_ip::post, block_ip::describe())
+        .post("/unblock-ip", unblock_ip::post, unblock_ip::describe())
+        .get("/blocks", blocks::get, blocks::describe())
+        .post("/revoke", revoke::post, revoke::describe())
+        .get("/reputation/{ip}", reputation::get, reputation::describe())
+        .get("/report", report::get, report::describe())
+        .get("/nodes", nodes::get, nodes::describe())
+        .post("/login", login::post, login::describe())
+        .post("/logout", logout::post, logout::describe())
+        .get("/stream", stream::get, stream::describe())
+        .get("/openapi.json", openapi::get, openapi::describe())
+}
+
 fn router(api: Arc<Api>) -> Router {
-    let security = Router::new()
-        .route("/metrics", get(metrics::get))
-        .route("/audit-logs", get(audit_logs::get))
-        .route("/audit-logs/export", get(export::get))
-        .route("/audit-logs/{id}/explanation", get(explanation::get))
-        .route("/dashboard", get(dashboard::get))
-        .route("/health", get(health::get))
-        .route("/config", get(config::get).put(config::put))
-        .route("/config/history", get(history::get))
-        .route("/config/rollback", post(rollback::post))
-        .route("/block-ip", post(block_ip::post))
-        .route("/unblock-ip", post(unblock_ip::post))
-        .route("/blocks", get(blocks::get))
-        .route("/revoke", post(revoke::post))
-        .route("/reputation/{ip}", get(reputation::get))
-        .route("/report", get(report::get))
-        .route("/nodes", get(nodes::get))
-        .route("/login", post(login::post))
-        .route("/logout", post(logout::post));
+    let routes = routes();
+    let document = openapi::Document::of(routes.list());
     let pages = pages::routes().fold(Router::new(), |router, (path, page)| router.route(path, page));
     pages
-        .nest("/api/security", security)
+        .nest(BASE, routes.into_router(&api))
+        .layer(Extension(document))
         .fallback(async || Problem::not_found("there is nothing at this path"))
         .method_not_allowed_fallback(async || {
             Problem::new(http::StatusCode::METHOD_NOT_ALLOWED, "this path does not take this method")

@@ -3,19 +3,22 @@
 use axum::extract::State;
 use picket_shared::clock::Timestamp;
 use picket_shared::state::{CoordinatorStatus, Mode, NodeStatus};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::auth::Caller;
 use super::input::NoQuery;
+use super::openapi::Operation;
 use super::{Answer, Shared, Success};
+use crate::scope::Scope;
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 pub(super) struct Members {
     nodes: Vec<Node>,
     coordinators: Vec<CoordinatorStatus>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Node {
     id: String,
@@ -43,4 +46,9 @@ pub(super) async fn get(State(api): Shared, _: Caller, _: NoQuery) -> Answer<Mem
     let now = api.clock.now();
     let nodes = api.state.nodes.nodes(now).await?.into_iter().map(Node::from).collect();
     Ok(Success(Members { nodes, coordinators: api.state.nodes.coordinators(now).await? }))
+}
+
+pub(super) fn describe() -> Operation {
+    Operation::new(Scope::MetricsRead, "Who is alive, in which mode and with which policy")
+        .gives::<Members>("heard of in the last 10 s")
 }

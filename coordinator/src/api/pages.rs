@@ -23,7 +23,7 @@ macro_rules! file {
     };
 }
 
-const FILES: [File; 13] = [
+const FILES: [File; 14] = [
     file!("/", HTML, "index.html"),
     file!("/dashboard/icon.svg", "image/svg+xml", "icon.svg"),
     file!("/dashboard/style.css", "text/css; charset=utf-8", "style.css"),
@@ -37,6 +37,7 @@ const FILES: [File; 13] = [
     file!("/dashboard/overview.js", SCRIPT, "overview.js"),
     file!("/dashboard/patch.js", SCRIPT, "patch.js"),
     file!("/dashboard/policy.js", SCRIPT, "policy.js"),
+    file!("/dashboard/reference.js", SCRIPT, "reference.js"),
 ];
 
 /// every file with its path

@@ -6,6 +6,7 @@ use http::{HeaderValue, StatusCode};
 use picket_shared::policy::Mistake;
 use picket_shared::problem::{self, Document};
 use picket_shared::state::StateError;
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::time::Duration;
 
@@ -24,8 +25,9 @@ pub(crate) struct Problem {
 }
 
 /// with the fields that every answer of this API has
-#[derive(Serialize)]
-struct Failure<'a> {
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Problem")]
+pub(super) struct Failure<'a> {
     #[serde(flatten)]
     document: Document<'a>,
     success: bool,
@@ -74,6 +76,10 @@ impl Problem {
 
     pub(crate) fn unavailable(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(OUTAGE_RETRY)
+    }
+
+    pub(crate) fn detail(&self) -> &str {
+        &self.detail
     }
 
     pub(crate) fn retry_after(self, wait: Duration) -> Self {

@@ -1,6 +1,7 @@
 //! `POST /revoke`: tokens die before their time, and the sockets that they opened close, on every node.
 
 use axum::extract::State;
+use http::StatusCode;
 use picket_shared::audit::{EventType, Severity};
 use picket_shared::clock::Timestamp;
 use picket_shared::policy::Mistake;
@@ -8,11 +9,14 @@ use picket_shared::state::{Added, REVOCATIONS_MAX, Revocation, Revoked};
 use picket_shared::token::LEEWAY;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::auth::Caller;
 use super::input::{Input, NoQuery};
+use super::openapi::Operation;
 use super::problem::Problem;
 use super::{Answer, Shared, Success};
+use crate::scope::Scope;
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
@@ -30,12 +34,34 @@ pub(super) struct Revoke {
     force: bool,
 }
 
-#[derive(Serialize)]
-pub(super) struct Done {
-    revocation: Revocation,
+/// which tokens died, and until when that is remembered
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Remembered {
+    jti: Option<String>,
+    user_id: Option<String>,
+    issued_before: Option<Timestamp>,
+    by: String,
+    until: Timestamp,
 }
 
-pub(super) async fn post(State(api): Shared, caller: Caller, _: NoQuery, Input(input): Input<Revoke>) -> Answer<Done> {
+impl From<Revocation> for Remembered {
+    fn from(Revocation { revoked, by, until, .. }: Revocation) -> Self {
+        let (jti, user_id, issued_before) = match revoked {
+            Revoked::Token(jti) => (Some(jti), None, None),
+            Revoked::User(user, before) => (None, Some(user), Some(before)),
+            Revoked::Everyone(before) => (None, None, Some(before)),
+        };
+        Remembered { jti, user_id, issued_before, by, until }
+    }
+}
+
+pub(super) async fn post(
+    State(api): Shared,
+    caller: Caller,
+    _: NoQuery,
+    Input(input): Input<Revoke>,
+) -> Answer<Remembered> {
     let now = api.clock.now();
     let revoked = revoked(&input, now)?;
     let since = match revoked {
@@ -60,7 +86,24 @@ pub(super) async fn post(State(api): Shared, caller: Caller, _: NoQuery, Input(i
         }
         Revoked::Everyone(before) => record.with("issuedBefore", before.to_string()),
     });
-    Ok(Success(Done { revocation }))
+    Ok(Success(revocation.into()))
+}
+
+pub(super) fn describe() -> Operation {
+    Operation::new(Scope::BlocksWrite, "Tokens die, and the sockets that they opened close, on every node")
+        .body::<Revoke>(json!({ "userId": "alice" }))
+        .gives::<Remembered>("which tokens died, and until when that is remembered")
+        .example(json!({
+            "jti": null,
+            "userId": "alice",
+            "issuedBefore": "2026-01-31T12:00:00.000Z",
+            "by": "warden",
+            "until": "2027-02-01T12:01:00.000Z",
+        }))
+        .fails(
+            StatusCode::CONFLICT,
+            "it would log everybody out and is not forced, or too many revocations are in force",
+        )
 }
 
 fn revoked(input: &Revoke, now: Timestamp) -> Result<Revoked, Problem> {

@@ -1,13 +1,17 @@
 //! `POST /config/rollback`: an earlier version comes into force again, as a new version.
 
 use axum::extract::State;
+use http::StatusCode;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::auth::Caller;
 use super::input::{Input, NoQuery};
+use super::openapi::Operation;
 use super::problem::Problem;
 use super::{Answer, Shared, Success, config};
+use crate::scope::Scope;
 
 /// how far back a rollback looks
 const VERSIONS_MAX: usize = 1000;
@@ -15,11 +19,11 @@ const VERSIONS_MAX: usize = 1000;
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Rollback {
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = i64::MAX))]
     version: u64,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct RolledBack {
     version: u64,
@@ -39,4 +43,13 @@ pub(super) async fn post(
     // What was allowed then is judged by this version's rules.
     let changed = config::change(&api, &caller, None, &message, |_| Ok(earlier.policy.clone())).await?;
     Ok(Success(RolledBack { version: changed.version, restored: input.version }))
+}
+
+pub(super) fn describe() -> Operation {
+    Operation::new(Scope::ConfigWrite, "An earlier policy comes into force again, as a new version")
+        .body::<Rollback>(json!({ "version": 3 }))
+        .gives::<RolledBack>("the new version, and the one that it restores")
+        .example(json!({ "version": 9, "restored": 3 }))
+        .fails(StatusCode::NOT_FOUND, "that version is not kept")
+        .fails(StatusCode::CONFLICT, "others change the policy at the same time")
 }

@@ -1,17 +1,21 @@
 //! `POST /unblock-ip`: lifts a block, and gives the address a clean sheet.
 
 use axum::extract::State;
+use http::StatusCode;
 use ipnet::IpNet;
 use picket_shared::address::{AddressKey, NetworkText};
 use picket_shared::audit::{EventType, Severity, printable};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::auth::Caller;
 use super::block_ip::details;
 use super::input::{self, Input, NoQuery};
+use super::openapi::Operation;
 use super::problem::Problem;
 use super::{Answer, Api, Shared, Success};
+use crate::scope::Scope;
 
 const REASON_BYTES_MAX: usize = 500;
 
@@ -25,7 +29,7 @@ pub(super) struct UnblockIp {
     reason: Option<String>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 pub(super) struct Unblocked {
     /// what was lifted
     ip: String,
@@ -45,6 +49,15 @@ pub(super) async fn post(
         details(record, lifted, &caller, &reason)
     });
     Ok(Success(Unblocked { ip: NetworkText(lifted).to_string() }))
+}
+
+pub(super) fn describe() -> Operation {
+    Operation::new(Scope::BlocksWrite, "Lifts a block, and gives the address a clean sheet")
+        .body::<UnblockIp>(json!({ "ip": "198.51.100.0/24", "reason": "a mistake" }))
+        .gives::<Unblocked>("what was lifted")
+        .example(json!({ "ip": "198.51.100.0/24" }))
+        .fails(StatusCode::NOT_FOUND, "it is not blocked, or only as part of a wider prefix")
+        .once()
 }
 
 /// lifts the block of the network, or the automatic one of the /64 that an IPv6 address belongs to

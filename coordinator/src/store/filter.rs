@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use picket_shared::audit::{EventType, Severity};
+use picket_shared::audit::{AuditRecord, EventType, Severity};
 use picket_shared::clock::Timestamp;
 
 /// which records; everything that is `Some` must hold
@@ -23,6 +23,29 @@ pub struct Filter {
     pub until: Option<Timestamp>,
     /// part of message, metadata, reason or event name
     pub text: Option<String>,
+}
+
+impl Filter {
+    /// whether it finds the record, as the store would
+    pub fn finds(&self, record: &AuditRecord) -> bool {
+        let is = |wanted: &Option<String>, field: &Option<String>| wanted.is_none() || wanted == field;
+        self.event_type.is_none_or(|kind| kind == record.event_type)
+            && self.severity.is_none_or(|severity| severity == record.severity)
+            && self.network.is_none_or(|network| network.contains(&record.ip.to_canonical()))
+            && is(&self.user_id, &record.user_id)
+            && is(&self.socket_id, &record.socket_id)
+            && self.since.is_none_or(|since| record.timestamp >= since)
+            && self.until.is_none_or(|until| record.timestamp < until)
+            && self.text.as_ref().is_none_or(|text| mentions(record, &text.to_ascii_lowercase()))
+    }
+}
+
+fn mentions(record: &AuditRecord, text: &str) -> bool {
+    let has = |field: &str| field.to_ascii_lowercase().contains(text);
+    has(&record.message)
+        || record.reason.is_some_and(|reason| has(reason.token()))
+        || record.event_name.as_deref().is_some_and(has)
+        || (!record.metadata.is_empty() && serde_json::to_string(&record.metadata).is_ok_and(|metadata| has(&metadata)))
 }
 
 /// the last record of a page: the next page is what is older

@@ -112,7 +112,7 @@ pub struct Summary {
 }
 
 /// the counts of one stretch of a time series
-#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, schemars::JsonSchema)]
 pub struct Bucket {
     pub at: Timestamp,
     pub total: u64,

@@ -126,7 +126,7 @@ impl Severity {
 }
 
 /// one line of the audit trail
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AuditRecord {
     /// unique and sortable by time: 12 hex digits of milliseconds, 20 random

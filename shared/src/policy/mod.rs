@@ -14,10 +14,11 @@ pub use origin::{Origin, OriginPattern};
 pub use rules::{CorsRules, EventLimit, Limits, Rules, SecurityRules, ValidationRules};
 pub use validate::{not_carried_out, read};
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// one thing that is wrong in a document, and where
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 pub struct Mistake {
     /// dotted path of the field, as in `policy.cors.allowedOrigins[0]`
     pub path: String,

@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use ipnet::IpNet;
 use parking_lot::RwLock;
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -19,10 +20,11 @@ use crate::clock::{Clock, Timestamp};
 const RETRY_DELAY: Duration = Duration::from_millis(250);
 
 /// an address or prefix that may not come in
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Block {
     #[serde(rename = "ip", serialize_with = "network_text", deserialize_with = "network_of_text")]
+    #[schemars(with = "String")]
     pub network: IpNet,
     pub reason: String,
     pub origin: BlockOrigin,
@@ -45,7 +47,7 @@ pub const BLOCKS_MAX: usize = 1_000_000;
 pub const BLOCK_USERS_MAX: usize = 64;
 
 /// whom of its addresses a block refuses
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum BlockScope {
     /// who has not logged in, and the users that the block names: clean users share the address (NAT, campus, carrier)
@@ -54,7 +56,7 @@ pub enum BlockScope {
     Everyone,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum BlockOrigin {
     Manual,

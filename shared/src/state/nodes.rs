@@ -1,6 +1,7 @@
 //! Membership: which nodes and coordinators live, and what each has seen.
 
 use async_trait::async_trait;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -9,7 +10,7 @@ use crate::clock::Timestamp;
 use crate::reason::Reason;
 
 /// how a node decides
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
     Normal,
@@ -47,7 +48,7 @@ pub struct NodeStatus {
 }
 
 /// a coordinator's heartbeat
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CoordinatorStatus {
     pub id: String,
@@ -94,7 +95,7 @@ pub struct Traffic {
 }
 
 /// the numbers of [`Traffic`] at one moment; `active`, `anonymous` and `authenticated` are open connections
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TrafficSnapshot {
     pub total_connections: u64,

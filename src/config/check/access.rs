@@ -1,5 +1,6 @@
 //! Who is believed: tokens of applications, and the management credential.
 
+use picket_coordinator::api_keys::{ApiKeyError, ApiKeys};
 use picket_node::config::SessionsMode;
 use picket_shared::policy::Mistake;
 use picket_shared::secret::Secret;
@@ -93,6 +94,12 @@ fn is_http_url(text: &str) -> bool {
 pub fn coordinator(config: &Config, mistakes: &mut Vec<Mistake>) {
     audit_store(&config.coordinator.audit_store, mistakes);
     admin(config, mistakes);
+    if let Err(errors) = ApiKeys::new(&config.coordinator.api_keys) {
+        let mistake = |(index, error): (usize, ApiKeyError)| {
+            Mistake::new(format!("coordinator.apiKeys[{index}]"), error.to_string())
+        };
+        mistakes.extend(errors.into_iter().map(mistake));
+    }
     let Some(tokens) = &config.coordinator.tokens else {
         return;
     };
@@ -185,6 +192,21 @@ fn is_in_clear(url: &str) -> bool {
 mod tests {
     use super::super::tests::{each_is_refused, said_about};
     use serde_json::{Value, json};
+
+    #[test]
+    fn an_api_key_that_cannot_be_checked_stops_the_start() {
+        let key = |field: &str, value: &str| {
+            let mut key = json!({ "name": "ci", "scopes": ["audit:read"] });
+            key[field] = value.into();
+            json!({ "coordinator": { "apiKeys": [key] } })
+        };
+        let sound = key("keyHash", &"0".repeat(64));
+        assert_eq!(said_about(sound), []);
+        each_is_refused(vec![
+            (key("keyHash", "abc"), "coordinator.apiKeys[0]", "64 hex digits"),
+            (key("keyFile", "/nowhere/key"), "coordinator.apiKeys[0]", "/nowhere/key"),
+        ]);
+    }
 
     const SECRET: &str = "5b2c0f6a9d3e48178c6d4e2f1a0b9c8d7e6f5a4b";
 

@@ -1,17 +1,17 @@
 //! Who calls: a layer over every path, known or not. What it does not name as open is denied without a valid credential.
 //!
-//! HTTP Basic with the management credential, a bearer token of the management issuer, or the session of a login; an
+//! HTTP Basic with the management credential, an API key or a token of the management issuer as bearer, or the session of a login; an
 //! application's token is none of these.
 
 mod client;
 mod credential;
 mod session;
 mod throttle;
-mod write;
+pub(super) mod write;
 
 pub(crate) use credential::Credential;
 pub use credential::CredentialError;
-pub(crate) use session::{SESSION_LIFE, Session, Sessions, cookie};
+pub(crate) use session::{COOKIE_NAME, SESSION_LIFE, Session, Sessions, cookie};
 pub(crate) use throttle::Failures;
 
 use axum::extract::{FromRequestParts, Request, State};
@@ -32,7 +32,9 @@ use std::time::Duration;
 
 use super::problem::Problem;
 use super::{Api, pages};
+use crate::api_keys::{self, ApiKeys};
 use crate::metrics::{Instruments, LoginOutcome};
+use crate::scope::Scope;
 
 /// failed logins of one address in a minute; then it waits
 pub(crate) const FAILURES_MAX: usize = 10;
@@ -45,15 +47,14 @@ const ACCOUNT_BYTES_MAX: usize = 64;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Caller {
     pub(crate) name: String,
-    pub(crate) role: Role,
+    pub(crate) scopes: Arc<[Scope]>,
     pub(crate) address: IpAddr,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Role {
-    Admin,
-    /// reads only
-    Viewer,
+impl Caller {
+    pub(crate) fn may(&self, scope: Scope) -> bool {
+        self.scopes.contains(&scope)
+    }
 }
 
 /// where the request comes from, logged in or not
@@ -73,6 +74,7 @@ impl<S: Sync> FromRequestParts<S> for Caller {
 pub(crate) struct Gate {
     pub(crate) id: String,
     pub(crate) credential: Option<Credential>,
+    pub(crate) api_keys: ApiKeys,
     pub(crate) tokens: Option<TokenVerifier>,
     pub(crate) sessions: Sessions,
     pub(crate) addresses: Failures<AddressKey>,
@@ -102,12 +104,6 @@ async fn admit(gate: &Gate, head: &Parts, address: IpAddr) -> Result<Option<Call
     if caller.is_none() && !is_open(&head.method, head.uri.path()) {
         return Err(challenged(Problem::unauthorized("log in first"), head));
     }
-    if is_write(&head.method) {
-        if caller.as_ref().is_some_and(|caller| caller.role != Role::Admin) {
-            return Err(Problem::forbidden("viewers cannot change anything"));
-        }
-        write::check(&head.headers)?;
-    }
     Ok(caller)
 }
 
@@ -117,7 +113,7 @@ async fn identify(gate: &Gate, headers: &HeaderMap, address: IpAddr) -> Result<O
         return gate.log_in(claim, address).await.map(Some);
     }
     let session = gate.sessions.find(headers, gate.clock.now());
-    Ok(session.map(|session| Caller { name: session.name, role: session.role, address }))
+    Ok(session.map(|session| Caller { name: session.name, scopes: session.scopes, address }))
 }
 
 /// what answers without a credential; compared byte for byte, so that no other spelling of a path is open
@@ -127,10 +123,6 @@ fn is_open(method: &Method, path: &str) -> bool {
         Method::POST => path == "/api/security/login",
         _ => false,
     }
-}
-
-fn is_write(method: &Method) -> bool {
-    !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
 }
 
 /// a page's own script gets no password dialog of the browser
@@ -172,6 +164,7 @@ impl Gate {
         self.slow(address)?;
         match claim {
             Claim::Password { name, password } => self.log_in_with_password(name, password, address).await,
+            Claim::Token(token) if token.starts_with(api_keys::PREFIX) => self.log_in_with_key(&token, address),
             Claim::Token(token) => self.log_in_with_token(&token, address),
         }
     }
@@ -180,7 +173,7 @@ impl Gate {
         let Some(credential) = &self.credential else {
             return Err(Problem::unauthorized("no management credential is configured"));
         };
-        let caller = |name| Caller { name, role: Role::Admin, address };
+        let caller = |name| Caller { name, scopes: Scope::ALL.into(), address };
         if credential.is_remembered(&name, &password) {
             return Ok(caller(name));
         }
@@ -207,6 +200,11 @@ impl Gate {
         Ok(caller(name))
     }
 
+    fn log_in_with_key(&self, key: &str, address: IpAddr) -> Result<Caller, Problem> {
+        let found = self.api_keys.find(key).map(|(name, scopes)| Caller { name: name.to_owned(), scopes, address });
+        found.ok_or_else(|| self.refuse_token(address, self.clock.now()))
+    }
+
     fn log_in_with_token(&self, token: &str, address: IpAddr) -> Result<Caller, Problem> {
         let now = self.clock.now();
         let Some(tokens) = &self.tokens else {
@@ -218,12 +216,12 @@ impl Gate {
             TokenError::NoKeys => Problem::unavailable("the keys of coordinator.tokens could not be fetched"),
         })?;
         let has = |role: &str| user.roles.iter().any(|own| own == role);
-        let role = match (has("admin"), has("viewer")) {
-            (true, _) => Role::Admin,
-            (false, true) => Role::Viewer,
+        let scopes: Arc<[Scope]> = match (has("admin"), has("viewer")) {
+            (true, _) => Scope::ALL.into(),
+            (false, true) => Scope::ALL.into_iter().filter(|scope| scope.is_read()).collect(),
             (false, false) => return Err(Problem::forbidden("the token has neither the role `admin` nor `viewer`")),
         };
-        Ok(Caller { name: printable(&user.id, picket_shared::audit::IDENTIFIER_BYTES_MAX), role, address })
+        Ok(Caller { name: printable(&user.id, picket_shared::audit::IDENTIFIER_BYTES_MAX), scopes, address })
     }
 
     fn refuse_token(&self, address: IpAddr, now: Timestamp) -> Problem {

@@ -5,22 +5,23 @@ use http::{HeaderMap, HeaderValue};
 use parking_lot::Mutex;
 use picket_shared::clock::Timestamp;
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::Role;
+use crate::scope::Scope;
 
 /// how long a session lasts
 pub(crate) const SESSION_LIFE: Duration = Duration::from_secs(8 * 3600);
 /// sessions at once; beyond it the one that ends first goes
 const SESSIONS_MAX: usize = 1000;
-const COOKIE_NAME: &str = "picket_session";
+pub(crate) const COOKIE_NAME: &str = "picket_session";
 /// 256 bits
 const ID_BYTES: usize = 32;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Session {
     pub(crate) name: String,
-    pub(crate) role: Role,
+    pub(crate) scopes: Arc<[Scope]>,
     pub(crate) ends: Timestamp,
 }
 
@@ -80,7 +81,7 @@ mod tests {
     const START: Timestamp = Timestamp::from_millis(1_764_000_000_000);
 
     fn session() -> Session {
-        Session { name: "warden".into(), role: Role::Admin, ends: START.plus(SESSION_LIFE) }
+        Session { name: "warden".into(), scopes: Scope::ALL.into(), ends: START.plus(SESSION_LIFE) }
     }
 
     fn headers(cookie: &str) -> HeaderMap {

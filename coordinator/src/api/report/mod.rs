@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use picket_shared::clock::Timestamp;
 use picket_shared::state::BlockOrigin;
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::time::Duration;
 
@@ -14,11 +15,16 @@ use super::analytics::{self, Analytics};
 use super::auth::Caller;
 use super::input::{self, Query};
 use super::nodes::Node;
+use super::openapi::{self, Operation};
 use super::problem::Problem;
 use super::{Api, Shared, Success, csv};
+use crate::scope::Scope;
 use crate::store::Span;
 
-#[derive(Serialize)]
+/// names of periods, and their seconds
+const PERIODS: [(&str, u64); 4] = [("1h", 3600), ("24h", 86_400), ("7d", 7 * 86_400), ("30d", 30 * 86_400)];
+
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Report {
     generated_at: Timestamp,
@@ -30,14 +36,14 @@ pub(super) struct Report {
     nodes: Vec<Node>,
 }
 
-#[derive(Clone, Copy, Serialize)]
+#[derive(Clone, Copy, Serialize, JsonSchema)]
 struct Period {
     since: Timestamp,
     until: Timestamp,
 }
 
 /// in force when the report was made
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct BlockCounts {
     manual: usize,
     automatic: usize,
@@ -72,13 +78,21 @@ pub(super) async fn get(State(api): Shared, _: Caller, mut query: Query) -> Resu
     }
 }
 
+pub(super) fn describe() -> Operation {
+    Operation::new(Scope::AuditRead, "What happened over a time")
+        .query("period", openapi::one_of(PERIODS.map(|(name, _)| name)), "until now; `24h` if nothing is given")
+        .query("since", openapi::time(), "instead of a period: not before")
+        .query("until", openapi::time(), "instead of a period: before")
+        .query("format", openapi::one_of(["json", "csv", "html"]), "`json` if not given")
+        .gives::<Report>("counted by whole minutes")
+        .gives_text("text/csv", "a table; no cell is a formula")
+        .gives_text("text/html", "a page to print, without scripts and other files")
+}
+
 fn period(query: &mut Query, now: Timestamp) -> Period {
-    let named = query.take("period", |text| match text {
-        "1h" => Ok(3600),
-        "24h" => Ok(86_400),
-        "7d" => Ok(7 * 86_400),
-        "30d" => Ok(30 * 86_400),
-        _ => Err("must be 1h, 24h, 7d or 30d".to_owned()),
+    let named = query.take("period", |text| {
+        let known = PERIODS.into_iter().find(|(name, _)| *name == text);
+        known.map(|(_, seconds)| seconds).ok_or_else(|| "must be 1h, 24h, 7d or 30d".to_owned())
     });
     let (since, until) = (query.take("since", input::time), query.take("until", input::time));
     if named.is_some() && (since.is_some() || until.is_some()) {

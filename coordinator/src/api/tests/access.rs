@@ -5,6 +5,8 @@ use serde_json::json;
 use std::time::Duration;
 
 use super::office::{ADMIN, Office, PASSWORD};
+use crate::api_keys;
+use crate::config::Scope;
 
 const READS: [&str; 13] = [
     "/metrics",
@@ -103,7 +105,8 @@ async fn r08_only_the_management_issuers_tokens_open_and_by_role() {
     office.bearer(json!({ "role": "admin" })).post("/block-ip", block.clone()).await.data();
     let viewer = office.bearer(json!({ "role": ["viewer"] }));
     viewer.get("/blocks").await.data();
-    viewer.post("/block-ip", block.clone()).await.fails_with(403);
+    let refused = viewer.post("/block-ip", block.clone()).await.fails_with(403);
+    assert!(refused["detail"].as_str().unwrap().contains("`blocks:write`"), "{refused}");
     office.bearer(json!({ "role": "member" })).get("/blocks").await.fails_with(403);
     office.bearer(json!({})).get("/blocks").await.fails_with(403);
     office.bearer(json!({ "role": "admin", "iss": "shop" })).get("/blocks").await.fails_with(401);
@@ -111,6 +114,43 @@ async fn r08_only_the_management_issuers_tokens_open_and_by_role() {
     office.bearer(json!({ "role": "admin", "exp": 1 })).get("/blocks").await.fails_with(401);
     let recorded = office.audited("eventType=IP_BLOCKED", 1).await;
     assert_eq!(recorded[0]["metadata"]["actor"], "carol");
+    let refused = office.audited("eventType=ADMIN_ACTION&severity=medium", 1).await.remove(0);
+    let because = "this needs the scope `blocks:write`, which carol does not have";
+    let expected = json!({ "actor": "carol", "method": "POST", "path": "/api/security/block-ip", "because": because });
+    assert_eq!(refused["metadata"], expected);
+}
+
+#[tokio::test]
+async fn an_api_key_opens_what_its_scopes_say_and_acts_under_its_name() {
+    let (blocker, reader) = (api_keys::generate(), api_keys::generate());
+    let office = Office::builder()
+        .with_key("fail2ban", &blocker, &[Scope::BlocksWrite])
+        .with_key("siem", &reader, &[Scope::AuditRead, Scope::MetricsRead])
+        .start()
+        .await;
+    let block = json!({ "ip": "192.0.2.66", "reason": "test" });
+    let (blocker, reader) = (office.with_key(&blocker), office.with_key(&reader));
+    blocker.post("/block-ip", block.clone()).await.data();
+    reader.get("/audit-logs").await.data();
+    for (refused, scope) in [
+        (blocker.get("/blocks").await, "blocks:read"),
+        (blocker.put("/config", json!({})).await, "config:write"),
+        (blocker.get("/audit-logs").await, "audit:read"),
+        (reader.post("/block-ip", block).await, "blocks:write"),
+        (reader.get("/config").await, "config:read"),
+    ] {
+        let problem = refused.fails_with(403);
+        assert!(problem["detail"].as_str().unwrap().contains(&format!("the scope `{scope}`")), "{problem}");
+    }
+    assert!(reader.get("/health").await.json()["nodes"].is_array());
+    assert_eq!(blocker.get("/health").await.json(), json!({ "status": "healthy" }), "the word, without metrics:read");
+    assert_eq!(office.audited("eventType=IP_BLOCKED", 1).await[0]["metadata"]["actor"], "api-key:fail2ban");
+    let refused = office.audited("eventType=ADMIN_ACTION", 5).await;
+    assert!(refused.iter().any(|record| record["metadata"]["actor"] == "api-key:siem"), "{refused:?}");
+
+    let stranger = office.with_key(&api_keys::generate());
+    stranger.get("/audit-logs").await.fails_with(401);
+    office.audited("eventType=ADMIN_LOGIN&severity=medium", 1).await;
 }
 
 #[tokio::test]
@@ -142,6 +182,8 @@ async fn r08_a_change_needs_json_and_the_same_origin_and_nothing_is_shared_acros
         assert!(!reply.headers.contains_key("access-control-allow-origin"), "{:?}", reply.headers);
     }
     assert_eq!(admin.get("/blocks").await.data()["total"], 0);
+    let tried = office.audited("eventType=ADMIN_ACTION&text=from this origin only", 3).await;
+    assert!(tried.iter().all(|record| record["metadata"]["actor"] == ADMIN), "{tried:?}");
     let own = format!("http://{}", office.address);
     let reply = admin.asks(Method::POST, path, |request| {
         request.header("Content-Type", "application/json; charset=utf-8").header("Origin", own).body(body)

@@ -1,5 +1,6 @@
 //! Blocks by hand and by score, and what is refused unless it is forced.
 
+use http::Method;
 use picket_shared::reason::Reason;
 use serde_json::json;
 use std::time::Duration;
@@ -160,4 +161,37 @@ async fn part_of_a_wider_block_is_not_unblocked_alone() {
     })
     .await;
     assert!(problem["detail"].as_str().unwrap().contains("unblock that"), "{problem}");
+}
+
+#[tokio::test]
+async fn a_block_that_is_sent_again_with_its_key_is_made_once() {
+    let office = Office::open().await;
+    let send = async |path: &str, key: &str, ip: &str| {
+        let body = json!({ "ip": ip, "reason": "scan" });
+        let admin = office.admin();
+        admin.asks(Method::POST, path, |request| request.header("Idempotency-Key", key).json(&body)).await
+    };
+    let path = "/api/security/block-ip";
+    let first = send(path, "\"8e03978e\"", "192.0.2.66").await;
+    office.clock.advance(Duration::from_secs(60));
+    let again = send(path, "8e03978e", "192.0.2.66").await;
+    assert_eq!(first.data(), again.data());
+    assert_eq!(again.header("content-type"), "application/json");
+    assert_eq!(send(path, "8e03978e", "192.0.2.67").await.mistakes(), ["Idempotency-Key"]);
+    let other = "/api/security/block-ip?unheardOf=1";
+    assert_eq!(send(other, "8e03978e", "192.0.2.66").await.mistakes(), ["Idempotency-Key"]);
+    send(path, "", "192.0.2.66").await.fails_with(400);
+    send(path, &"k".repeat(256), "192.0.2.66").await.fails_with(400);
+    assert_eq!(office.audited("eventType=IP_BLOCKED", 1).await.len(), 1, "one act, one record");
+
+    let lift = "/api/security/unblock-ip";
+    send(lift, "8e03978e", "192.0.2.66").await.data();
+    send(lift, "8e03978e", "192.0.2.66").await.data();
+    send(lift, "another", "192.0.2.66").await.fails_with(404);
+
+    let refused = send(path, "loopback", "127.0.0.1").await;
+    refused.fails_with(409);
+    assert_eq!(send(path, "loopback", "127.0.0.1").await.text, refused.text);
+    office.clock.advance(Duration::from_secs(86_400));
+    assert_ne!(send(path, "8e03978e", "192.0.2.66").await.data(), first.data(), "a day later it is another request");
 }

@@ -5,6 +5,8 @@ mod audit;
 mod blocking;
 mod dashboard;
 mod office;
+mod openapi;
 mod policy;
 mod secrecy;
 mod state;
+mod stream;

@@ -20,7 +20,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{AdminConfig, CoordinatorConfig};
+use crate::api_keys::{self, ApiKeyConfig};
+use crate::config::{AdminConfig, CoordinatorConfig, Scope};
 use crate::{Parts, start};
 
 pub const ADMIN: &str = "warden";
@@ -57,6 +58,13 @@ impl OfficeBuilder {
 
     pub fn behind(mut self, proxy: &'static str) -> Self {
         self.trusted_proxies.push(proxy);
+        self
+    }
+
+    pub fn with_key(mut self, name: &str, key: &Secret, scopes: &[Scope]) -> Self {
+        let key_hash = Some(api_keys::hash(key));
+        let key = ApiKeyConfig { name: name.into(), key_hash, key_file: None, scopes: scopes.to_vec() };
+        self.config.api_keys.push(key);
         self
     }
 
@@ -133,6 +141,10 @@ impl Office {
         all.as_object_mut().unwrap().extend(claims.as_object().unwrap().clone());
         let token = sign(&issuer(), all.as_object().unwrap()).unwrap();
         Visitor { office: self, login: Login::Bearer(token), from: None }
+    }
+
+    pub fn with_key(&self, key: &Secret) -> Visitor<'_> {
+        Visitor { office: self, login: Login::Bearer(key.expose().to_owned()), from: None }
     }
 
     pub fn refuses(&self, reason: Reason, address: &str) {
@@ -233,6 +245,20 @@ impl Visitor<'_> {
     }
 
     pub async fn asks(&self, method: Method, path: &str, with: impl FnOnce(RequestBuilder) -> RequestBuilder) -> Reply {
+        let response = self.sends(method.clone(), path, with).await;
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let reply = Reply { status, headers, text: response.text().await.unwrap() };
+        super::openapi::is_described(&method, path, &reply);
+        reply
+    }
+
+    /// the answer as it comes
+    pub async fn sends(
+        &self,
+        method: Method,
+        path: &str,
+        with: impl FnOnce(RequestBuilder) -> RequestBuilder,
+    ) -> reqwest::Response {
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         let mut request = client.request(method, format!("http://{}{path}", self.office.address));
         request = match &self.login {
@@ -243,9 +269,7 @@ impl Visitor<'_> {
         if let Some(address) = self.from {
             request = request.header("X-Forwarded-For", address);
         }
-        let response = with(request).send().await.unwrap();
-        let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        Reply { status, headers, text: response.text().await.unwrap() }
+        with(request).send().await.unwrap()
     }
 }
 

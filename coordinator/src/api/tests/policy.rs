@@ -75,6 +75,22 @@ async fn a_change_on_top_of_another_version_is_412() {
 }
 
 #[tokio::test]
+async fn who_has_the_policy_in_force_is_told_so_without_it() {
+    let office = Office::open().await;
+    let get = async |known: &str| {
+        let path = "/api/security/config";
+        office.admin().asks(Method::GET, path, |request| request.header("If-None-Match", known)).await
+    };
+    for known in ["\"1\"", "W/\"1\"", "\"7\", \"1\"", "*"] {
+        let reply = get(known).await;
+        assert_eq!((reply.status, reply.header("etag"), reply.text.as_str()), (304, "\"1\"", ""), "{known}");
+    }
+    get("\"7\"").await.data();
+    office.admin().put("/config", json!({ "validation": { "maxDepth": 40 } })).await.data();
+    assert_eq!(get("\"1\"").await.data()["version"], 2);
+}
+
+#[tokio::test]
 async fn a_dry_run_is_judged_and_changes_nothing() {
     let office = Office::open().await;
     let would_be = office.admin().put("/config?dryRun=true", json!({ "validation": { "maxDepth": 40 } })).await.data();

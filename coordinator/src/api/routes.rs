@@ -1,0 +1,112 @@
+//! The table of operations: none is served that is not described, and what its description says about access is what is enforced.
+
+use axum::Router;
+use axum::extract::{MatchedPath, Request, State};
+use axum::handler::Handler;
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodFilter, MethodRouter, on};
+use http::Method;
+use picket_shared::audit::{EventType, Severity};
+use std::sync::Arc;
+
+use super::Api;
+use super::auth::{Caller, write};
+use super::idempotency;
+use super::openapi::{Access, Operation};
+use super::problem::Problem;
+
+#[derive(Default)]
+pub(super) struct Routes(Vec<Route>);
+
+pub(super) struct Route {
+    pub(super) method: Method,
+    pub(super) path: &'static str,
+    pub(super) operation: Operation,
+    endpoint: MethodRouter<Arc<Api>>,
+}
+
+impl Routes {
+    pub(super) fn get<H: Handler<T, Arc<Api>>, T: 'static>(
+        self,
+        path: &'static str,
+        handler: H,
+        operation: Operation,
+    ) -> Self {
+        self.add(Method::GET, path, on(MethodFilter::GET, handler), operation)
+    }
+
+    pub(super) fn post<H: Handler<T, Arc<Api>>, T: 'static>(
+        self,
+        path: &'static str,
+        handler: H,
+        operation: Operation,
+    ) -> Self {
+        self.add(Method::POST, path, on(MethodFilter::POST, handler), operation)
+    }
+
+    pub(super) fn put<H: Handler<T, Arc<Api>>, T: 'static>(
+        self,
+        path: &'static str,
+        handler: H,
+        operation: Operation,
+    ) -> Self {
+        self.add(Method::PUT, path, on(MethodFilter::PUT, handler), operation)
+    }
+
+    fn add(
+        mut self,
+        method: Method,
+        path: &'static str,
+        endpoint: MethodRouter<Arc<Api>>,
+        operation: Operation,
+    ) -> Self {
+        self.0.push(Route { method, path, operation, endpoint });
+        self
+    }
+
+    pub(super) fn list(&self) -> &[Route] {
+        &self.0
+    }
+
+    pub(super) fn into_router(self, api: &Arc<Api>) -> Router<Arc<Api>> {
+        self.0.into_iter().fold(Router::new(), |router, route| {
+            let door = middleware::from_fn_with_state((api.clone(), route.operation.access), admit);
+            let endpoint = match route.operation.once {
+                true => route.endpoint.route_layer(middleware::from_fn_with_state(api.clone(), idempotency::once)),
+                false => route.endpoint,
+            };
+            router.route(route.path, endpoint.route_layer(door))
+        })
+    }
+}
+
+/// changes come as they must, and whoever calls has the operation's scope; a caller who is refused is on the record
+async fn admit(State((api, access)): State<(Arc<Api>, Access)>, request: Request, next: Next) -> Response {
+    let caller = request.extensions().get::<Caller>();
+    let refused = write::check(request.method(), request.headers()).err().or_else(|| objection(access, caller));
+    let Some(problem) = refused else {
+        return next.run(request).await;
+    };
+    if let Some(caller) = caller {
+        let method = request.method().as_str();
+        // The path as it is described: a real one may name a person.
+        let path = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
+        api.record(EventType::AdminAction, Severity::Medium, caller, "administrative act refused", |record| {
+            record.with("method", method).with("path", path).with("because", problem.detail())
+        });
+    }
+    problem.into_response()
+}
+
+fn objection(access: Access, caller: Option<&Caller>) -> Option<Problem> {
+    match (access, caller) {
+        (Access::Open, _) | (Access::Known, Some(_)) => None,
+        (Access::Scope(scope), Some(caller)) if caller.may(scope) => None,
+        (Access::Scope(scope), Some(caller)) => {
+            let (scope, name) = (scope.as_str(), &caller.name);
+            Some(Problem::forbidden(format!("this needs the scope `{scope}`, which {name} does not have")))
+        }
+        (Access::Known | Access::Scope(_), None) => Some(Problem::unauthorized("log in first")),
+    }
+}

@@ -1,0 +1,202 @@
+//! `GET /stream`: audit records and metrics as they happen, as server-sent events. Who comes back with `Last-Event-ID` hears what it
+//! missed; who reads too slowly hears how many it lost.
+
+use axum::extract::State;
+use axum::response::sse::{Event, KeepAlive};
+use axum::response::{IntoResponse, Response, Sse};
+use futures_util::stream;
+use http::HeaderMap;
+use picket_shared::audit::AuditRecord;
+use picket_shared::clock::Timestamp;
+use serde::Serialize;
+use serde_json::json;
+use std::collections::{HashSet, VecDeque};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::broadcast::{Receiver, error::RecvError};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Interval, MissedTickBehavior, Sleep};
+
+use super::auth::Caller;
+use super::input::Query;
+use super::metrics::ClusterMetrics;
+use super::openapi::{self, Operation};
+use super::problem::Problem;
+use super::{Api, Shared, audit_logs};
+use crate::scope::Scope;
+use crate::store::{Cursor, Filter};
+
+/// streams at once
+const STREAMS_MAX: usize = 32;
+const BUSY_RETRY: Duration = Duration::from_secs(10);
+/// records that are told again to who comes back
+const MISSED_MAX: u32 = 1000;
+const METRICS_PERIOD: Duration = Duration::from_secs(3);
+const HEARTBEAT: Duration = Duration::from_secs(15);
+/// how long one lasts: then its listener comes back, and is asked for its credential again
+const LIFE: Duration = Duration::from_secs(15 * 60);
+/// how soon it comes back
+const RETURN_AFTER: Duration = Duration::from_secs(2);
+const LAST_EVENT_ID: &str = "Last-Event-ID";
+/// hex digits of a record's id that are its time
+const ID_TIME_DIGITS: usize = 12;
+
+/// places for streams
+pub(crate) struct Streams(Arc<Semaphore>);
+
+impl Default for Streams {
+    fn default() -> Self {
+        Streams(Arc::new(Semaphore::new(STREAMS_MAX)))
+    }
+}
+
+pub(super) async fn get(
+    State(api): Shared,
+    _: Caller,
+    headers: HeaderMap,
+    mut query: Query,
+) -> Result<Response, Problem> {
+    let filter = audit_logs::filter(&mut query);
+    query.finish()?;
+    let last = last_event(&headers)?;
+    let place = api.streams.0.clone().try_acquire_owned();
+    let place = place.map_err(|_| Problem::unavailable("too many streams at once").retry_after(BUSY_RETRY))?;
+    // It listens before it looks back: what comes between is told twice, and the second time left out.
+    let live = api.tail.listen();
+    let missed = match last {
+        Some(last) => Missed::since(&api, &filter, last).await?,
+        None => Missed::default(),
+    };
+    let mut metrics = tokio::time::interval(METRICS_PERIOD);
+    metrics.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let listener = Listener {
+        told: missed.records.iter().map(|record| record.id.clone()).collect(),
+        missed,
+        live,
+        filter,
+        metrics,
+        end: Box::pin(tokio::time::sleep(LIFE)),
+        stopped: Box::pin(api.tasks.stopped()),
+        api,
+        greeted: false,
+        _place: place,
+    };
+    let events = stream::unfold(listener, Listener::advance);
+    Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(HEARTBEAT).text("alive")).into_response())
+}
+
+pub(super) fn describe() -> Operation {
+    let operation = Operation::new(Scope::AuditRead, "Audit records and metrics as they happen, as server-sent events")
+        .about("`audit` events have a record as data and its id as event id, `metrics` events what `GET /metrics` gives. `lost` says how many records the filters would have found that are not told: to a slow reader, or to who comes back late. A comment every 15 s says that it lives; after 15 minutes it ends, and its listener comes back.")
+        .header(LAST_EVENT_ID, openapi::any_text(), "the id of the last record that was heard: what came after it is told first");
+    audit_logs::describe_filter(operation).gives_text("text/event-stream", "until it ends")
+}
+
+/// the place in the trail that a record's id names
+fn last_event(headers: &HeaderMap) -> Result<Option<Cursor>, Problem> {
+    let Some(value) = headers.get(LAST_EVENT_ID) else {
+        return Ok(None);
+    };
+    let id = value.to_str().ok().filter(|id| id.len() <= 64 && id.bytes().all(|byte| byte.is_ascii_alphanumeric()));
+    let millis = id.and_then(|id| u64::from_str_radix(id.get(..ID_TIME_DIGITS)?, 16).ok());
+    let place =
+        millis.zip(id).map(|(millis, id)| Cursor { timestamp: Timestamp::from_millis(millis), id: id.to_owned() });
+    place.map(Some).ok_or_else(|| Problem::mistake(LAST_EVENT_ID, "must be the id of an event of this stream"))
+}
+
+/// what happened while nobody listened
+#[derive(Default)]
+struct Missed {
+    /// older ones that are not told
+    lost: Option<Lost>,
+    /// oldest first
+    records: VecDeque<AuditRecord>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Lost {
+    records: u64,
+    is_lower_bound: bool,
+}
+
+impl Missed {
+    async fn since(api: &Api, filter: &Filter, last: Cursor) -> Result<Self, Problem> {
+        let since = filter.since.map_or(last.timestamp, |since| since.max(last.timestamp));
+        let filter = Filter { since: Some(since), ..filter.clone() };
+        let page = api.store.page(&filter, None, MISSED_MAX).await?;
+        let is_newer = |record: &AuditRecord| (record.timestamp, &record.id) > (last.timestamp, &last.id);
+        let records: VecDeque<_> = page.records.into_iter().rev().filter(is_newer).collect();
+        let lost = match page.next {
+            None => None,
+            Some(_) => {
+                let total = api.store.total(&filter).await?;
+                let lost = total.count.saturating_sub(records.len() as u64);
+                Some(Lost { records: lost, is_lower_bound: total.is_lower_bound })
+            }
+        };
+        Ok(Missed { lost, records })
+    }
+}
+
+struct Listener {
+    api: Arc<Api>,
+    filter: Filter,
+    missed: Missed,
+    live: Receiver<Arc<AuditRecord>>,
+    /// what was told of the past, and may come again
+    told: HashSet<String>,
+    metrics: Interval,
+    end: Pin<Box<Sleep>>,
+    stopped: Pin<Box<dyn Future<Output = ()> + Send>>,
+    greeted: bool,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Listener {
+    async fn advance(mut self) -> Option<(Result<Event, axum::Error>, Self)> {
+        let event = self.next().await?;
+        Some((event, self))
+    }
+
+    /// the next event; `None` when the stream ends
+    async fn next(&mut self) -> Option<Result<Event, axum::Error>> {
+        if !std::mem::replace(&mut self.greeted, true) {
+            return Some(Ok(Event::default().retry(RETURN_AFTER).comment("picket")));
+        }
+        if let Some(lost) = self.missed.lost.take() {
+            return Some(Event::default().event("lost").json_data(lost));
+        }
+        if let Some(record) = self.missed.records.pop_front() {
+            return Some(told(&record));
+        }
+        loop {
+            tokio::select! {
+                () = &mut self.stopped => return None,
+                () = &mut self.end => return None,
+                heard = self.live.recv() => match heard {
+                    Ok(record) if self.told.contains(&record.id) || !self.filter.finds(&record) => {}
+                    Ok(record) => return Some(told(&record)),
+                    Err(RecvError::Lagged(records)) => {
+                        return Some(Event::default().event("lost").json_data(Lost { records, is_lower_bound: false }));
+                    }
+                    Err(RecvError::Closed) => return None,
+                },
+                _ = self.metrics.tick() => {
+                    let now = self.api.clock.now();
+                    let event = Event::default().event("metrics");
+                    return Some(match self.api.state.nodes.nodes(now).await {
+                        Ok(nodes) => event.json_data(ClusterMetrics::of(nodes, now)),
+                        // The state is away; health says so.
+                        Err(_) => Ok(Event::default().comment("no metrics")),
+                    });
+                }
+            }
+        }
+    }
+}
+
+fn told(record: &AuditRecord) -> Result<Event, axum::Error> {
+    Event::default().event("audit").id(&record.id).json_data(json!(record))
+}
