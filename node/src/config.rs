@@ -7,6 +7,7 @@ use picket_shared::token::IssuerConfig;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::assertion::AssertionConfig;
@@ -40,6 +41,8 @@ pub struct NodeConfig {
     pub on_outage: OnOutage,
     /// become ready although the shared state is away and there is no snapshot
     pub start_without_state: bool,
+    /// a file whose word, off, shadow or on, takes the place of policy.enforce at this node, whatever else is away
+    pub enforce_file: Option<PathBuf>,
     pub drain: Drain,
     pub limits: Limits,
     /// a short-lived signed X-Picket-Assertion beside the plain headers
@@ -61,6 +64,7 @@ impl Default for NodeConfig {
             tls: None,
             on_outage: OnOutage::default(),
             start_without_state: false,
+            enforce_file: None,
             drain: Drain::default(),
             limits: Limits::default(),
             upstream_assertion: None,

@@ -39,6 +39,7 @@ pub mod route;
 mod session;
 mod spans;
 mod start;
+mod switch;
 pub mod tls;
 mod upstream;
 pub mod upstream_tls;

@@ -4,8 +4,9 @@ use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Counter, Meter};
 use picket_shared::audit::Outbox;
 use picket_shared::clock::Clock;
+use picket_shared::policy::Enforce;
 use picket_shared::reason::Reason;
-use picket_shared::state::{Holdings, Mode, Overshoot, Traffic};
+use picket_shared::state::{Holdings, LivePolicy, Mode, Overshoot, Traffic};
 use picket_shared::tasks::Tasks;
 use picket_shared::token::RemoteKeys;
 use std::sync::Arc;
@@ -181,6 +182,22 @@ pub fn observe_clock(meter: &Meter, clock: &Arc<dyn Clock>) {
         .build();
 }
 
+/// what is done with refusals, as one gauge per word
+pub fn observe_enforcement(meter: &Meter, policy: &LivePolicy) {
+    let policy = policy.clone();
+    meter
+        .u64_observable_gauge("picket.enforcement")
+        .with_description("1 for what the node does with refusals, by the policy or its own switch; 0 for the others.")
+        .with_unit("{mode}")
+        .with_callback(move |observer| {
+            let current = policy.enforcement().mode();
+            for mode in Enforce::ALL {
+                observer.observe(u64::from(mode == current), &[KeyValue::new("picket.enforce", mode.as_str())]);
+            }
+        })
+        .build();
+}
+
 /// how old the keys of issuers are that are fetched
 pub fn observe_keys(meter: &Meter, keys: Vec<Arc<RemoteKeys>>, clock: &Arc<dyn Clock>) {
     let clock = clock.clone();
@@ -257,7 +274,7 @@ mod tests {
     use super::*;
     use picket_shared::clock::SystemClock;
     use picket_shared::policy::{Environment, Policy};
-    use picket_shared::state::{KnownNodes, LivePolicy};
+    use picket_shared::state::KnownNodes;
     use picket_shared::telemetry::catalogue::Catalogue;
     use std::path::Path;
 
@@ -267,6 +284,7 @@ mod tests {
         let meter = catalogue.meter();
         Instruments::new(&meter, &traffic, &Outbox::default(), &Tasks::default());
         let policy = LivePolicy::starting_with(Policy::default(), Environment::Development).unwrap();
+        observe_enforcement(&meter, &policy);
         let membership = Membership::new("".into(), traffic, policy, None, KnownNodes::default(), true);
         Renewals::new(&meter);
         observe_memory(&meter, &Arc::new(Memory::new(0)));

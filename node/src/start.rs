@@ -33,14 +33,15 @@ use crate::listener;
 use crate::membership::Membership;
 use crate::memory::Memory;
 use crate::metrics::{
-    Instruments, Renewals, observe_clock, observe_identities, observe_keys, observe_memory, observe_mode,
-    observe_overshoot,
+    Instruments, Renewals, observe_clock, observe_enforcement, observe_identities, observe_keys, observe_memory,
+    observe_mode, observe_overshoot,
 };
 use crate::ops::{self, Ops};
 use crate::pending::Pending;
 use crate::renewal::Renewal;
 use crate::route::{Route, RouteError, Routes};
 use crate::session::{Attention, PollingSessions, ring_on_changes};
+use crate::switch::Switch;
 use crate::tls::{self, TlsError};
 
 /// how often a drain looks whether all sessions have left
@@ -143,6 +144,14 @@ pub async fn start(parts: Parts) -> Result<Running, StartError> {
         polling: Arc::new(PollingSessions::new(gate.limits.polling_sessions_max)),
     });
 
+    if let Some(file) = parts.config.enforce_file.clone() {
+        let (node, policy) = (gate.node.clone(), parts.policy.clone());
+        let switch = Switch { file, node, policy, outbox: parts.outbox.clone(), clock: parts.clock.clone() };
+        // Before the first connection.
+        let is_readable = switch.look(true);
+        tasks.spawn("kill switch", switch.follow(is_readable, tasks.stopped()));
+    }
+    observe_enforcement(&parts.metrics.meter("picket"), &parts.policy);
     let accepting = |tcp, name| Listener::new(tcp, name, &parts.metrics);
     tasks.spawn(
         "gateway",

@@ -5,6 +5,7 @@ mod audit_logs;
 pub(crate) mod auth;
 mod block_ip;
 mod blocks;
+mod canary;
 mod config;
 mod csv;
 mod dashboard;

@@ -53,6 +53,18 @@ pub enum Enforce {
     Off,
 }
 
+impl Enforce {
+    pub const ALL: [Enforce; 3] = [Enforce::On, Enforce::Shadow, Enforce::Off];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Enforce::On => "on",
+            Enforce::Shadow => "shadow",
+            Enforce::Off => "off",
+        }
+    }
+}
+
 /// which web pages may connect
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use super::{
-    ContentMode, Enforcement, Environment, Glob, Mistake, NamedEventLimit, Origin, OriginPattern, Per, Policy,
+    ContentMode, Enforce, Enforcement, Environment, Glob, Mistake, NamedEventLimit, Origin, OriginPattern, Per, Policy,
 };
 use crate::address;
 use crate::reason::Reason;
@@ -118,6 +118,11 @@ pub struct SecurityRules {
 }
 
 impl Rules {
+    /// the same rules, with another word than the document's on what is done with refusals
+    pub fn under(self, mode: Enforce) -> Rules {
+        Rules { enforcement: Enforcement::of(mode, &self.document.shadow), ..self }
+    }
+
     /// compiles the document, or says every mistake in it
     pub fn compile(document: Policy, environment: Environment) -> Result<Rules, Vec<Mistake>> {
         let mut mistakes = super::not_carried_out(&document);

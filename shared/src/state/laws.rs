@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::{
     Added, Block, BlockLog, BlockOrigin, BlockScope, BlockView, Charge, Claim, CounterKey, Lease, LeaseKey, LimitName,
-    Published, Revocation, RevocationPosition, Revoked, State, Subject,
+    Published, Revocation, RevocationPosition, Revoked, State, Subject, Trial,
 };
 use crate::address::AddressKey;
 use crate::audit::{AuditRecord, EventType, Severity};
@@ -40,6 +40,7 @@ macro_rules! state_laws {
             x20_a_leader_of_an_earlier_term_blocks_nothing,
             a_policy_is_replaced_only_by_who_saw_it,
             revoked_tokens_are_read_once_each_in_order_until_they_end,
+            one_policy_is_on_trial_at_a_time_until_it_ends,
             audit_records_are_held_until_acknowledged,
             a_silent_node_is_forgotten,
         );
@@ -256,6 +257,29 @@ pub async fn revoked_tokens_are_read_once_each_in_order_until_they_end(state: &S
     assert_eq!((all.from_start, all.revocations), (true, vec![one(2, 9000), one(3, 9000), one(4, 9000)]));
 }
 
+pub async fn one_policy_is_on_trial_at_a_time_until_it_ends(state: &State) {
+    let trial = |id: &str, began, until| Trial {
+        id: id.into(),
+        node: "edge".into(),
+        base: 1,
+        by: "law".into(),
+        began: at(began),
+        until: at(until),
+        policy: Policy::default(),
+    };
+    let trials = &state.trials;
+    assert_eq!(trials.under_way(at(0)).await.unwrap(), None);
+    assert!(trials.begin(trial("a", 0, 5000), at(0)).await.unwrap());
+    assert!(!trials.begin(trial("b", 1, 6000), at(1)).await.unwrap(), "another one is under way");
+    assert_eq!(trials.under_way(at(4999)).await.unwrap(), Some(trial("a", 0, 5000)));
+    assert_eq!(trials.under_way(at(5000)).await.unwrap(), None);
+    assert!(trials.begin(trial("b", 5000, 9000), at(5000)).await.unwrap());
+    trials.end("a").await.unwrap();
+    assert!(trials.under_way(at(6000)).await.unwrap().is_some(), "another one has ended");
+    trials.end("b").await.unwrap();
+    assert_eq!(trials.under_way(at(6000)).await.unwrap(), None);
+}
+
 pub async fn audit_records_are_held_until_acknowledged(state: &State) {
     let record = |n: u64| {
         AuditRecord::new(EventType::ConnectionAttempt, Severity::Low, [192, 0, 2, 1].into(), n.to_string(), at(n))
@@ -285,6 +309,9 @@ pub async fn a_silent_node_is_forgotten(state: &State) {
         connections: 0,
         last_seen,
         traffic: super::TrafficSnapshot::default(),
+        enforce: Default::default(),
+        is_switched: false,
+        on_trial: false,
         clock_offset_ms: 0,
     };
     state.nodes.node_alive(status("a", at(0))).await.unwrap();

@@ -19,6 +19,7 @@ mod revocations;
 mod shares;
 #[cfg(test)]
 mod shares_model;
+mod trials;
 
 #[cfg(any(test, feature = "laws"))]
 #[expect(clippy::unwrap_used, clippy::panic, reason = "laws are the bodies of tests")]
@@ -45,6 +46,7 @@ pub use revocations::{
     Revocations, Revoked, follow_revocations,
 };
 pub use shares::{Excess, Holdings, ShareId, Shares, Spent, Taken};
+pub use trials::{Trial, Trials, follow_trials};
 
 use std::sync::Arc;
 
@@ -63,6 +65,7 @@ pub struct State {
     pub blocks: Arc<dyn Blocks>,
     pub policies: Arc<dyn Policies>,
     pub revocations: Arc<dyn Revocations>,
+    pub trials: Arc<dyn Trials>,
     pub audit: Arc<dyn AuditLog>,
     pub nodes: Arc<dyn Nodes>,
 }
@@ -78,6 +81,7 @@ impl State {
             blocks: memory.clone(),
             policies: memory.clone(),
             revocations: memory.clone(),
+            trials: memory.clone(),
             audit: memory.clone(),
             nodes: memory,
         }

@@ -16,7 +16,7 @@ use picket_shared::clock::{Clock, SystemClock};
 use picket_shared::snapshot::{self, Known, Snapshot};
 use picket_shared::state::{
     BlockView, FilePolicy, KnownNodes, LivePolicy, OnLostRevocations, RevocationView, State, follow_and_seed_blocks,
-    follow_blocks, follow_policy, follow_revocations,
+    follow_blocks, follow_policy, follow_revocations, follow_trials,
 };
 use picket_shared::tasks::Tasks;
 use picket_shared::telemetry::{Metrics, Telemetry, Tracer};
@@ -175,6 +175,10 @@ impl Common {
         let file = FilePolicy { policy: config.policy.clone(), source: config.state.policy_source };
         let policies = state.policies.clone();
         edge.spawn("policy", follow_policy(policy.clone(), policies, file, clock.now(), edge.stopped()));
+        if process.role.is_node() {
+            let (trials, id) = (state.trials.clone(), process.id.clone());
+            edge.spawn("trials", follow_trials(policy.clone(), trials, id, clock.clone(), edge.stopped()));
+        }
         let (view, list) = (blocks.clone(), state.blocks.clone());
         match process.role.is_coordinator() {
             true => edge.spawn("blocks", follow_and_seed_blocks(view, list, clock.clone(), edge.stopped())),

@@ -4,8 +4,10 @@
 mod audit;
 mod blocks;
 mod budgets;
+mod canary;
 mod herd;
 mod keys;
+mod kill_switch;
 mod loss;
 mod members;
 mod meter;

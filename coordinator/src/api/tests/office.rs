@@ -169,6 +169,9 @@ impl Office {
             connections: traffic.active_connections,
             last_seen: self.clock.now(),
             traffic,
+            enforce: Default::default(),
+            is_switched: false,
+            on_trial: false,
             clock_offset_ms,
         };
         self.state.nodes.node_alive(status).await.unwrap();

@@ -7,6 +7,7 @@ mod leases;
 mod nodes;
 mod policies;
 mod revocations;
+mod trials;
 
 /// all contracts over one process's memory
 #[derive(Default)]
@@ -18,6 +19,7 @@ pub struct Memory {
     nodes: nodes::Roster,
     policies: policies::Versions,
     revocations: revocations::List,
+    trials: trials::Slot,
 }
 
 #[cfg(test)]

@@ -89,6 +89,10 @@ impl Keys {
         format!("{}:{{policy}}:versions", self.prefix)
     }
 
+    pub(super) fn trial(&self) -> String {
+        format!("{}:{{policy}}:trial", self.prefix)
+    }
+
     /// the audit stream and its dead letters
     pub(super) fn audit(&self) -> [String; 2] {
         ["stream", "dead"].map(|part| format!("{}:{{audit}}:{part}", self.prefix))

@@ -19,6 +19,7 @@ mod reply;
 mod revocations;
 mod scripts;
 mod time;
+mod trials;
 mod trust;
 mod warnings;
 mod watchdog;
@@ -183,6 +184,7 @@ impl RedisState {
             blocks: self.redis.clone(),
             policies: self.redis.clone(),
             revocations: self.redis.clone(),
+            trials: self.redis.clone(),
             audit: self.redis.clone(),
             nodes: self.redis.clone(),
         }

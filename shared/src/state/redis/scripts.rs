@@ -66,4 +66,7 @@ scripts! {
     revoke: "clock", "revoke";
     revoked_since: reads "revoked_since";
     share: "clock", "share";
+    trial_begin: "clock", "trial_begin";
+    trial_end: "trial_end";
+    trial_read: reads "trial_read";
 }
