@@ -46,9 +46,9 @@ async fn every_mistake_is_said_and_nothing_changes() {
         office.admin().put("/config", meanings).await.mistakes(),
         ["cors.allowedOrigins[0]", "cors.allowedOrigins[1]", "security.allowList[0]"]
     );
-    let ignored = json!({ "enforce": "shadow", "monitoring": { "notifications": [{ "kind": "webhook", "url": "https://canary.example", "minSeverity": "high" }] } });
+    let ignored = json!({ "monitoring": { "notifications": [{ "kind": "webhook", "url": "https://canary.example", "minSeverity": "high" }] } });
     let reply = office.admin().put("/config", ignored).await;
-    assert_eq!(reply.mistakes(), ["enforce", "monitoring.notifications"]);
+    assert_eq!(reply.mistakes(), ["monitoring.notifications"]);
     assert!(!reply.text.contains("canary"), "{}", reply.text);
     for body in [json!([]), json!("x"), Value::Null] {
         office.admin().put("/config", body).await.fails_with(422);
