@@ -43,6 +43,9 @@ pub enum Command {
     CheckConfig(CheckConfigArgs),
     /// Print the JSON Schema of the configuration file
     Schema,
+    /// Say in plain words why somebody was refused, by the code that the client was told or by the id of the audit record
+    #[command(after_help = EXPLAIN)]
+    Explain(ExplainArgs),
     /// Make a key for the management API: prints it once, with the part of the configuration that admits it
     ApiKey(ApiKeyArgs),
     /// Sign an application token with a configured HMAC secret, for development
@@ -54,6 +57,11 @@ const STANDALONE: &str = "\
 Without a configuration file the environment is development. Without routes, in
 development and on a loopback address, a demo chat is the upstream.
 Ctrl-C drains: sockets are closed spread over time; a second one ends at once.";
+
+const EXPLAIN: &str = "\
+The credential is a username and a password (SOCKET_ADMIN_USERNAME,
+SOCKET_ADMIN_PASSWORD, or --username and --password-file), or a token of
+coordinator.tokens in a file (--token-file).";
 
 const TOKEN: &str = "\
 The issuer stands in the configuration, with a secret of 32 bytes or more:
@@ -92,6 +100,28 @@ pub struct CheckConfigArgs {
     /// The role whose configuration it is
     #[arg(long, value_enum, default_value_t = Role::Standalone)]
     pub role: Role,
+}
+
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    /// The code that the client was told (`appeal`), or the id of an audit record
+    #[arg(value_name = "CODE")]
+    pub code: String,
+    /// Where the management API is
+    #[arg(long, value_name = "URL", env = "PICKET_API", default_value = "http://127.0.0.1:9090")]
+    pub api: String,
+    /// Who asks
+    #[arg(long, value_name = "NAME", env = "SOCKET_ADMIN_USERNAME")]
+    pub username: Option<String>,
+    /// A file with the password; without it, SOCKET_ADMIN_PASSWORD
+    #[arg(long, value_name = "FILE")]
+    pub password_file: Option<PathBuf>,
+    /// A file with a token for the management API
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["username", "password_file"])]
+    pub token_file: Option<PathBuf>,
+    /// Print the API's answer as it is
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]

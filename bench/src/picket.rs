@@ -96,7 +96,7 @@ impl Plan<'_> {
                 "limits": self.limits,
             },
             "auth": { "jwt": { "issuers": [token::issuer()] } },
-            "coordinator": { "listen": address },
+            "coordinator": { "listen": address, "opsListen": ops },
             "policy": self.policy,
         })
     }

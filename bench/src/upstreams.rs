@@ -1,10 +1,10 @@
-//! What an upstream that is not well costs the users of another: paced messages to the well one, with and without connections to
-//! one that refuses, and to one that takes connections and says nothing.
+//! What an upstream that is not well costs the users of another: paced messages to theirs, while others connect to a second one that
+//! is well, that refuses, or that takes connections and says nothing. Beside it, what those connections cost at all.
 
 use anyhow::{Result, bail};
 use clap::Args;
+use futures_util::StreamExt;
 use serde_json::json;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket};
@@ -34,19 +34,31 @@ pub struct UpstreamsArgs {
 
 #[derive(Clone, Copy, Debug)]
 enum Way {
+    Nobody,
     Well,
     Refuses,
     SaysNothing,
 }
 
 impl Way {
-    const ALL: [Way; 3] = [Way::Well, Way::Refuses, Way::SaysNothing];
+    const ALL: [Way; 4] = [Way::Nobody, Way::Well, Way::Refuses, Way::SaysNothing];
 
     fn title(self) -> &'static str {
         match self {
-            Way::Well => "nobody goes to the other upstream",
+            Way::Nobody => "nobody goes to the other upstream",
+            Way::Well => "the other upstream is well",
             Way::Refuses => "the other upstream refuses",
             Way::SaysNothing => "the other upstream says nothing",
+        }
+    }
+
+    /// the route that connections to the other upstream take
+    fn path(self) -> Option<&'static str> {
+        match self {
+            Way::Nobody => None,
+            Way::Well => Some("/well"),
+            Way::Refuses => Some("/refuses"),
+            Way::SaysNothing => Some("/says-nothing"),
         }
     }
 }
@@ -59,11 +71,17 @@ pub async fn run(args: &UpstreamsArgs) -> Result<()> {
     // Bound, and not listening: nobody else can have the port.
     let refusing = TcpSocket::new_v4()?;
     refusing.bind(([127, 0, 0, 1], 0).into())?;
-    let silent = TcpListener::bind("127.0.0.1:0").await?;
-    let sick = [refusing.local_addr()?, silent.local_addr()?];
+    let (well, silent) = (TcpListener::bind("127.0.0.1:0").await?, TcpListener::bind("127.0.0.1:0").await?);
+    let addresses = [
+        (Way::Well, well.local_addr()?),
+        (Way::Refuses, refusing.local_addr()?),
+        (Way::SaysNothing, silent.local_addr()?),
+    ];
+    tokio::spawn(be_well(well));
     tokio::spawn(say_nothing(silent));
-    let route = |path: &str, upstream: SocketAddr| json!({ "path": path, "upstream": format!("ws://{upstream}/ws"), "protocol": "json" });
-    let routes = [route("/refuses", sick[0]), route("/says-nothing", sick[1])];
+    let routes = addresses.map(
+        |(way, upstream)| json!({ "path": way.path(), "upstream": format!("ws://{upstream}/ws"), "protocol": "json" }),
+    );
     // One node for all rounds: two that are started alike differ more than what is looked for.
     let standing = picket::start(&stage, Peer::Picket.dialect(), LIMIT_BEYOND, &[], &routes).await?;
     let mut waits = vec![Waits::default(); Way::ALL.len()];
@@ -73,9 +91,12 @@ pub async fn run(args: &UpstreamsArgs) -> Result<()> {
             measure(&stage, &standing, way, waits).await?;
         }
     }
-    let [well, refuses, says_nothing] = &waits[..] else {
-        bail!("three ways were measured");
+    let [nobody, well, refuses, says_nothing] = &waits[..] else {
+        bail!("four ways were measured");
     };
+    print!("{}", waits::head(Way::Nobody.title()));
+    print!("{}", well.beside(nobody, Way::Well.title()));
+    println!();
     print!("{}", waits::head(Way::Well.title()));
     print!("{}", refuses.beside(well, Way::Refuses.title()));
     print!("{}", says_nothing.beside(well, Way::SaysNothing.title()));
@@ -83,20 +104,12 @@ pub async fn run(args: &UpstreamsArgs) -> Result<()> {
 }
 
 async fn measure(stage: &Stage, standing: &Standing, way: Way, waits: &mut Waits) -> Result<()> {
-    let visitors = match way {
-        Way::Well => None,
-        Way::Refuses => Some(tokio::spawn(visit(door(standing, "/refuses")))),
-        Way::SaysNothing => Some(tokio::spawn(visit(door(standing, "/says-nothing")))),
-    };
+    let visitors = way.path().map(|path| tokio::spawn(visit(Door::new(standing.address, path))));
     waits.measure(stage, standing).await?;
     if let Some(visitors) = visitors {
         visitors.abort();
     }
     Ok(())
-}
-
-fn door(standing: &Standing, path: &str) -> Door {
-    Door::new(standing.address, path)
 }
 
 /// comes again and again, until it is aborted
@@ -110,6 +123,17 @@ async fn visit(door: Door) {
             let door = door.clone();
             visitors.spawn(async move { door.open().await.is_ok() });
         }
+    }
+}
+
+/// takes every upgrade, and leaves when the client does
+async fn be_well(listener: TcpListener) {
+    while let Ok((stream, _)) = listener.accept().await {
+        tokio::spawn(async move {
+            if let Ok(mut socket) = tokio_tungstenite::accept_async(stream).await {
+                while socket.next().await.is_some_and(|message| message.is_ok()) {}
+            }
+        });
     }
 }
 

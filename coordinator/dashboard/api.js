@@ -35,6 +35,16 @@ export const get = (path) => ask("GET", path);
 export const post = (path, body) => ask("POST", path, body);
 export const put = (path, body, version) => ask("PUT", path, body, version === undefined ? {} : { "If-Match": `"${version}"` });
 
+/** what the API says of itself, asked for once */
+export function description() {
+  described ??= get("/openapi.json").catch((error) => {
+    described = undefined;
+    throw error;
+  });
+  return described;
+}
+let described;
+
 /** a query string of what is not empty */
 export function query(parameters) {
   const filled = Object.entries(parameters).filter(([, value]) => value !== "" && value != null);

@@ -7,9 +7,10 @@ import { audit } from "./audit.js";
 import { blocks } from "./blocks.js";
 import { nodes } from "./nodes.js";
 import { policy } from "./policy.js";
+import { reports } from "./reports.js";
 import { reference } from "./reference.js";
 
-const VIEWS = { overview, audit, blocks, nodes, policy, reference };
+const VIEWS = { overview, audit, blocks, nodes, policy, reports, reference };
 const app = document.getElementById("app");
 let leave = () => {};
 

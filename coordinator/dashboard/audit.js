@@ -1,20 +1,16 @@
-// The audit trail: filters, pages, export, and what lies behind a record.
+// The audit trail: filters, pages, export, what comes while one looks, and what lies behind a record.
 
-import { get, query } from "./api.js";
+import { description, get, query } from "./api.js";
+import { follow } from "./stream.js";
 import { choice, failure, field, h, show, table, time } from "./dom.js";
 
-const KINDS = [
-  "CONNECTION_ATTEMPT", "CONNECTION_BLOCKED", "AUTHENTICATION_SUCCESS", "AUTHENTICATION_FAILURE", "RATE_LIMIT_EXCEEDED", "PAYLOAD_TOO_LARGE",
-  "INVALID_ORIGIN", "SUSPICIOUS_ACTIVITY", "IP_BLOCKED", "IP_UNBLOCKED", "UNAUTHORIZED_EVENT", "VALIDATION_ERROR", "CONNECTION_CLOSED",
-  "POLICY_CHANGED", "ADMIN_LOGIN", "ADMIN_ACTION", "AUDIT_DROPPED", "CONTENT_SANITIZED",
-];
-const SEVERITIES = ["low", "medium", "high", "critical"];
+const LIVE_MAX = 200;
 const TONES = { low: "muted", medium: "warn", high: "bad", critical: "bad" };
 
 export function audit(place, parameters) {
   const filters = {
-    eventType: choice("eventType", KINDS, "every kind"),
-    severity: choice("severity", SEVERITIES, "every severity"),
+    eventType: choice("eventType", [], "every kind"),
+    severity: choice("severity", [], "every severity"),
     ip: h("input", { name: "ip", placeholder: "192.0.2.0/24", value: parameters.get("ip") ?? "" }),
     userId: h("input", { name: "userId" }),
     text: h("input", { name: "text" }),
@@ -23,7 +19,13 @@ export function audit(place, parameters) {
   const detail = h("div");
   const values = () => Object.fromEntries(Object.entries(filters).map(([name, input]) => [name, input.value.trim()]));
   const exported = (format) => h("button", { type: "button", class: "quiet", onclick: () => window.open(`/api/security/audit-logs/export${query({ ...values(), format })}`, "_blank", "noopener") }, `Export ${format}`);
+  let live = () => {};
+  const stop = () => {
+    live();
+    live = () => {};
+  };
   const load = async (cursor, earlier = []) => {
+    stop();
     try {
       const page = await get(`/audit-logs${query({ ...values(), cursor, limit: 100 })}`);
       const logs = [...earlier, ...page.logs];
@@ -35,6 +37,41 @@ export function audit(place, parameters) {
       show(results, failure(error));
     }
   };
+  const listen = () => {
+    stop();
+    const heard = [];
+    let lost = 0;
+    let there = false;
+    let due = 0;
+    const draw = () => {
+      due = 0;
+      show(results,
+        h("p", { class: "muted" }, h("span", { class: `badge ${there ? "good" : "warn"}` }, there ? "live" : "not connected"), ` ${heard.length} newest${lost > 0 ? `, ${lost} not told` : ""}`),
+        records(heard, (record) => explain(record, detail), "nothing has happened yet"));
+    };
+    // However many come, they are drawn once a frame.
+    const changed = () => { due ||= requestAnimationFrame(draw); };
+    const close = follow(values(), {
+      audit: (record) => {
+        heard.unshift(record);
+        heard.length = Math.min(heard.length, LIVE_MAX);
+        changed();
+      },
+      lost: (part) => {
+        lost += part.records;
+        changed();
+      },
+      state: (is) => {
+        there = is;
+        changed();
+      },
+    });
+    live = () => {
+      cancelAnimationFrame(due);
+      close();
+    };
+    draw();
+  };
   const search = (event) => {
     event.preventDefault();
     show(detail);
@@ -44,12 +81,27 @@ export function audit(place, parameters) {
     h("h2", {}, "Audit"),
     h("form", { class: "row", onsubmit: search },
       field("Kind", filters.eventType), field("Severity", filters.severity), field("Address or prefix", filters.ip), field("User", filters.userId), field("Text", filters.text),
-      h("button", {}, "Search"), exported("csv"), exported("ndjson")),
+      h("button", {}, "Search"), h("button", { type: "button", class: "quiet", onclick: listen }, "Live"), exported("csv"), exported("ndjson")),
     detail, results));
+  offerChoices(filters);
   load();
+  return stop;
 }
 
-function records(logs, open) {
+/** the choices are those that the API takes */
+async function offerChoices(filters) {
+  try {
+    const { parameters } = (await description()).paths["/audit-logs"].get;
+    for (const name of ["eventType", "severity"]) {
+      const { schema } = parameters.find((parameter) => parameter.name === name);
+      filters[name].append(...schema.enum.map((value) => h("option", { value }, value)));
+    }
+  } catch {
+    // Every kind and every severity can still be asked for.
+  }
+}
+
+function records(logs, open, empty = "no record fits") {
   return table([
     { title: "Time", cell: (record) => time(record.timestamp), kind: "time" },
     { title: "Kind", cell: (record) => record.eventType },
@@ -59,7 +111,7 @@ function records(logs, open) {
     { title: "Event", cell: (record) => record.eventName ?? "" },
     { title: "Message", cell: (record) => record.message },
     { title: "", cell: (record) => h("button", { class: "quiet", onclick: () => open(record) }, "Why") },
-  ], logs, "no record fits");
+  ], logs, empty);
 }
 
 async function explain(record, place) {

@@ -1,4 +1,4 @@
-// Blocks in force, blocking and unblocking, and how one address stands.
+// Blocks in force, whom a block would hit, blocking and unblocking, and how one address stands.
 
 import { get, post } from "./api.js";
 import { failure, field, h, notice, show, table, time } from "./dom.js";
@@ -7,7 +7,6 @@ export function blocks(place, parameters) {
   const ip = h("input", { name: "ip", required: true, placeholder: "192.0.2.7 or 192.0.2.0/24", value: parameters.get("ip") ?? "" });
   const reason = h("input", { name: "reason", required: true, maxlength: 500 });
   const minutes = h("input", { name: "minutes", type: "number", min: 1, placeholder: "until lifted" });
-  const force = h("input", { name: "force", type: "checkbox" });
   const message = h("div");
   const list = h("div");
   const standing = h("div");
@@ -28,10 +27,24 @@ export function blocks(place, parameters) {
       show(message, failure(error));
     }
   };
-  const block = (event) => {
+  const block = async (event) => {
     event.preventDefault();
     const duration = minutes.value === "" ? {} : { durationMs: Math.round(Number(minutes.value) * 60_000) };
-    change("/block-ip", { ip: ip.value.trim(), reason: reason.value, force: force.checked, ...duration }, `${ip.value.trim()} is blocked`);
+    const body = { ip: ip.value.trim(), reason: reason.value, ...duration };
+    const go = (forced) => () => {
+      show(standing);
+      change("/block-ip", { ...body, force: forced }, `${body.ip} is blocked`);
+    };
+    try {
+      const found = await post("/block-ip?dryRun=true", body);
+      const forced = found.objection !== null;
+      show(message);
+      show(standing, preview(found), h("div", { class: "buttons" },
+        h("button", { class: forced ? "danger" : "", onclick: go(forced) }, forced ? "Block all the same" : "Block"),
+        h("button", { class: "quiet", onclick: () => show(standing) }, "Cancel")));
+    } catch (error) {
+      show(message, failure(error));
+    }
   };
   const lift = (network) => change("/unblock-ip", { ip: network, reason: "dashboard" }, `${network} is unblocked`);
   const look = async () => {
@@ -45,12 +58,32 @@ export function blocks(place, parameters) {
   show(place,
     h("section", {}, h("h2", {}, "Block an address"), message,
       h("form", { class: "row", onsubmit: block },
-        field("Address or prefix", ip), field("Reason", reason), field("Minutes", minutes), h("label", { class: "inline" }, force, "even if it hits the house"),
-        h("button", {}, "Block"), h("button", { type: "button", class: "quiet", onclick: look }, "Look up")),
+        field("Address or prefix", ip), field("Reason", reason), field("Minutes", minutes),
+        h("button", {}, "Whom would it hit?"), h("button", { type: "button", class: "quiet", onclick: look }, "Look up")),
       standing),
     h("section", {}, h("h2", {}, "Blocks in force"), list));
   load();
   if (ip.value !== "") look();
+}
+
+/** whom a block would hit */
+function preview(found) {
+  const { replaces, wider, narrower } = found.conflicts;
+  const counted = (count) => (count === null ? "not counted" : count);
+  return h("div", { class: "notice" },
+    h("p", {}, `A block of ${found.block.ip} ${found.block.until ? `until ${new Date(found.block.until).toLocaleString()}` : "until it is lifted"} would hit:`),
+    found.objection && h("p", { class: "bad" }, `Most likely a mistake: ${found.objection}.`),
+    found.allowListed && h("p", { class: "warn" }, "An address of the allow list is among them."),
+    replaces && h("p", {}, `It takes the place of the block by ${replaces.by}: ${replaces.reason}`),
+    wider.map((block) => h("p", {}, `${block.ip} is blocked already by ${block.by}: ${block.reason}`)),
+    narrower > 0 && h("p", {}, `${narrower} blocks of parts of it are in force.`),
+    h("p", {}, `Anonymous connections open now: ${counted(found.anonymousConnections)}. Users seen in the last day: ${found.users.length}, of whom nothing counts against ${found.cleanUsers}.`),
+    table([
+      { title: "User", cell: (user) => user.userId },
+      { title: "Last seen", cell: (user) => time(user.lastSeen), kind: "time" },
+      { title: "Clean", cell: (user) => h("span", { class: `badge ${user.clean ? "good" : "bad"}` }, user.clean ? "clean" : "offends") },
+      { title: "Open connections", cell: (user) => counted(user.connections), kind: "number" },
+    ], found.users, "no user was seen there"));
 }
 
 function inForce({ blocks: entries, total }, lift) {

@@ -51,6 +51,11 @@ export function failure(error) {
     mistakes.length > 0 && h("ul", {}, mistakes.map((mistake) => h("li", {}, h("code", {}, mistake.path || "document"), ": ", mistake.message))));
 }
 
+/** words with `code` between backticks */
+export function prose(text) {
+  return text.split("`").map((part, place) => (place % 2 === 1 ? h("code", {}, part) : part));
+}
+
 export function time(text) {
   if (!text) return "until lifted";
   const moment = new Date(text);

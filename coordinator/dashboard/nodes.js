@@ -10,13 +10,13 @@ export function nodes(place) {
   let timer;
   const refresh = async () => {
     try {
-      const members = await get("/nodes");
+      const [members, { version }] = await Promise.all([get("/nodes"), get("/config")]);
       if (stopped) return;
       show(place, section("Nodes", [
         { title: "Node", cell: (node) => node.id },
         { title: "Version", cell: (node) => node.version },
         { title: "Mode", cell: (node) => h("span", { class: `badge ${node.mode === "normal" ? "good" : "bad"}` }, node.mode) },
-        { title: "Policy", cell: (node) => node.policyVersion, kind: "number" },
+        { title: "Policy", cell: (node) => h("span", { class: `badge ${node.policyVersion >= version ? "good" : "bad"}` }, node.policyVersion >= version ? `version ${version}` : `version ${node.policyVersion}, not ${version}`) },
         { title: "Connections", cell: (node) => node.connections, kind: "number" },
         { title: "Last seen", cell: (node) => time(node.lastSeen), kind: "time" },
       ], members.nodes), section("Coordinators", [

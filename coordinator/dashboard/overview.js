@@ -1,10 +1,11 @@
-// The first look: health, live numbers, refusals over time, who causes them, reports.
+// The first look: health, live numbers, refusals over time, who causes them.
 
 import { get } from "./api.js";
+import { follow } from "./stream.js";
 import { chart } from "./chart.js";
 import { failure, h, show, table } from "./dom.js";
 
-const PERIOD_MS = 3000;
+const PERIOD_MS = 10_000;
 const TILES = [
   ["activeConnections", "open connections"],
   ["authenticatedConnections", "of them logged in"],
@@ -18,8 +19,9 @@ const TILES = [
 
 export function overview(place) {
   const state = h("div");
+  const numbers = h("div", { class: "tiles" });
   const content = h("div");
-  show(place, state, content);
+  show(place, state, numbers, content);
   let stopped = false;
   let timer;
   const refresh = async () => {
@@ -27,6 +29,7 @@ export function overview(place) {
       const [data, health] = await Promise.all([get("/dashboard"), get("/health")]);
       if (stopped) return;
       show(state, healthLine(health));
+      show(numbers, tiles(data.metrics));
       show(content, body(data));
     } catch (error) {
       if (stopped) return;
@@ -35,7 +38,9 @@ export function overview(place) {
     if (!stopped) timer = setTimeout(refresh, PERIOD_MS);
   };
   refresh();
+  const close = follow({}, { metrics: (metrics) => show(numbers, tiles(metrics)) });
   return () => {
+    close();
     stopped = true;
     clearTimeout(timer);
   };
@@ -48,21 +53,22 @@ function healthLine(health) {
   return h("section", {}, h("h2", {}, "Health ", h("span", { class: `badge ${TONES[health.status] ?? ""}` }, health.status)), issues.length > 0 && h("ul", {}, issues));
 }
 
-function body({ metrics, analytics, timeSeries }) {
+function tiles(metrics) {
+  return TILES.map(([key, label]) => h("div", { class: "tile" }, h("strong", {}, metrics[key]), h("span", {}, label)));
+}
+
+function body({ analytics, timeSeries }) {
   const counts = (title, entries) => h("section", {}, h("h2", {}, title), table([
     { title: "Name", cell: ([name]) => name },
     { title: "Records", cell: ([, count]) => count, kind: "number" },
   ], entries));
   const sorted = (object) => Object.entries(object).sort((a, b) => b[1] - a[1]);
   return [
-    h("div", { class: "tiles" }, TILES.map(([key, label]) => h("div", { class: "tile" }, h("strong", {}, metrics[key]), h("span", {}, label)))),
     h("section", {}, h("h2", {}, "Last 24 hours"), chart(timeSeries, "audit records over time")),
     counts("Refusals by reason, last 24 hours", sorted(analytics.reasonCounts)),
     h("section", {}, h("h2", {}, "Addresses with the most records, last 24 hours"), table([
       { title: "Address", cell: (top) => h("a", { href: `#blocks?ip=${encodeURIComponent(top.ip)}` }, top.ip) },
       { title: "Records", cell: (top) => top.count, kind: "number" },
     ], analytics.topIPs)),
-    h("section", {}, h("h2", {}, "Reports"), ["1h", "24h", "7d", "30d"].map((period) => h("p", {}, `Last ${period}: `,
-      ["html", "csv", "json"].map((format) => [h("a", { href: `/api/security/report?period=${period}&format=${format}`, target: "_blank", rel: "noopener" }, format), " "])))),
   ];
 }

@@ -1,7 +1,7 @@
 // The reference of the management API, as its OpenAPI document says it.
 
-import { get } from "./api.js";
-import { failure, field, h, show, table } from "./dom.js";
+import { description } from "./api.js";
+import { failure, field, h, prose, show, table } from "./dom.js";
 
 const TONES = { get: "good", post: "warn", put: "warn", delete: "bad" };
 
@@ -10,14 +10,14 @@ export function reference(place) {
   const list = h("div");
   const load = async () => {
     try {
-      const document = await get("/openapi.json");
+      const document = await description();
       const all = operations(document);
       const narrow = () => show(list, all.filter((one) => matches(one, find.value)).map((one) => operation(document, one)));
       find.addEventListener("input", narrow);
       narrow();
       show(place,
         h("section", {}, h("h2", {}, `${document.info.title} ${document.info.version}`),
-          h("p", {}, document.info.description),
+          h("p", {}, prose(document.info.description)),
           h("p", {}, h("a", { href: `${document.servers[0].url}/openapi.json`, target: "_blank", rel: "noopener" }, "OpenAPI document")),
           h("div", { class: "row" }, field("Find", find)), list),
         h("section", {}, h("h2", {}, "Schemas"), schemas(document)));
@@ -50,19 +50,19 @@ export function scope(one) {
 function operation(document, one) {
   const body = one.requestBody?.content["application/json"];
   return h("details", { class: "operation" },
-    h("summary", {}, h("span", { class: `badge ${TONES[one.method] ?? ""}` }, one.method.toUpperCase()), " ", h("code", {}, one.path), " ", one.summary, " ", h("span", { class: "badge" }, scope(one))),
-    one.description && h("p", {}, one.description),
+    h("summary", {}, h("span", { class: `badge ${TONES[one.method] ?? ""}` }, one.method.toUpperCase()), " ", h("code", {}, one.path), " ", prose(one.summary), " ", h("span", { class: "badge" }, scope(one))),
+    one.description && h("p", {}, prose(one.description)),
     one.parameters && table([
       { title: "Parameter", cell: (parameter) => h("code", {}, parameter.name) },
       { title: "In", cell: (parameter) => parameter.in },
       { title: "Form", cell: (parameter) => form(parameter.schema) },
-      { title: "Meaning", cell: (parameter) => parameter.description },
+      { title: "Meaning", cell: (parameter) => prose(parameter.description) },
     ], one.parameters),
     body && [h("h3", {}, "Body"), fields(body.schema), h("pre", {}, pretty(body.example))],
     h("h3", {}, "Answers"),
     table([
       { title: "Status", cell: ([status]) => h("code", {}, status) },
-      { title: "Meaning", cell: ([, response]) => response.description },
+      { title: "Meaning", cell: ([, response]) => prose(response.description) },
       { title: "Content", cell: ([, response]) => contents(response) },
     ], Object.entries(one.responses).map(([status, response]) => [status, follow(document, response)])),
     Object.values(one.responses).map((response) => response.content?.["application/json"]?.example).filter(Boolean).map((example) => h("pre", {}, pretty(example))));
@@ -74,7 +74,7 @@ function fields(schema) {
   return rows.length > 0 && table([
     { title: "Field", cell: ([name]) => h("code", {}, required.has(name) ? name : `${name}?`) },
     { title: "Form", cell: ([, of]) => form(of) },
-    { title: "Meaning", cell: ([, of]) => of.description ?? "" },
+    { title: "Meaning", cell: ([, of]) => prose(of.description ?? "") },
   ], rows);
 }
 
@@ -98,7 +98,7 @@ function open(event, name) {
 
 function schemas(document) {
   const entries = Object.entries(document.components.schemas);
-  return entries.map(([name, schema]) => h("details", { id: `schema-${name}` }, h("summary", {}, h("code", {}, name), " ", schema.description ?? ""), h("pre", {}, pretty(schema))));
+  return entries.map(([name, schema]) => h("details", { id: `schema-${name}` }, h("summary", {}, h("code", {}, name), " ", prose(schema.description ?? "")), h("pre", {}, pretty(schema))));
 }
 
 /** a schema in a few words */

@@ -15,6 +15,9 @@ pub struct CoordinatorConfig {
     /// management API and dashboard
     #[schemars(with = "String")]
     pub listen: SocketAddr,
+    /// `/livez`, `/readyz` and `/metrics` of `picket coordinator`; in `picket standalone` the node's tell of both
+    #[schemars(with = "String")]
+    pub ops_listen: SocketAddr,
     /// `sqlite:PATH`
     pub audit_store: String,
     pub admin: AdminConfig,
@@ -29,6 +32,7 @@ impl Default for CoordinatorConfig {
     fn default() -> Self {
         CoordinatorConfig {
             listen: ([127, 0, 0, 1], 9090).into(),
+            ops_listen: ([127, 0, 0, 1], 9091).into(),
             audit_store: "sqlite:./picket.db".into(),
             admin: AdminConfig::default(),
             api_keys: Vec::new(),

@@ -6,7 +6,7 @@
 
 use ipnet::IpNet;
 use parking_lot::Mutex;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -82,7 +82,7 @@ impl Enforcement {
         let security = &rules.document.security;
         for worse in self.learn(record, security, now) {
             if worse.standing.calls_for_a_block_of(worse.factor, security) {
-                self.block(record.ip, &worse, &rules, now).await;
+                self.block(record, &worse, &rules, now).await;
             }
         }
         self.merge_if_crowded(now).await;
@@ -136,6 +136,12 @@ impl Enforcement {
         memory.relapses.lift(network);
     }
 
+    /// the users in a network of whom something counts against them
+    pub(crate) fn offenders_within(&self, network: IpNet) -> HashSet<String> {
+        let rules = self.policy.current();
+        self.memory.lock().neighbours.offenders_within(network, &rules.document.security, self.clock.now())
+    }
+
     pub(crate) fn addresses_scored(&self) -> usize {
         self.memory.lock().scores.len()
     }
@@ -146,7 +152,8 @@ impl Enforcement {
             || address::contains_any(&self.trusted_proxies, address)
     }
 
-    async fn block(&self, address: IpAddr, worse: &Worse, rules: &Rules, now: Timestamp) {
+    async fn block(&self, last: &AuditRecord, worse: &Worse, rules: &Rules, now: Timestamp) {
+        let address = last.ip;
         let security = &rules.document.security;
         let network = worse.address.network();
         if !security.block_suspicious_ips || self.is_exempt(address, rules) || self.holds_a_proxy(network) {
@@ -190,7 +197,7 @@ impl Enforcement {
             return;
         }
         self.memory.lock().relapses.remember(network, now, until);
-        self.record(address, &block, &worse.standing, relapse, duration);
+        self.record(last, &block, &worse.standing, relapse, duration);
     }
 
     /// a block that spares clean users comes to bind those who turned out not to be
@@ -210,7 +217,7 @@ impl Enforcement {
         }
     }
 
-    fn record(&self, address: IpAddr, block: &Block, standing: &Standing, relapse: u32, duration: Duration) {
+    fn record(&self, last: &AuditRecord, block: &Block, standing: &Standing, relapse: u32, duration: Duration) {
         let parts: serde_json::Map<_, _> = standing
             .parts
             .iter()
@@ -220,7 +227,7 @@ impl Enforcement {
         let record = AuditRecord::new(
             EventType::IpBlocked,
             Severity::High,
-            address,
+            last.ip,
             "address blocked automatically",
             block.since,
         )
@@ -233,6 +240,8 @@ impl Enforcement {
         .with("until", block.since.plus(duration).to_string())
         .with("scope", serde_json::to_value(block.scope).unwrap_or_default())
         .with("users", block.users.clone());
+        let place = ["country", "asn"].into_iter().filter_map(|key| last.metadata.get_key_value(key));
+        let record = place.fold(record, |record, (key, value)| record.with(key, value.clone()));
         self.outbox.record(AuditRecord { node: Some(self.id.clone()), ..record });
         self.instruments.automatic_blocks.add(1, &[]);
         tracing::info!(%network, score = standing.score, ?duration, scope = ?block.scope, "address blocked automatically");

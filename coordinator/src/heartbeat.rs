@@ -8,6 +8,7 @@ use picket_shared::state::{CoordinatorStatus, State, StateError};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::alarms::{Alarms, Readings};
 use crate::enforcement::Enforcement;
 use crate::load::Load;
 use crate::metrics::Instruments;
@@ -32,6 +33,7 @@ pub(crate) struct Heartbeat {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) load: Arc<Load>,
     pub(crate) enforcement: Arc<Enforcement>,
+    pub(crate) alarms: Arc<Alarms>,
     pub(crate) instruments: Instruments,
     pub(crate) since: Timestamp,
     pub(crate) leads: watch::Sender<LeadsUntil>,
@@ -77,9 +79,15 @@ impl Heartbeat {
         let status = CoordinatorStatus { id: self.id.clone(), version, since: self.since, last_seen: now };
         self.state.nodes.coordinator_alive(status).await?;
         self.look_who_leads(now, said).await?;
-        self.load.sample(&self.state.nodes.nodes(now).await?, now);
-        self.instruments.audit_lag.record(self.state.audit.lag().await?, &[]);
+        let nodes = self.state.nodes.nodes(now).await?;
+        self.load.sample(&nodes, now);
+        let lag = self.state.audit.lag().await?;
+        self.instruments.audit_lag.record(lag, &[]);
         self.instruments.addresses_scored.record(self.enforcement.addresses_scored() as u64, &[]);
+        let dead_letters = self.state.audit.dead_letters().await?;
+        let readings = Readings::of(&nodes, self.load.last_minute(now));
+        let readings = Readings { audit_lag: Some(lag), dead_letters: Some(dead_letters), ..readings };
+        self.alarms.look(&readings, leads(&self.leads.borrow()));
         Ok(())
     }
 }

@@ -8,6 +8,7 @@ use picket_shared::clock::Clock;
 use picket_shared::state::{AuditLog, EntryId, LivePolicy, StateError};
 use tokio::sync::watch;
 
+use crate::alarms::Alarms;
 use crate::enforcement::{Enforcement, RELAPSE_MEMORY};
 use crate::heartbeat::{LeadsUntil, leads};
 use crate::metrics::Instruments;
@@ -31,6 +32,7 @@ pub(crate) struct Ingest {
     pub(crate) log: Arc<dyn AuditLog>,
     pub(crate) store: AuditStore,
     pub(crate) enforcement: Arc<Enforcement>,
+    pub(crate) alarms: Arc<Alarms>,
     pub(crate) policy: LivePolicy,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) instruments: Instruments,
@@ -109,7 +111,9 @@ impl Ingest {
             return Err(IngestError::Superseded);
         }
         let (new, ahead) = tokio::join!(self.keep(&batch), self.read_ahead(&batch, last));
-        for record in new? {
+        let new = new?;
+        self.alarms.notice(new.iter().copied());
+        for record in new {
             self.enforcement.observe(record).await;
         }
         self.scored = self.scored.max(Some(last));

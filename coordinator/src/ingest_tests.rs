@@ -1,6 +1,7 @@
 //! Ingest with a store that fails, a log that repeats itself, and audit logging switched off.
 
 use super::*;
+use crate::alarms::Receivers;
 use parking_lot::Mutex;
 use picket_shared::audit::Outbox;
 use picket_shared::clock::{ManualClock, Timestamp};
@@ -29,12 +30,22 @@ impl Mill {
         let policy = LivePolicy::starting_with(policy, Environment::Production).unwrap();
         let clock = Arc::new(ManualClock::at(START));
         let instruments = Instruments::new(&Metrics::start("test").unwrap());
+        let outbox = Outbox::default();
+        let receivers = Receivers::new(clock.clone(), instruments.clone(), Default::default()).unwrap();
+        let alarms = Alarms::new(
+            "c1".into(),
+            policy.clone(),
+            clock.clone(),
+            outbox.clone(),
+            instruments.clone(),
+            receivers.into(),
+        );
         let enforcement = Enforcement {
             id: "c1".into(),
             policy: policy.clone(),
             blocks: state.blocks.clone(),
             view: BlockView::default(),
-            outbox: Outbox::default(),
+            outbox,
             clock: clock.clone(),
             trusted_proxies: Vec::new(),
             instruments: instruments.clone(),
@@ -49,6 +60,7 @@ impl Mill {
             log,
             store,
             enforcement: Arc::new(enforcement),
+            alarms: Arc::new(alarms),
             policy,
             clock,
             instruments,

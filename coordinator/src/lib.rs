@@ -1,15 +1,19 @@
 //! The coordinator: gathers the audit trail, scores addresses, blocks them, and serves the management API.
 
+mod alarms;
 mod api;
 pub mod api_keys;
+mod appeals;
 pub mod config;
 mod enforcement;
 mod heartbeat;
 mod ingest;
+mod listener;
 mod load;
 mod merging;
 mod metrics;
 mod neighbours;
+mod ops;
 mod reputation;
 mod retention;
 mod scope;
@@ -33,6 +37,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use alarms::{Alarms, Receivers};
 use api::Api;
 use api::auth::{Credential, Failures, Gate, Sessions};
 use api_keys::{ApiKeyError, ApiKeys};
@@ -42,6 +47,7 @@ use heartbeat::Heartbeat;
 use ingest::Ingest;
 use load::Load;
 use metrics::Instruments;
+use ops::Ops;
 use retention::Retention;
 use store::AuditStore;
 use tail::Tail;
@@ -60,6 +66,15 @@ pub struct Parts {
     pub trusted_proxies: Vec<IpNet>,
     /// how long an application's token may live
     pub token_age_max: Duration,
+    /// whether it runs without a node, whose ops listener would tell of both
+    pub is_alone: bool,
+}
+
+/// where a coordinator listens
+#[derive(Clone, Copy, Debug)]
+pub struct Running {
+    pub management: SocketAddr,
+    pub ops: Option<SocketAddr>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -70,14 +85,16 @@ pub enum StartError {
     Credential(#[from] CredentialError),
     #[error("coordinator.tokens: {0}")]
     Tokens(KeyError),
+    #[error("cannot prepare to send alarms")]
+    Alarms(#[source] reqwest::Error),
     #[error("coordinator.apiKeys[{0}]: {1}")]
     ApiKey(usize, ApiKeyError),
     #[error("cannot listen on {0}")]
     Listen(SocketAddr, #[source] std::io::Error),
 }
 
-/// opens store and listener, starts the loops, and answers where the management API is; all ends with the tasks
-pub async fn start(parts: Parts) -> Result<SocketAddr, StartError> {
+/// opens store and listeners, and starts the loops; all ends with the tasks
+pub async fn start(parts: Parts) -> Result<Running, StartError> {
     let credential = Credential::new(&parts.config.admin)?;
     let tokens = parts
         .config
@@ -87,29 +104,52 @@ pub async fn start(parts: Parts) -> Result<SocketAddr, StartError> {
     let tokens = tokens.transpose().map_err(|errors| {
         StartError::Tokens(errors.into_iter().next().map_or(KeyError::NoAlgorithm, |(_, error)| error))
     })?;
+    let instruments = Instruments::new(&parts.metrics);
+    let receivers =
+        Receivers::new(parts.clock.clone(), instruments.clone(), Default::default()).map_err(StartError::Alarms)?;
     let api_keys = ApiKeys::new(&parts.config.api_keys).map_err(|errors| {
         let (index, error) = errors.into_iter().next().unwrap_or((0, ApiKeyError::Source));
         StartError::ApiKey(index, error)
     })?;
     let store = AuditStore::open(&parts.config.audit_store).await?;
-    let wanted = parts.config.listen;
+    let (listener, management) = bind("management", parts.config.listen).await?;
+    let ops = match parts.is_alone {
+        true => Some(serve_ops(&parts, &store).await?),
+        false => None,
+    };
+    run(parts, Opened { credential, api_keys, tokens, store, listener, instruments, receivers });
+    Ok(Running { management, ops })
+}
+
+async fn bind(name: &'static str, wanted: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
     let listener = TcpListener::bind(wanted).await.map_err(|error| StartError::Listen(wanted, error))?;
     let address = listener.local_addr().map_err(|error| StartError::Listen(wanted, error))?;
-    run(parts, credential, api_keys, tokens, store, listener);
-    tracing::info!(listener = "management", address = %address, "listening");
+    tracing::info!(listener = name, %address, "listening");
+    Ok((listener, address))
+}
+
+async fn serve_ops(parts: &Parts, store: &AuditStore) -> Result<SocketAddr, StartError> {
+    let (listener, address) = bind("ops", parts.config.ops_listen).await?;
+    let Parts { policy, metrics, tasks, .. } = parts;
+    let router = ops::router(Ops { store: store.clone(), policy: policy.clone(), metrics: metrics.clone() });
+    tasks.spawn("ops listener", listener::serve(Listener::new(listener, "ops", metrics), router, tasks.clone()));
     Ok(address)
 }
 
-fn run(
-    parts: Parts,
+/// what a start can fail at, when it did not
+struct Opened {
     credential: Option<Credential>,
     api_keys: ApiKeys,
     tokens: Option<TokenVerifier>,
     store: AuditStore,
     listener: TcpListener,
-) {
+    instruments: Instruments,
+    receivers: Receivers,
+}
+
+fn run(parts: Parts, opened: Opened) {
+    let Opened { credential, api_keys, tokens, store, listener, instruments, receivers } = opened;
     let Parts { id, state, policy, blocks, outbox, clock, tasks, metrics, trusted_proxies, token_age_max, .. } = parts;
-    let instruments = Instruments::new(&metrics);
     let load = Arc::new(Load::default());
     let enforcement = Arc::new(Enforcement {
         id: id.clone(),
@@ -124,11 +164,16 @@ fn run(
         crowded_at: enforcement::CROWDED_AT,
         term: Default::default(),
     });
+    let receivers = Arc::new(receivers);
+    tasks.spawn("alarms", receivers.clone().run(policy.clone(), tasks.stopped()));
+    let alarms = Alarms::new(id.clone(), policy.clone(), clock.clone(), outbox.clone(), instruments.clone(), receivers);
+    let alarms = Arc::new(alarms);
     let leads = watch::Sender::new(None);
     let ingest = Ingest {
         log: state.audit.clone(),
         store: store.clone(),
         enforcement: enforcement.clone(),
+        alarms: alarms.clone(),
         policy: policy.clone(),
         clock: clock.clone(),
         instruments: instruments.clone(),
@@ -145,6 +190,7 @@ fn run(
         clock: clock.clone(),
         load: load.clone(),
         enforcement: enforcement.clone(),
+        alarms: alarms.clone(),
         instruments: instruments.clone(),
         since: clock.now(),
         leads,
@@ -176,6 +222,7 @@ fn run(
         blocks,
         store,
         enforcement,
+        alarms,
         load,
         outbox,
         clock,

@@ -14,6 +14,8 @@ pub(crate) struct Instruments {
     pub(crate) audit_lag: Gauge<u64>,
     pub(crate) addresses_scored: Gauge<u64>,
     pub(crate) automatic_blocks: Counter<u64>,
+    pub(crate) alarms: Counter<u64>,
+    pub(crate) notifications: Counter<u64>,
     logins: Counter<u64>,
     requests: Counter<u64>,
 }
@@ -78,6 +80,12 @@ impl Instruments {
                 "picket.coordinator.automatic_blocks",
                 "addresses blocked because of their score",
                 "{block}",
+            ),
+            alarms: counter("picket.alarms", "alarms, by kind, raised, resolved or noticed", "{alarm}"),
+            notifications: counter(
+                "picket.alarms.notifications",
+                "alarms to receivers, by outcome: delivered, retried, given up, or dropped from a full queue",
+                "{notification}",
             ),
             logins: counter(
                 "picket.coordinator.logins",

@@ -3,7 +3,7 @@
 //! An address that several clean users share (NAT, campus, carrier) is not refused whole for what one of them does.
 
 use ipnet::IpNet;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use picket_shared::address::AddressKey;
@@ -79,6 +79,17 @@ impl Neighbours {
             .collect();
         offenders.sort();
         offenders
+    }
+
+    /// the users of a network whose score is not zero
+    pub(crate) fn offenders_within(&self, network: IpNet, security: &Security, now: Timestamp) -> HashSet<String> {
+        let client = AddressKey::of(network.addr());
+        let is_meant = |address: &AddressKey| {
+            network.contains(&address.network()) || (*address == client && client.network().contains(&network))
+        };
+        let users = self.addresses.iter().filter(|(address, _)| is_meant(address)).flat_map(|(_, users)| users);
+        let offenders = users.filter(|(_, user)| user.history.standing_now(security, now).rounded() > 0);
+        offenders.map(|(name, _)| name.clone()).collect()
     }
 
     /// everybody in the network starts anew

@@ -71,6 +71,7 @@ pub async fn screen(
     }
 
     pardons.ask(checks::reputation::check(&gate.blocks, &policy.security.allow_list, attempt.address, now))?;
+    pardons.ask(check_country(gate, &policy, attempt.address))?;
     pardons.ask(checks::origin::check(&policy.cors, &attempt.origin))?;
     let (counters, quota) = (&*gate.counters, policy.limits.connections);
     let rate = pardons.ask(checks::connection_rate::check(counters, quota, attempt.address, now).await)?;
@@ -122,6 +123,7 @@ pub fn still_admissible<'a>(
     }
 
     pardons.ask(checks::reputation::check(&gate.blocks, &policy.security.allow_list, attempt.address, now))?;
+    pardons.ask(check_country(gate, &policy, attempt.address))?;
     pardons.ask(checks::origin::check(&policy.cors, &attempt.origin))?;
     principals.into_iter().try_for_each(|principal| may_stay(gate, &policy, attempt.address, principal, pardons, now))
 }
@@ -140,6 +142,7 @@ pub fn still_welcome(
     }
 
     pardons.ask(checks::reputation::check(&gate.blocks, &policy.security.allow_list, address, now))?;
+    pardons.ask(check_country(gate, &policy, address))?;
     may_stay(gate, &policy, address, principal, pardons, now)
 }
 
@@ -150,6 +153,10 @@ pub fn not_expired(principal: &Principal, now: Timestamp) -> Result<(), Denial> 
         true => Err(Reason::TokenExpired.into()),
         false => Ok(()),
     }
+}
+
+fn check_country(gate: &Gate, policy: &Rules, address: IpAddr) -> Result<(), Denial> {
+    checks::country::check(gate.geo.as_ref(), &policy.security.countries, &policy.security.allow_list, address)
 }
 
 fn may_stay(

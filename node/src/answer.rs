@@ -90,6 +90,9 @@ impl Answer {
         let mut body = json!({ "code": self.code, "message": self.message });
         if let Some(denial) = &self.denial {
             body["reason"] = denial.reason.token().into();
+            if let Some(appeal) = denial.appeal {
+                body["appeal"] = appeal.to_string().into();
+            }
         }
         let mut response = Response::new(Full::new(Bytes::from(body.to_string())));
         *response.status_mut() = self.status;

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::assertion::AssertionConfig;
+use crate::geo::GeoConfig;
 use crate::tls::PairFiles;
 use crate::upstream_tls::UpstreamTls;
 
@@ -47,6 +48,8 @@ pub struct NodeConfig {
     pub limits: Limits,
     /// a short-lived signed X-Picket-Assertion beside the plain headers
     pub upstream_assertion: Option<AssertionConfig>,
+    /// where an address is registered, for `policy.security.countries` and the audit trail
+    pub geoip: Option<GeoConfig>,
     /// the longest path prefix wins
     pub routes: Vec<RouteConfig>,
 }
@@ -68,6 +71,7 @@ impl Default for NodeConfig {
             drain: Drain::default(),
             limits: Limits::default(),
             upstream_assertion: None,
+            geoip: None,
             routes: Vec::new(),
         }
     }

@@ -2,7 +2,9 @@
 //!
 //! Checks decide and say nothing; whoever runs a pipeline comes here with what it answered.
 
+use picket_shared::appeal::AppealCode;
 use picket_shared::audit::{AuditRecord, EXCERPT_BYTES_MAX, EventType, IDENTIFIER_BYTES_MAX, Severity, printable};
+use picket_shared::hex;
 use picket_shared::telemetry::Trace;
 use picket_shared::token::Principal;
 use sha2::{Digest, Sha256};
@@ -61,22 +63,25 @@ impl<'a> Case<'a> {
 
 /// applies the stance for outages, records the refusal once, and gives the decision to carry out
 pub fn refuse(gate: &Gate, case: Case<'_>, refusal: impl Into<Refusal>) -> Denial {
-    let denial = Denial::from(refusal.into());
+    let mut denial = Denial::from(refusal.into());
     gate.traffic.count_refusal(denial.reason, matches!(case.stage, Stage::Handshake | Stage::Admission));
     gate.instruments.refused(case.stage, denial.reason);
     spans::refused(gate, &case, denial.reason);
     let record = AuditRecord::refusal(denial.reason, case.attempt.address, gate.clock.now());
-    gate.outbox.record(describe(gate, case, record, denial.detail.as_deref()));
+    denial.appeal = AppealCode::of(&record.id);
+    gate.outbox.record(describe(gate, case, with_facts(record, &denial), denial.detail.as_deref()));
     denial
 }
 
 /// records a refusal that is on no client's account, since a trusted proxy stands for many: without the reason that is scored
-pub fn refuse_unscored(gate: &Gate, case: Case<'_>, denial: Denial) {
+pub fn refuse_unscored(gate: &Gate, case: Case<'_>, mut denial: Denial) -> Denial {
     gate.traffic.count_refusal(denial.reason, true);
     gate.instruments.refused(case.stage, denial.reason);
     let record = AuditRecord::refusal(denial.reason, case.attempt.address, gate.clock.now());
     let record = AuditRecord { reason: None, ..record }.with("refusedFor", denial.reason.token());
-    gate.outbox.record(describe(gate, case, record, denial.detail.as_deref()));
+    denial.appeal = AppealCode::of(&record.id);
+    gate.outbox.record(describe(gate, case, with_facts(record, &denial), denial.detail.as_deref()));
+    denial
 }
 
 /// records what passed only because its rule is in shadow: for nobody's score, and before all else dropped where there is too much
@@ -121,6 +126,11 @@ pub fn cleared(gate: &Gate, case: &Case<'_>) {
     gate.traffic.events.fetch_add(1, Ordering::Relaxed);
 }
 
+fn with_facts(mut record: AuditRecord, denial: &Denial) -> AuditRecord {
+    record.metadata.extend(denial.facts.iter().flat_map(|facts| (**facts).clone()));
+    record
+}
+
 fn describe(gate: &Gate, case: Case<'_>, mut record: AuditRecord, detail: Option<&str>) -> AuditRecord {
     record.socket_id = Some(case.attempt.id.to_string());
     record.user_id = case.principal.and_then(Principal::user).map(|user| printable(&user.id, IDENTIFIER_BYTES_MAX));
@@ -136,6 +146,11 @@ fn describe(gate: &Gate, case: Case<'_>, mut record: AuditRecord, detail: Option
     if let Some(message) = case.message {
         record = with_excerpt(record, message);
     }
+    if let Some(geo) = &gate.geo {
+        let place = geo.place(case.attempt.address);
+        record.metadata.extend(place.country.map(|country| ("country".to_owned(), country.to_string().into())));
+        record.metadata.extend(place.asn.map(|asn| ("asn".to_owned(), asn.into())));
+    }
     record.with("stage", case.stage.as_str()).with("policyVersion", gate.policy.version())
 }
 
@@ -147,7 +162,7 @@ fn with_excerpt(record: AuditRecord, message: &Message) -> AuditRecord {
         Message::Binary(bytes) => bytes,
         Message::Ping(_) | Message::Pong(_) | Message::Close(_) | Message::Frame(_) => return record,
     };
-    let hash: String = Sha256::digest(bytes).iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    let hash = hex::encode(&Sha256::digest(bytes)[..16]);
     let head = String::from_utf8_lossy(&bytes[..bytes.len().min(4 * EXCERPT_BYTES_MAX)]);
     record.with("bytes", bytes.len()).with("sha256", hash).with("excerpt", printable(&head, EXCERPT_BYTES_MAX))
 }

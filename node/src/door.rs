@@ -295,18 +295,18 @@ impl Door {
 
     /// the answer to a request of which nothing can be believed
     pub fn shuts(&self, peer: SocketAddr, denial: Denial) -> Response<Full<Bytes>> {
-        self.closes_on(peer, denial.clone());
-        Answer::from(denial).into_response()
+        Answer::from(self.closes_on(peer, denial)).into_response()
     }
 
     /// records a socket that was closed before its request was understood; what a trusted proxy sends is on nobody's account
-    pub fn closes_on(&self, peer: SocketAddr, denial: Denial) {
+    pub fn closes_on(&self, peer: SocketAddr, denial: Denial) -> Denial {
         let attempt = self.unheard(peer);
         let (gate, case) = (&self.gate, Case::of(&attempt, Stage::Handshake));
         if self.is_trusted(attempt.address) {
             return decide::refuse_unscored(gate, case, denial);
         }
-        decide::refuse(gate, case, self.charge_handshake(&attempt).err().unwrap_or(denial));
+        let counted = decide::refuse(gate, case, self.charge_handshake(&attempt).err().unwrap_or(denial.clone()));
+        Denial { appeal: counted.appeal, ..denial }
     }
 
     /// a socket that did not come as far as HTTP is an attempt like others, and beyond their limit an offence
@@ -343,10 +343,9 @@ impl Door {
         decide::refuse(&self.gate, Case::of(attempt, stage), refusal).into()
     }
 
-    pub fn record(&self, attempt: &Attempt, answer: Answer) -> Answer {
-        if let Some(denial) = &answer.denial {
-            decide::refuse(&self.gate, Case::of(attempt, Stage::Handshake), denial.clone());
-        }
+    pub fn record(&self, attempt: &Attempt, mut answer: Answer) -> Answer {
+        let refuse = |denial| decide::refuse(&self.gate, Case::of(attempt, Stage::Handshake), denial);
+        answer.denial = answer.denial.map(refuse);
         answer
     }
 }

@@ -122,7 +122,11 @@ impl Scanner {
                     }
                 }
                 Place::Name => self.read_name(byte),
-                Place::Value(header) => self.head.read_value(header, byte),
+                Place::Value(Header::Other) => {
+                    bytes = memchr::memchr(b'\n', bytes).map_or(&[], |end| &bytes[end..]);
+                    continue;
+                }
+                Place::Value(Header::ContentLength) => self.head.read_length(byte),
             }
             bytes = rest;
         }
@@ -163,8 +167,8 @@ impl Head {
     }
 
     /// what is no number here is none for hyper either, which ends the connection
-    fn read_value(&mut self, header: Header, byte: u8) {
-        if header == Header::ContentLength && byte.is_ascii_digit() {
+    fn read_length(&mut self, byte: u8) {
+        if byte.is_ascii_digit() {
             self.content_length = self.content_length.saturating_mul(10).saturating_add(u64::from(byte - b'0'));
         }
     }

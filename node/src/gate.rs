@@ -11,6 +11,7 @@ use std::sync::Arc;
 use crate::checks::handshake_rate::Handshakes;
 use crate::checks::upgrade_rate::Upgrades;
 use crate::config::Limits;
+use crate::geo::Geo;
 use crate::identity::Keys;
 use crate::memory::Memory;
 use crate::metrics::Instruments;
@@ -25,6 +26,8 @@ pub struct Gate {
     pub counters: Arc<dyn Counters>,
     pub leases: Arc<dyn Leases>,
     pub keys: Keys,
+    /// `None` where no database of countries is configured
+    pub geo: Option<Geo>,
     pub handshakes: Handshakes,
     pub upgrades: Upgrades,
     pub pending: Arc<Pending>,

@@ -19,6 +19,7 @@ mod framing;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 pub mod gate;
+mod geo;
 mod handshake;
 pub mod identity;
 pub mod inspection;

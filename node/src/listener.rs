@@ -94,7 +94,7 @@ async fn serve_in_turn(stream: TcpStream, peer: SocketAddr, door: Arc<Door>, pla
     match timeout(patience, door.receive(stream, peer)).await {
         Ok(Ok((Arrived::Plain(stream), peer))) => serve_http(stream, peer, door, place).await,
         Ok(Ok((Arrived::Encrypted(stream), peer))) => serve_http(stream, peer, door, place).await,
-        Ok(Err(Unwelcome::Denied(peer, denial))) => door.closes_on(peer, denial),
+        Ok(Err(Unwelcome::Denied(peer, denial))) => drop(door.closes_on(peer, denial)),
         Ok(Err(Unwelcome::Unencrypted(peer, error))) => {
             tracing::debug!(%peer, %error, "no TLS came about");
             door.counts_in_vain(peer);
@@ -149,7 +149,7 @@ where
     };
     if let Err(error) = ended {
         match answered_by_hyper(&error) {
-            Some(denial) => door.closes_on(peer.address, denial),
+            Some(denial) => drop(door.closes_on(peer.address, denial)),
             None => tracing::debug!(%error, "connection ended"),
         }
     }

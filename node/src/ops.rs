@@ -1,11 +1,11 @@
 //! The ops listener: liveness, readiness and metrics, apart from the data port.
 
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use picket_shared::telemetry::{METRICS_CONTENT_TYPE, Metrics};
+use picket_shared::telemetry::Metrics;
 use serde_json::json;
 use std::sync::Arc;
 
@@ -42,14 +42,6 @@ async fn readyz(State(ops): State<Ops>) -> Response {
 }
 
 async fn metrics(State(ops): State<Ops>) -> Response {
-    if !ops.gate.policy.current().document.monitoring.enable_metrics {
-        return StatusCode::NOT_FOUND.into_response();
-    }
-    match ops.metrics.render() {
-        Ok(text) => ([(header::CONTENT_TYPE, METRICS_CONTENT_TYPE)], text).into_response(),
-        Err(error) => {
-            tracing::error!(%error, "metrics cannot be rendered");
-            StatusCode::INTERNAL_SERVER_ERROR.into_response()
-        }
-    }
+    let is_enabled = ops.gate.policy.current().document.monitoring.enable_metrics;
+    ops.metrics.answer(is_enabled).into_response()
 }

@@ -1,7 +1,10 @@
 //! What a check answers when it does not let in: a decision, or an outage of what it needed to decide.
 
+use picket_shared::appeal::AppealCode;
 use picket_shared::reason::Reason;
 use picket_shared::state::StateError;
+use picket_shared::window::Quota;
+use serde_json::{Map, Value};
 use std::time::Duration;
 
 /// a decision against a connection or an event; not an error
@@ -11,6 +14,10 @@ pub struct Denial {
     pub retry_after: Option<Duration>,
     /// the exact rule, for the operator; never shown to the client
     pub detail: Option<String>,
+    /// what the verdict was made of, for the audit record
+    pub facts: Option<Box<Map<String, Value>>>,
+    /// by which the client can name the record of it
+    pub appeal: Option<AppealCode>,
 }
 
 impl Denial {
@@ -22,6 +29,17 @@ impl Denial {
         Denial { detail: Some(detail.into()), ..self }
     }
 
+    pub fn with(mut self, fact: &'static str, value: impl Into<Value>) -> Self {
+        self.facts.get_or_insert_default().insert(fact.to_owned(), value.into());
+        self
+    }
+
+    /// the limit that had no room, by the name of its setting
+    pub fn of_limit(self, setting: impl Into<Value>, quota: Quota) -> Self {
+        let window_ms = u64::try_from(quota.window.as_millis()).unwrap_or(u64::MAX);
+        self.with("setting", setting).with("limit", quota.limit.get()).with("windowMs", window_ms)
+    }
+
     pub fn retry_after_ms(&self) -> Option<u64> {
         self.retry_after.map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX))
     }
@@ -29,7 +47,7 @@ impl Denial {
 
 impl From<Reason> for Denial {
     fn from(reason: Reason) -> Self {
-        Denial { reason, retry_after: None, detail: None }
+        Denial { reason, retry_after: None, detail: None, facts: None, appeal: None }
     }
 }
 

@@ -1,6 +1,8 @@
 //! Files that are read again while the node runs: certificates, keys and secrets. What cannot be used leaves the old in use.
 
 use sha2::{Digest, Sha256};
+use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::time::sleep;
@@ -17,6 +19,7 @@ pub enum Purpose {
     GatewayTls,
     UpstreamTls,
     AssertionSecret,
+    GeoDatabase,
 }
 
 impl Purpose {
@@ -25,6 +28,7 @@ impl Purpose {
             Purpose::GatewayTls => "gateway_tls",
             Purpose::UpstreamTls => "upstream_tls",
             Purpose::AssertionSecret => "assertion_secret",
+            Purpose::GeoDatabase => "geo_database",
         }
     }
 }
@@ -49,7 +53,7 @@ impl Watched {
     /// looked at before they are first read, so that no change is missed
     pub fn of<'a>(purpose: Purpose, files: impl IntoIterator<Item = &'a Path>) -> Self {
         let files: Vec<_> = files.into_iter().map(Path::to_owned).collect();
-        Watched { purpose, seen: digest(&files).ok(), files }
+        Watched { purpose, seen: seen(purpose, &files), files }
     }
 
     pub fn renewed_by(self, renew: impl Fn() -> Result<(), String> + Send + Sync + 'static) -> Renewal {
@@ -58,7 +62,7 @@ impl Watched {
 
     /// whether there is something to try: not for files that stay as they are
     fn look(&mut self) -> Change {
-        let seen = digest(&self.files).ok();
+        let seen = seen(self.purpose, &self.files);
         let before = std::mem::replace(&mut self.seen, seen);
         match (before, seen) {
             (Some(before), Some(seen)) if before == seen => Change::None,
@@ -74,6 +78,23 @@ enum Change {
     /// was said when it began
     StillUnreadable,
     New,
+}
+
+/// of what the files hold; of a database, which is large, of when it was written
+fn seen(purpose: Purpose, files: &[PathBuf]) -> Option<[u8; 32]> {
+    match purpose {
+        Purpose::GeoDatabase => stamp(files).ok(),
+        Purpose::GatewayTls | Purpose::UpstreamTls | Purpose::AssertionSecret => digest(files).ok(),
+    }
+}
+
+fn stamp(files: &[PathBuf]) -> io::Result<[u8; 32]> {
+    let mut digest = Sha256::new();
+    for file in files {
+        let file = std::fs::metadata(file)?;
+        digest.update(format!("{:?} {} {};", file.modified()?, file.len(), file.ino()));
+    }
+    Ok(digest.finalize().into())
 }
 
 fn digest(files: &[PathBuf]) -> Result<[u8; 32], TlsError> {

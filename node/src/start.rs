@@ -28,6 +28,7 @@ use crate::checks::upgrade_rate::Upgrades;
 use crate::config::{AuthConfig, Drain, NodeConfig, SessionsMode};
 use crate::door::Door;
 use crate::gate::Gate;
+use crate::geo::{Geo, GeoError};
 use crate::identity::{IntrospectionError, Introspector, Keys, TokenSource, TokenSources};
 use crate::listener;
 use crate::membership::Membership;
@@ -84,6 +85,8 @@ pub enum StartError {
     Tls(#[from] TlsError),
     #[error("node.upstreamAssertion: {0}")]
     Assertion(KeyError),
+    #[error("node.geoip: {0}")]
+    Geo(#[from] GeoError),
     #[error("auth.jwt.issuers[{index}]: {error}")]
     Key { index: usize, error: KeyError },
     #[error("auth.sessions: {0}")]
@@ -108,6 +111,7 @@ pub async fn start(parts: Parts) -> Result<Running, StartError> {
     let keys = keys(&parts)?;
     let tls = tls(&parts)?;
     let assertions = assertions(&parts)?;
+    let geo = geo(&parts)?;
     let gateway = bind("gateway", parts.config.listen).await?;
     let ops_listener = bind("ops", parts.config.ops_listen).await?;
     let check_listener = match parts.config.check_listen {
@@ -118,7 +122,7 @@ pub async fn start(parts: Parts) -> Result<Running, StartError> {
 
     let (tasks, attention, stop_accepting) = (parts.tasks.clone(), Attention::default(), CancellationToken::new());
     let known = parts.known.clone();
-    let gate = Arc::new(gate(&parts, keys, &known));
+    let gate = Arc::new(gate(&parts, keys, geo, &known));
     let membership = Arc::new(Membership::new(
         gate.node.clone(),
         gate.traffic.clone(),
@@ -247,6 +251,15 @@ fn assertions(parts: &Parts) -> Result<Option<Assertions>, StartError> {
     Ok(Some(assertions))
 }
 
+fn geo(parts: &Parts) -> Result<Option<Geo>, StartError> {
+    let Some(config) = &parts.config.geoip else {
+        return Ok(None);
+    };
+    let (geo, renewal) = Geo::new(config)?;
+    renew(parts, renewal);
+    Ok(Some(geo))
+}
+
 fn routes(parts: &Parts) -> Result<Routes, StartError> {
     let route = |config| Route::new(config).map_err(|error| StartError::Route { path: config.path.clone(), error });
     let mut routes: Vec<_> = parts.config.routes.iter().map(route).collect::<Result<_, _>>()?;
@@ -312,7 +325,7 @@ fn memory(parts: &Parts) -> Arc<Memory> {
     memory
 }
 
-fn gate(parts: &Parts, keys: Keys, known: &KnownNodes) -> Gate {
+fn gate(parts: &Parts, keys: Keys, geo: Option<Geo>, known: &KnownNodes) -> Gate {
     let traffic = Arc::new(Traffic::default());
     let limits = parts.config.limits;
     let stances = parts.config.on_outage.stances();
@@ -328,6 +341,7 @@ fn gate(parts: &Parts, keys: Keys, known: &KnownNodes) -> Gate {
         counters: limits_of_state.clone(),
         leases: limits_of_state,
         keys,
+        geo,
         handshakes: Handshakes::new(limits.handshake_addresses_max),
         upgrades: Upgrades::new(limits.upgrades_per_second_max),
         pending: Arc::new(Pending::new(limits.pending_max, limits.pending_per_address)),

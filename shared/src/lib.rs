@@ -1,8 +1,10 @@
 //! What every part of Picket speaks: the vocabulary, the policy, the contracts of the state with their backends, telemetry.
 
 pub mod address;
+pub mod appeal;
 pub mod audit;
 pub mod clock;
+pub mod hex;
 pub mod listener;
 pub mod policy;
 pub mod problem;

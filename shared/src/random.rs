@@ -5,7 +5,7 @@
 pub fn hex(bytes: usize) -> String {
     let mut buffer = vec![0u8; bytes];
     getrandom::fill(&mut buffer).expect("the operating system has no randomness");
-    buffer.iter().map(|byte| format!("{byte:02x}")).collect()
+    crate::hex::encode(&buffer)
 }
 
 /// `N` random bytes, for keys

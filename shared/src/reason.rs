@@ -13,6 +13,7 @@ use crate::audit::{EventType, Severity};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Reason {
     AddressBlocked,
+    CountryNotAllowed,
     OriginNotAllowed,
     TooManyHandshakes,
     ConnectionRate,
@@ -89,10 +90,11 @@ const ONE_A_MINUTE: Points = Points { points: 1.0, at_most_every: Some(Duration:
 const ONE_AN_HOUR: Points = Points { points: 1.0, at_most_every: Some(Duration::from_secs(3600)) };
 
 impl Reason {
-    pub const ALL: [Reason; 40] = {
+    pub const ALL: [Reason; 41] = {
         use Reason::*;
         [
             AddressBlocked,
+            CountryNotAllowed,
             OriginNotAllowed,
             TooManyHandshakes,
             ConnectionRate,
@@ -144,6 +146,7 @@ impl Reason {
         };
         match self {
             Reason::AddressBlocked => row("address_blocked", "this address is blocked", 403, 1008, Some(ConnectionBlocked), High, NONE, false),
+            Reason::CountryNotAllowed => row("country_not_allowed", "connections from this country are not allowed", 403, 1008, Some(ConnectionBlocked), Medium, NONE, false),
             Reason::OriginNotAllowed => row("origin_not_allowed", "this origin is not allowed", 403, 1008, Some(InvalidOrigin), High, ONE_AN_HOUR, false),
             // Handshakes are counted before the origin is looked at, so any web page can cause them in its visitors' browsers.
             Reason::TooManyHandshakes => row("too_many_handshakes", "too many handshakes from this address", 429, 1008, Some(RateLimitExceeded), Medium, ONE_AN_HOUR, true),
@@ -243,7 +246,8 @@ mod tests {
             "# Reasons\n\nWhy something was refused, and what follows. Generated from `shared/src/reason.rs`; after a change run\n\
              `UPDATE_DOCS=1 cargo test -p picket-shared reasons_are_documented`.\n\n\
              *Status* answers before the upgrade, *close* is the WebSocket close code after it. *Points* go to the reputation of the\n\
-             client's address. A refused event leaves the connection open until `security.violationsBeforeClose`.\n\n\
+             client's address. A refused event leaves the connection open until `security.violationsBeforeClose`. A refused connection is told a\n\
+             code, `appeal`, by which `picket explain CODE` finds the record of it ([management.md](management.md)).\n\n\
              | reason | says | status | close | audit record | severity | points | waiting helps |\n|---|---|---|---|---|---|---|---|\n",
         );
         for reason in Reason::ALL {

@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -84,6 +85,9 @@ impl Snapshot {
         let snapshot = serde_json::to_string(self)?;
         let file = File { sha256: checksum(&snapshot), snapshot };
         let new = path.with_extension("new");
+        // The policy's secrets are in it.
+        std::fs::write(&new, [])?;
+        std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o600))?;
         std::fs::write(&new, serde_json::to_vec(&file)?)?;
         std::fs::rename(&new, path)
     }
@@ -99,7 +103,7 @@ impl Snapshot {
 }
 
 fn checksum(text: &str) -> String {
-    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
+    crate::hex::encode(&Sha256::digest(text))
 }
 
 /// writes down each change until `stop` resolves

@@ -2,6 +2,7 @@
 
 pub mod api_key;
 mod check_config;
+mod explain;
 mod schema;
 mod serve;
 mod token;
@@ -24,6 +25,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Coordinator(args) => serve::run(Role::Coordinator, args, &variables),
         Command::CheckConfig(args) => check_config::run(args, &variables),
         Command::Schema => schema::run(),
+        Command::Explain(args) => explain::run(&args, &variables),
         Command::ApiKey(args) => api_key::run(&args),
         Command::Token(args) => token::run(&args, &variables),
     }

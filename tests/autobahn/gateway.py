@@ -27,7 +27,7 @@ def configuration(upstream_port: int) -> dict:
             "limits": {"fragmentsMax": FRAGMENTS_MAX},
             "routes": [{"path": "/", "upstream": f"ws://127.0.0.1:{upstream_port}", "protocol": "opaque"}],
         },
-        "coordinator": {"listen": "127.0.0.1:0"},
+        "coordinator": {"listen": "127.0.0.1:0", "opsListen": "127.0.0.1:0"},
         "policy": {
             "cors": {"allowedOrigins": [], "allowMissingOrigin": True},
             "rateLimiting": {

@@ -14,7 +14,7 @@ BEGIN, END = "<!-- values -->\n", "<!-- end of values -->"
 DECIDED = {
     "StateConfig": ["url", "caFile"],
     "NodeConfig": ["listen", "opsListen", "checkListen", "tls", "upstreamAssertion"],
-    "CoordinatorConfig": ["listen", "auditStore", "admin"],
+    "CoordinatorConfig": ["listen", "opsListen", "auditStore", "admin"],
 }
 # Kubernetes' own words, which need no explanation of this chart.
 KUBERNETES = {

@@ -16,6 +16,7 @@ VARIABLES = {
     "PICKET_NODE__OPS_LISTEN": "127.0.0.1:0",
     "PICKET_NODE__DRAIN": "{graceMs: 0, spreadMs: 0}",
     "PICKET_COORDINATOR__LISTEN": "127.0.0.1:0",
+    "PICKET_COORDINATOR__OPS_LISTEN": "127.0.0.1:0",
 }
 
 

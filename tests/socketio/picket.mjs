@@ -34,7 +34,7 @@ export async function startPicket(upstreamPort, { policy, route, node } = {}) {
         routes: [{ path: "/socket.io/", upstream: `http://127.0.0.1:${upstreamPort}`, protocol: "socketio", ...route }],
       },
       auth: { jwt: { issuers: [ISSUER] } },
-      coordinator: { listen: "127.0.0.1:0" },
+      coordinator: { listen: "127.0.0.1:0", opsListen: "127.0.0.1:0" },
       policy: {
         cors: { allowedOrigins: [HOME] },
         security: { blockSuspiciousIps: false },

@@ -20,6 +20,7 @@ mod check_api;
 mod cluster;
 mod command_line;
 mod content;
+mod documents;
 mod doors;
 mod frames;
 mod graphql;

@@ -86,6 +86,11 @@ async fn x34_without_file_descriptors_open_sockets_go_on_and_whoever_waits_comes
     })
     .await;
     alice.is_still_served().await;
+    let (before, looked_on) = (picket.processor_time(), std::time::Duration::from_secs(2));
+    tokio::time::sleep(looked_on).await;
+    let used = picket.processor_time() - before;
+    println!("x34: {used:?} of processor time in {looked_on:?} without file descriptors");
+    assert!(used < looked_on / 20, "{used:?} in {looked_on:?}");
     let last = waiting.pop().unwrap();
     assert!(!said("sockets are accepted again"));
 
@@ -113,6 +118,39 @@ async fn x35_a_node_at_the_end_of_its_memory_lets_nobody_more_in_and_says_when_t
     assert!(picket.metric("picket_memory_used_percent").await >= 98.0, "{}", picket.ops("/metrics").await.text);
     assert_eq!(picket.ops("/readyz").await.status, 200);
     upstream.saw_no_request();
+}
+
+#[tokio::test]
+async fn x35_open_sockets_stay_while_a_node_without_memory_lets_nobody_more_in() {
+    const ROOM: u64 = 16 * 1024 * 1024;
+    const UNFINISHED: usize = 900_000;
+    let upstream = Upstream::echo().await;
+    let usual = Picket::guarding(&upstream).start().await.resident_bytes();
+    let budget = json!({ "limits": { "memoryBytesMax": usual + ROOM } });
+    let mut picket = Picket::guarding(&upstream).node(budget).start().await;
+    let mut alice = picket.caller("198.51.100.7").comes_in().await;
+
+    let unfinished = Frame::text(vec![b' '; UNFINISHED]).declaring(1_000_000).bytes();
+    let mut holding = Vec::new();
+    eventually("the node to be at the end of its memory", async || {
+        let mut wire = picket.wire(&format!("198.51.100.{}", 10 + holding.len() / 10)).await;
+        wire.writes(&unfinished).await;
+        holding.push(wire);
+        (picket.metric("picket_memory_used_percent").await >= 98.0).then_some(())
+    })
+    .await;
+
+    picket.caller("198.51.100.8").connects().await.refused_with(503, "overload").may_be_retried();
+    alice.is_still_served().await;
+    assert!(picket.is_running());
+
+    drop(holding);
+    eventually("memory to be there again", async || {
+        (picket.metric("picket_memory_used_percent").await < 98.0).then_some(())
+    })
+    .await;
+    picket.caller("198.51.100.8").comes_in().await.is_still_served().await;
+    alice.is_still_served().await;
 }
 
 #[tokio::test]

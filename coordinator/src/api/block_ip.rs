@@ -1,4 +1,4 @@
-//! `POST /block-ip`: nobody of an address or prefix comes in, and who is in goes. What would hit the house itself needs `force`.
+//! `POST /block-ip`: nobody of an address or prefix comes in, and who is in goes; or, with `dryRun=true`, whom that would hit. What would hit the house itself needs `force`.
 
 use axum::extract::State;
 use http::StatusCode;
@@ -14,8 +14,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use super::auth::Caller;
-use super::input::{self, Input, NoQuery};
-use super::openapi::Operation;
+use super::input::{self, Input, Query};
+use super::openapi::{self, Operation};
+use super::preview::{self, Preview};
 use super::problem::Problem;
 use super::{Answer, Api, Shared, Success};
 use crate::scope::Scope;
@@ -41,6 +42,15 @@ pub(super) struct BlockIp {
 }
 
 #[derive(Serialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(rename = "BlockOutcome")]
+pub(super) enum Outcome {
+    /// with `dryRun=true`
+    Preview(Box<Preview>),
+    Blocked(Blocked),
+}
+
+#[derive(Serialize, JsonSchema)]
 pub(super) struct Blocked {
     block: Block,
     /// the version of the block list that has it
@@ -50,15 +60,15 @@ pub(super) struct Blocked {
 pub(super) async fn post(
     State(api): Shared,
     caller: Caller,
-    _: NoQuery,
+    mut query: Query,
     Input(input): Input<BlockIp>,
-) -> Answer<Blocked> {
+) -> Answer<Outcome> {
+    let dry_run = query.take("dryRun", input::boolean).unwrap_or(false);
+    query.finish()?;
     let network = input::network(&input.ip).map_err(|message| Problem::mistake("ip", message))?;
     let objection = objection(network, &caller, &api.policy.current(), &api);
-    if let Some(objection) = objection.filter(|_| !input.force) {
-        return Err(Problem::conflict(format!(
-            "{objection}; send `force: true` if that is meant. Or the first request with this `Idempotency-Key` is still under way"
-        )));
+    if let Some(objection) = objection.filter(|_| !input.force && !dry_run) {
+        return Err(Problem::conflict(format!("{objection}; send `force: true` if that is meant")));
     }
     let now = api.clock.now();
     let block = Block {
@@ -71,6 +81,9 @@ pub(super) async fn post(
         scope: BlockScope::Everyone,
         users: Vec::new(),
     };
+    if dry_run {
+        return Ok(Success(Outcome::Preview(Box::new(preview::of(&api, block, objection, now).await?))));
+    }
     let version = api.state.blocks.put(block.clone()).await?;
     api.record(EventType::IpBlocked, Severity::High, &caller, "address blocked", |record| {
         let record =
@@ -80,14 +93,15 @@ pub(super) async fn post(
             None => record,
         }
     });
-    Ok(Success(Blocked { block, version }))
+    Ok(Success(Outcome::Blocked(Blocked { block, version })))
 }
 
 pub(super) fn describe() -> Operation {
     Operation::new(Scope::BlocksWrite, "Nobody of an address or prefix comes in, and who is in goes")
         .about("A block of the same address or prefix is replaced. Open sockets close within a second, on every node.")
         .body::<BlockIp>(json!({ "ip": "198.51.100.0/24", "reason": "scraper", "durationMs": 3_600_000 }))
-        .gives::<Blocked>("it is blocked")
+        .query("dryRun", openapi::boolean(), "says whom it would hit, and blocks nobody")
+        .gives::<Outcome>("it is blocked; or, in a dry run, whom it would hit")
         .example(json!({
             "block": {
                 "ip": "198.51.100.0/24", "reason": "scraper", "origin": "manual", "by": "admin", "since": "2026-01-31T12:00:00.000Z",
@@ -95,7 +109,7 @@ pub(super) fn describe() -> Operation {
             },
             "version": 17,
         }))
-        .fails(StatusCode::CONFLICT, "it would hit the house itself: loopback, a trusted proxy, the allow list, the caller, or a large part of all addresses; send `force: true` if that is meant")
+        .fails(StatusCode::CONFLICT, "it would hit the house itself: loopback, a trusted proxy, the allow list, the caller, or a large part of all addresses; send `force: true` if that is meant. Or the first request with this `Idempotency-Key` is still under way")
         .once()
 }
 

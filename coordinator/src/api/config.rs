@@ -97,6 +97,7 @@ pub(super) async fn put(
     let patched = |current: &Policy| {
         let mut merged = to_json(current)?;
         merge(&mut merged, &patch);
+        policy::unmask(&mut merged, current);
         policy::read(&merged).map_err(Problem::mistakes)
     };
     if dry_run {
@@ -231,8 +232,7 @@ fn expected_version(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
 }
 
 pub(super) fn to_json(policy: &Policy) -> Result<Value, Problem> {
-    // A secret becomes its mask here. The policy's only secrets are in `monitoring.notifications`, which this version keeps empty.
-    serde_json::to_value(policy).map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
+    policy::stored(policy).map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
 }
 
 /// RFC 7396: objects are merged, `null` removes, everything else replaces

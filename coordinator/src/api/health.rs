@@ -9,6 +9,7 @@ use picket_shared::policy::Enforce;
 use picket_shared::state::{Mode, NodeStatus, StateError};
 use schemars::JsonSchema;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::auth::Caller;
@@ -18,13 +19,12 @@ use super::nodes::Node;
 use super::openapi::{Access, Operation};
 use super::problem::Problem;
 use super::{Api, Shared};
+use crate::alarms::{AUDIT_LAG_MAX, Condition, Readings};
 use crate::scope::Scope;
 use crate::store::StoreError;
 
 /// after the start, nodes may take so long to report
 const NODES_APPEAR_WITHIN: Duration = Duration::from_secs(10);
-/// records waiting to be stored beyond which ingest is behind
-const AUDIT_LAG_MAX: u64 = 10_000;
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -183,9 +183,9 @@ fn judge(api: &Api, findings: Findings) -> Health {
             message: format!("version {newest} of the policy is not in force, version {} is", api.policy.version()),
         });
     }
+    issues.extend(alarms(api, &Readings::of(&nodes, api.load.last_minute(now))));
     let list = nodes.iter().cloned().map(Node::from).collect();
     let metrics = ClusterMetrics::of(nodes, now);
-    issues.extend(beyond_thresholds(api, &metrics));
     Health {
         status: issues.iter().map(|issue| issue.status).max().unwrap_or(Status::Healthy),
         issues,
@@ -201,38 +201,15 @@ fn judge(api: &Api, findings: Findings) -> Health {
     }
 }
 
-/// what `monitoring.alertThresholds` calls too much
-fn beyond_thresholds(api: &Api, metrics: &ClusterMetrics) -> Vec<Issue> {
+/// what `monitoring.alertThresholds` calls too much, at this moment or until it has been calm for a while; and who is not told of it
+fn alarms(api: &Api, readings: &Readings) -> Vec<Issue> {
     let rules = api.policy.current();
-    let monitoring = &rules.document.monitoring;
-    if !monitoring.enable_health_checks {
-        return Vec::new();
-    }
-    let thresholds = &monitoring.alert_thresholds;
-    let minute = api.load.last_minute(api.clock.now());
+    let raised = api.alarms.in_force();
+    let found: BTreeMap<_, _> =
+        raised.into_iter().chain(Condition::beyond(readings, &rules.document.monitoring)).collect();
     let warn = |kind, message| Issue { status: Status::Warning, kind, message };
-    let mut issues = Vec::new();
-    let connections = metrics.active_connections();
-    if connections > thresholds.high_connection_count {
-        issues.push(warn(
-            "highConnectionCount",
-            format!("{connections} open connections, above {}", thresholds.high_connection_count),
-        ));
-    }
-    if minute.events > thresholds.high_message_rate {
-        issues.push(warn(
-            "highMessageRate",
-            format!("{} events in the last minute, above {}", minute.events, thresholds.high_message_rate),
-        ));
-    }
-    if minute.error_rate() > thresholds.error_rate {
-        let percent = |rate: f64| format!("{:.1} %", rate * 100.0);
-        let message = format!(
-            "{} of events and attempts refused in the last minute, above {}",
-            percent(minute.error_rate()),
-            percent(thresholds.error_rate)
-        );
-        issues.push(warn("errorRate", message));
-    }
-    issues
+    // What has no threshold of the policy is an issue of its own.
+    let found = found.into_iter().filter(|(condition, _)| condition.has_threshold());
+    let unheard = api.alarms.receivers.failing().into_iter().map(|message| warn("notifications", message));
+    found.map(|(condition, message)| warn(condition.as_str(), message)).chain(unheard).collect()
 }

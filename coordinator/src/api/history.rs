@@ -3,7 +3,7 @@
 use axum::extract::State;
 use picket_shared::clock::Timestamp;
 use picket_shared::policy::Policy;
-use picket_shared::state::PolicyVersion;
+use picket_shared::state::{PolicyVersion, StateError};
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::auth::Caller;
 use super::input::{self, Query};
 use super::openapi::{self, Operation};
-use super::{Answer, Shared, Success};
+use super::{Answer, Api, Shared, Success};
 use crate::scope::Scope;
 
 const LIMIT_DEFAULT: u32 = 20;
@@ -25,12 +25,12 @@ pub(super) struct History {
 }
 
 #[derive(Serialize, JsonSchema)]
-struct HistoryEntry {
-    version: u64,
-    by: String,
-    at: Timestamp,
+pub(super) struct HistoryEntry {
+    pub(super) version: u64,
+    pub(super) by: String,
+    pub(super) at: Timestamp,
     /// against the version before; `null` where that is not kept
-    changes: Option<Vec<Change>>,
+    pub(super) changes: Option<Vec<Change>>,
 }
 
 /// one field that differs; secrets are masked
@@ -44,6 +44,11 @@ pub(super) struct Change {
 pub(super) async fn get(State(api): Shared, _: Caller, mut query: Query) -> Answer<History> {
     let limit = query.take("limit", input::number(1, LIMIT_MAX)).unwrap_or(LIMIT_DEFAULT) as usize;
     query.finish()?;
+    Ok(Success(History { versions: entries(&api, limit).await? }))
+}
+
+/// the newest versions, each with what it changed
+pub(super) async fn entries(api: &Api, limit: usize) -> Result<Vec<HistoryEntry>, StateError> {
     let versions = api.state.policies.history(limit + 1).await?;
     let entry = |(index, version): (usize, &PolicyVersion)| HistoryEntry {
         version: version.version,
@@ -51,7 +56,7 @@ pub(super) async fn get(State(api): Shared, _: Caller, mut query: Query) -> Answ
         at: version.at,
         changes: versions.get(index + 1).map(|before| changes(&before.policy, &version.policy)),
     };
-    Ok(Success(History { versions: versions.iter().enumerate().take(limit).map(entry).collect() }))
+    Ok(versions.iter().enumerate().take(limit).map(entry).collect())
 }
 
 pub(super) fn describe() -> Operation {

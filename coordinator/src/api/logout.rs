@@ -4,6 +4,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::header::SET_COOKIE;
 use http::{HeaderMap, StatusCode};
+use picket_shared::audit::{EventType, Severity};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -22,12 +23,13 @@ pub(super) struct Logout {}
 
 pub(super) async fn post(
     State(api): Shared,
-    _: Caller,
+    caller: Caller,
     headers: HeaderMap,
     _: NoQuery,
     Input(input): Input<Logout>,
 ) -> Result<Response, Problem> {
     api.gate.sessions.close(&headers);
+    api.record(EventType::AdminAction, Severity::Low, &caller, "logout from the management API", |record| record);
     let cookie = cookie("", Duration::ZERO, &headers)
         .ok_or_else(|| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "no session"))?;
     Ok(([(SET_COOKIE, cookie)], Success(input)).into_response())

@@ -55,8 +55,4 @@ impl ClusterMetrics {
         });
         ClusterMetrics { traffic, last_updated, nodes: nodes.collect() }
     }
-
-    pub(super) fn active_connections(&self) -> u64 {
-        self.traffic.active_connections
-    }
 }

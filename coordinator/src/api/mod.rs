@@ -16,13 +16,13 @@ mod health;
 mod history;
 mod idempotency;
 mod input;
-mod listener;
 mod login;
 mod logout;
 mod metrics;
 mod nodes;
 mod openapi;
 mod pages;
+mod preview;
 mod problem;
 mod report;
 mod reputation;
@@ -49,6 +49,7 @@ use serde::Serialize;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::alarms::Alarms;
 use crate::enforcement::Enforcement;
 use crate::load::Load;
 use crate::metrics::Instruments;
@@ -78,6 +79,7 @@ pub(crate) struct Api {
     pub(crate) blocks: BlockView,
     pub(crate) store: AuditStore,
     pub(crate) enforcement: Arc<Enforcement>,
+    pub(crate) alarms: Arc<Alarms>,
     pub(crate) load: Arc<Load>,
     pub(crate) outbox: Outbox,
     pub(crate) clock: Arc<dyn Clock>,
@@ -114,7 +116,7 @@ impl Api {
 /// serves until the tasks are told to stop
 pub(crate) async fn serve(listener: Listener, api: Api) {
     let tasks = api.tasks.clone();
-    listener::serve(listener, router(Arc::new(api)), tasks).await;
+    crate::listener::serve(listener, router(Arc::new(api)), tasks).await;
 }
 
 /// every operation

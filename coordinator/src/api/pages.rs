@@ -23,7 +23,7 @@ macro_rules! file {
     };
 }
 
-const FILES: [File; 14] = [
+const FILES: [File; 16] = [
     file!("/", HTML, "index.html"),
     file!("/dashboard/icon.svg", "image/svg+xml", "icon.svg"),
     file!("/dashboard/style.css", "text/css; charset=utf-8", "style.css"),
@@ -38,6 +38,8 @@ const FILES: [File; 14] = [
     file!("/dashboard/patch.js", SCRIPT, "patch.js"),
     file!("/dashboard/policy.js", SCRIPT, "policy.js"),
     file!("/dashboard/reference.js", SCRIPT, "reference.js"),
+    file!("/dashboard/reports.js", SCRIPT, "reports.js"),
+    file!("/dashboard/stream.js", SCRIPT, "stream.js"),
 ];
 
 /// every file with its path

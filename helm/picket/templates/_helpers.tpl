@@ -80,7 +80,7 @@ labels:
 {{- if .Values.redis.caSecret -}}
 {{- $_ := set $state "caFile" (printf "/etc/picket/redis/%s" .Values.redis.caKey) -}}
 {{- end -}}
-{{- $decided := dict "node" $node "state" $state "coordinator" (dict "listen" "0.0.0.0:9090") -}}
+{{- $decided := dict "node" $node "state" $state "coordinator" (dict "listen" "0.0.0.0:9090" "opsListen" "0.0.0.0:9091") -}}
 {{- mergeOverwrite (deepCopy .Values.config) $decided | toYaml -}}
 {{- end -}}
 

@@ -22,6 +22,9 @@ pub struct Verdict {
     pub reason: Option<Reason>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u64>,
+    /// by which the client can name the record of it
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub appeal: Option<String>,
     /// the close code to end the connection with, where it must end
     #[serde(skip_serializing_if = "Option::is_none")]
     pub close: Option<u16>,
@@ -45,13 +48,14 @@ struct WithPayload<'a> {
 
 impl Verdict {
     pub const ALLOWED: Verdict =
-        Verdict { allowed: true, reason: None, retry_after_ms: None, close: None, payload: None };
+        Verdict { allowed: true, reason: None, retry_after_ms: None, appeal: None, close: None, payload: None };
 
     pub fn refused(denial: &Denial, close: Option<u16>) -> Self {
         Verdict {
             allowed: false,
             reason: Some(denial.reason),
             retry_after_ms: denial.retry_after_ms(),
+            appeal: denial.appeal.map(|code| code.to_string()),
             close,
             payload: None,
         }

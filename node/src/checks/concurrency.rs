@@ -50,15 +50,17 @@ fn claims(policy: &Rules, principal: &Principal, address: IpAddr) -> (Vec<Claim>
 }
 
 fn refused(claim: &Claim, reason: Reason) -> Denial {
-    let detail = match (&claim.key, reason) {
-        (LeaseKey::Anonymous, _) => format!("security.maxAnonymousConnections is {}", claim.cap),
-        (LeaseKey::AnonymousOf(prefix), Reason::AnonymousLimit) => {
-            format!("security.maxAnonymousPerAddress is {} for {prefix}", claim.cap)
-        }
-        (LeaseKey::AnonymousOf(prefix), _) => {
-            format!("rateLimiting.concurrentConnections.perAddress is {} for {prefix}", claim.cap)
-        }
-        (LeaseKey::User(_), _) => format!("rateLimiting.concurrentConnections.perUser is {}", claim.cap),
+    let (setting, prefix) = match (&claim.key, reason) {
+        (LeaseKey::Anonymous, _) => ("security.maxAnonymousConnections", None),
+        (LeaseKey::AnonymousOf(prefix), Reason::AnonymousLimit) => ("security.maxAnonymousPerAddress", Some(prefix)),
+        (LeaseKey::AnonymousOf(prefix), _) => ("rateLimiting.concurrentConnections.perAddress", Some(prefix)),
+        (LeaseKey::User(_), _) => ("rateLimiting.concurrentConnections.perUser", None),
     };
-    Denial::from(reason).retry_after(RETRY_AFTER).because(detail)
+    let denial = Denial::from(reason).retry_after(RETRY_AFTER).with("setting", setting).with("limit", claim.cap);
+    match prefix {
+        Some(prefix) => {
+            denial.because(format!("{setting} is {} for {prefix}", claim.cap)).with("countedFor", prefix.to_string())
+        }
+        None => denial.because(format!("{setting} is {}", claim.cap)),
+    }
 }

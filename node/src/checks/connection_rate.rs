@@ -21,7 +21,10 @@ pub async fn check(counters: &dyn Counters, quota: Quota, address: IpAddr, now: 
             Err(match AddressKey::tiers(address).nth(place) {
                 Some((prefix, factor)) => {
                     let limit = quota.times(factor).limit;
-                    denial.because(format!("rateLimiting.connectionLimit is {limit} for {prefix}"))
+                    denial
+                        .because(format!("rateLimiting.connectionLimit is {limit} for {prefix}"))
+                        .of_limit("rateLimiting.connectionLimit", quota.times(factor))
+                        .with("countedFor", prefix.to_string())
                 }
                 None => denial,
             }

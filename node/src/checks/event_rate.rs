@@ -16,11 +16,14 @@ pub struct ConnectionRates {
 
 pub fn check(rates: &mut ConnectionRates, limits: &Limits, now: Timestamp) -> Result<(), Denial> {
     if let Verdict::Refused { retry_after } = rates.burst.admit(limits.burst, now) {
-        return Err(Denial::from(Reason::Burst).retry_after(retry_after));
+        return Err(Denial::from(Reason::Burst)
+            .retry_after(retry_after)
+            .of_limit("rateLimiting.burstLimit", limits.burst));
     }
     if let Verdict::Refused { retry_after } = rates.events.admit(limits.events, now) {
         rates.burst.refund(now);
-        return Err(Denial::from(Reason::EventRate).retry_after(retry_after));
+        let denial = Denial::from(Reason::EventRate).retry_after(retry_after);
+        return Err(denial.of_limit("rateLimiting.eventLimit", limits.events));
     }
     Ok(())
 }

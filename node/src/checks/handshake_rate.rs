@@ -21,8 +21,10 @@ impl Handshakes {
 
 pub fn check(handshakes: &Handshakes, quota: Quota, address: IpAddr, now: Timestamp) -> Result<(), Denial> {
     let mut table = handshakes.0.lock();
-    let outcome = AddressKey::tiers(address)
-        .try_for_each(|(prefix, factor)| admit(table.admit(&prefix, quota.times(factor), now), quota, prefix));
+    let outcome = AddressKey::tiers(address).try_for_each(|(prefix, factor)| {
+        let quota = quota.times(factor);
+        admit(table.admit(&prefix, quota, now), quota, prefix)
+    });
     if outcome.is_err() {
         // Only a handshake that every prefix admits is counted by any of them.
         AddressKey::tiers(address)
@@ -39,7 +41,9 @@ fn admit(verdict: Result<Verdict, Full>, quota: Quota, prefix: AddressKey) -> Re
             prefix,
             Denial::from(Reason::TooManyHandshakes)
                 .retry_after(retry_after)
-                .because(format!("rateLimiting.handshakeLimit, for {prefix}")),
+                .because(format!("rateLimiting.handshakeLimit, for {prefix}"))
+                .of_limit("rateLimiting.handshakeLimit", quota)
+                .with("countedFor", prefix.to_string()),
         )),
         Err(Full) => {
             let detail = "node.limits.handshakeAddressesMax addresses are active";

@@ -6,6 +6,7 @@
 pub mod concurrency;
 pub mod connection_rate;
 pub mod content;
+pub mod country;
 pub mod event_rate;
 pub mod handshake_rate;
 pub mod identity;

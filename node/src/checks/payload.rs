@@ -35,7 +35,8 @@ pub fn check_name(rules: &ValidationRules, event: &Event<'_>) -> Result<(), Deni
 pub fn check_form(rules: &ValidationRules, keys_max: usize, event: &Event<'_>) -> Result<Checked, Denial> {
     if event.size > rules.payload_bytes_max {
         let detail = format!("{} bytes, validation.maxPayloadSize is {}", event.size, rules.payload_bytes_max);
-        return Err(Denial::from(Reason::PayloadTooLarge).because(detail));
+        let denial = Denial::from(Reason::PayloadTooLarge).with("setting", "validation.maxPayloadSize");
+        return Err(denial.with("limit", rules.payload_bytes_max).with("observed", event.size).because(detail));
     }
     if let Some(flaw) = event.flaw {
         return Err(denial(flaw));

@@ -3,11 +3,12 @@
 //! A block that spares clean users is asked about again when it is known who comes in.
 
 use ipnet::IpNet;
-use picket_shared::address;
+use picket_shared::address::{self, NetworkText};
 use picket_shared::clock::Timestamp;
 use picket_shared::reason::Reason;
 use picket_shared::state::{Block, BlockOrigin, BlockView};
 use picket_shared::token::Principal;
+use serde_json::json;
 use std::net::IpAddr;
 
 use crate::refusal::Denial;
@@ -42,7 +43,9 @@ fn refuse_bound(
         return Ok(());
     };
     let denial = Denial::from(Reason::AddressBlocked)
-        .because(format!("block of {} by {}: {}", block.network, block.by, block.reason));
+        .because(format!("block of {} by {}: {}", block.network, block.by, block.reason))
+        .with("block", json!({ "network": NetworkText(block.network).to_string(), "origin": block.origin, "by": block.by, "reason": block.reason,
+            "since": block.since, "until": block.until, "scope": block.scope }));
     Err(match block.until {
         Some(until) => denial.retry_after(until.since(now)),
         None => denial,

@@ -57,10 +57,10 @@ impl Client {
         }
     }
 
-    /// reads and forgets what the peer still sends, up to a bound
-    pub async fn discard(&mut self, bytes_max: usize) {
+    /// reads and forgets what the peer still sends, up to a bound; the buffers of its messages are given back first
+    pub async fn discard(self, bytes_max: usize) {
         if let Client::WebSocket(socket) = self
-            && let Err(error) = socket.get_mut().discard(bytes_max).await
+            && let Err(error) = socket.into_inner().discard(bytes_max).await
         {
             tracing::debug!(%error, "peer ended without a goodbye");
         }

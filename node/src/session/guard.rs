@@ -69,7 +69,7 @@ impl Guarded {
     }
 
     /// reads and forgets what a peer still sends, up to a bound, until it has closed
-    pub async fn discard(&mut self, bytes_max: usize) -> io::Result<()> {
+    pub async fn discard(mut self, bytes_max: usize) -> io::Result<()> {
         // On the heap: on the stack it would be part of every session's future.
         let mut buffer = vec![0; DISCARD_BUFFER_BYTES];
         let mut discarded = 0;

@@ -429,8 +429,7 @@ impl Relay {
 
     /// says goodbye to both sides, each in its own terms, within a bounded time
     async fn finish(self: Box<Self>, end: End) {
-        let Relay { sockets: Sockets { mut client, upstream, .. }, gate, conversation, .. } = *self;
-        let mut upstream = Client::WebSocket(upstream);
+        let Relay { sockets: Sockets { client, upstream, .. }, gate, conversation, .. } = *self;
         // Its slots are free at once, whether or not the peers answer.
         drop(conversation);
         let (to_client, to_upstream) = match end {
@@ -445,8 +444,8 @@ impl Relay {
             End::UpstreamClosed(frame) => (Some(frame), None),
         };
         let patience = gate.limits.write_timeout().min(LINGER);
-        let goodbye_client = say_goodbye(&mut client, to_client, patience);
-        let goodbye_upstream = say_goodbye(&mut upstream, to_upstream, patience);
+        let goodbye_client = say_goodbye(client, to_client, patience);
+        let goodbye_upstream = say_goodbye(Client::WebSocket(upstream), to_upstream, patience);
         tokio::join!(goodbye_client, goodbye_upstream);
     }
 }
@@ -466,8 +465,8 @@ fn fault_code(error: &Error) -> CloseCode {
 }
 
 /// closes a socket that was let in only to hear why it is not
-pub async fn dismiss(mut client: Client, denial: &Denial, limits: &Limits) {
-    say_goodbye(&mut client, Some(Some(denied(denial))), limits.write_timeout().min(LINGER)).await;
+pub async fn dismiss(client: Client, denial: &Denial, limits: &Limits) {
+    say_goodbye(client, Some(Some(denied(denial))), limits.write_timeout().min(LINGER)).await;
 }
 
 fn going_away() -> CloseFrame {
@@ -475,7 +474,7 @@ fn going_away() -> CloseFrame {
 }
 
 /// sends a close frame (or the answer to the peer's), then reads on until the peer has closed too, so that no reset destroys it
-async fn say_goodbye(socket: &mut Client, close: Option<Option<CloseFrame>>, patience: Duration) {
+async fn say_goodbye(mut socket: Client, close: Option<Option<CloseFrame>>, patience: Duration) {
     let goodbye = async {
         let queued = match close {
             Some(frame) => socket.feed(Message::Close(frame)).await,

@@ -270,7 +270,11 @@ impl SocketIo {
             }
             Err(refusal) => {
                 let denial = decide::refuse(gate, Case::of(attempt, Stage::Admission), refusal);
-                let data = json!({ "reason": denial.reason.token(), "retryAfterMs": denial.retry_after_ms() });
+                let data = json!({
+                    "reason": denial.reason.token(),
+                    "retryAfterMs": denial.retry_after_ms(),
+                    "appeal": denial.appeal.map(|code| code.to_string()),
+                });
                 let answer = self.parser.connect_error(name, denial.reason.consequence().message, data);
                 self.violations.refused(gate, denial, vec![answer])
             }

@@ -38,10 +38,12 @@ pub enum EventType {
     AdminAction,
     AuditDropped,
     ModeChanged,
+    AlarmRaised,
+    AlarmResolved,
 }
 
 impl EventType {
-    pub const ALL: [EventType; 18] = {
+    pub const ALL: [EventType; 20] = {
         use EventType::*;
         [
             ConnectionAttempt,
@@ -62,6 +64,8 @@ impl EventType {
             AdminAction,
             AuditDropped,
             ModeChanged,
+            AlarmRaised,
+            AlarmResolved,
         ]
     };
 
@@ -85,6 +89,8 @@ impl EventType {
             EventType::AdminAction => "ADMIN_ACTION",
             EventType::AuditDropped => "AUDIT_DROPPED",
             EventType::ModeChanged => "MODE_CHANGED",
+            EventType::AlarmRaised => "ALARM_RAISED",
+            EventType::AlarmResolved => "ALARM_RESOLVED",
         }
     }
 
@@ -95,7 +101,18 @@ impl EventType {
     /// administration's own trail is stored whatever `enableAuditLogging` says
     pub fn is_administrative(self) -> bool {
         use EventType::*;
-        matches!(self, IpBlocked | IpUnblocked | PolicyChanged | AdminLogin | AdminAction | AuditDropped | ModeChanged)
+        matches!(
+            self,
+            IpBlocked
+                | IpUnblocked
+                | PolicyChanged
+                | AdminLogin
+                | AdminAction
+                | AuditDropped
+                | ModeChanged
+                | AlarmRaised
+                | AlarmResolved
+        )
     }
 }
 

@@ -18,6 +18,8 @@ use crate::state::AuditLog;
 pub const OUTBOX_RECORDS_MAX: usize = 65_536;
 /// how many records go to the audit log in one step
 const BATCH_RECORDS_MAX: usize = 512;
+/// how long a record waits for others, so that they share the way
+const GATHER: Duration = Duration::from_millis(10);
 const RETRY_DELAY: Duration = Duration::from_millis(100);
 
 /// a bounded queue of audit records, one per process, in front of the audit log
@@ -79,8 +81,12 @@ impl Outbox {
     pub async fn deliver(self, log: Arc<dyn AuditLog>, clock: Arc<dyn Clock>, stop: impl Future<Output = ()>) {
         tokio::pin!(stop);
         loop {
+            let gathered = async {
+                self.shared.wake.notified().await;
+                tokio::time::sleep(GATHER).await;
+            };
             let stopping = tokio::select! {
-                () = self.shared.wake.notified() => false,
+                () = gathered => false,
                 () = &mut stop => true,
             };
             self.flush(&*log, &*clock).await;

@@ -4,8 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-use super::Rule;
-use crate::secret::Secret;
+use super::{Countries, Notification, Rule};
 
 /// the most that `validation.maxPayloadSize` may allow, in bytes
 pub const PAYLOAD_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -308,6 +307,8 @@ pub struct Security {
     pub allow_list: Vec<String>,
     pub auto_block: AutoBlock,
     pub reputation: Reputation,
+    /// from where clients may come; the nodes need `node.geoip`
+    pub countries: Countries,
 }
 
 impl Default for Security {
@@ -323,6 +324,7 @@ impl Default for Security {
             allow_list: Vec::new(),
             auto_block: AutoBlock::default(),
             reputation: Reputation::default(),
+            countries: Countries::default(),
         }
     }
 }
@@ -368,6 +370,7 @@ pub struct Monitoring {
     pub enable_metrics: bool,
     pub enable_health_checks: bool,
     pub alert_thresholds: AlertThresholds,
+    /// who is told of alarms
     pub notifications: Vec<Notification>,
 }
 
@@ -382,7 +385,7 @@ impl Default for Monitoring {
     }
 }
 
-/// above these, health says `warning`
+/// above these an alarm is raised, and health says `warning`
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct AlertThresholds {
@@ -399,13 +402,4 @@ impl Default for AlertThresholds {
     fn default() -> Self {
         AlertThresholds { high_connection_count: 1000, high_message_rate: 10_000, error_rate: 0.1 }
     }
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct Notification {
-    pub kind: String,
-    pub url: Secret,
-    pub min_severity: crate::audit::Severity,
-    pub secret_file: Option<String>,
 }

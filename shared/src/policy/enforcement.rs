@@ -12,6 +12,8 @@ use crate::reason::Reason;
 pub enum Rule {
     /// the block list
     Blocks,
+    /// `countries`
+    Countries,
     /// `cors`
     Origin,
     /// `handshakeLimit`, `connectionLimit`
@@ -35,8 +37,9 @@ pub enum Rule {
 }
 
 impl Rule {
-    pub const ALL: [Rule; 11] = [
+    pub const ALL: [Rule; 12] = [
         Rule::Blocks,
+        Rule::Countries,
         Rule::Origin,
         Rule::ConnectionRate,
         Rule::Identity,
@@ -53,6 +56,7 @@ impl Rule {
     pub const fn reasons(self) -> &'static [Reason] {
         match self {
             Rule::Blocks => &[Reason::AddressBlocked],
+            Rule::Countries => &[Reason::CountryNotAllowed],
             Rule::Origin => &[Reason::OriginNotAllowed],
             Rule::ConnectionRate => &[Reason::TooManyHandshakes, Reason::ConnectionRate],
             Rule::Identity => {

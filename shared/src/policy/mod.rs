@@ -1,18 +1,24 @@
 //! The policy: the security rules as people write them ([`Policy`]), and the form the pipelines read ([`Rules`]).
 
+mod countries;
 mod document;
 mod enforcement;
 mod glob;
+mod notification;
 mod origin;
 mod rules;
+mod stored;
 mod validate;
 
+pub use countries::{Countries, Country, CountryRules, Unknown};
 pub use document::*;
 pub use enforcement::{Enforcement, Reasons, Rule};
 pub use glob::Glob;
+pub use notification::{Notification, NotificationKind};
 pub use origin::{Origin, OriginPattern};
 pub use rules::{CorsRules, EventLimit, Limits, Rules, SecurityRules, ValidationRules};
-pub use validate::{not_carried_out, read};
+pub use stored::{serialize_stored, stored, unmask};
+pub use validate::read;
 
 use schemars::JsonSchema;
 use serde::Serialize;

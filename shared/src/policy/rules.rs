@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use super::{
-    ContentMode, Enforce, Enforcement, Environment, Glob, Mistake, NamedEventLimit, Origin, OriginPattern, Per, Policy,
+    ContentMode, CountryRules, Enforce, Enforcement, Environment, Glob, Mistake, NamedEventLimit, Origin,
+    OriginPattern, Per, Policy, notification,
 };
 use crate::address;
 use crate::reason::Reason;
@@ -115,6 +116,7 @@ pub struct SecurityRules {
     pub anonymous_per_address: u32,
     pub violations_before_close: u32,
     pub allow_list: Vec<IpNet>,
+    pub countries: CountryRules,
 }
 
 impl Rules {
@@ -125,7 +127,7 @@ impl Rules {
 
     /// compiles the document, or says every mistake in it
     pub fn compile(document: Policy, environment: Environment) -> Result<Rules, Vec<Mistake>> {
-        let mut mistakes = super::not_carried_out(&document);
+        let mut mistakes = Vec::new();
         let rules = Rules {
             enforcement: Enforcement::of(document.enforce, &document.shadow),
             cors: cors(&document, environment, &mut mistakes),
@@ -135,6 +137,7 @@ impl Rules {
             document,
         };
         check_reputation(&rules.document, &mut mistakes);
+        notification::check(&rules.document.monitoring.notifications, &mut mistakes);
         if mistakes.is_empty() { Ok(rules) } else { Err(mistakes) }
     }
 }
@@ -256,6 +259,7 @@ fn security(document: &Policy, mistakes: &mut Vec<Mistake>) -> SecurityRules {
         anonymous_per_address: security.max_anonymous_per_address,
         violations_before_close: security.violations_before_close,
         allow_list,
+        countries: CountryRules::compile(&security.countries, mistakes),
     }
 }
 

@@ -11,22 +11,8 @@ pub fn read(value: &Value) -> Result<Policy, Vec<Mistake>> {
     if !mistakes.is_empty() {
         return Err(mistakes);
     }
-    let policy: Policy = serde_path_to_error::deserialize(value)
-        .map_err(|error| vec![Mistake::new(error.path().to_string(), error.inner().to_string())])?;
-    let mistakes = not_carried_out(&policy);
-    if mistakes.is_empty() { Ok(policy) } else { Err(mistakes) }
-}
-
-/// settings that this version knows and does not carry out: refused rather than ignored
-pub fn not_carried_out(policy: &Policy) -> Vec<Mistake> {
-    let mut mistakes = Vec::new();
-    if !policy.monitoring.notifications.is_empty() {
-        mistakes.push(Mistake::new(
-            "monitoring.notifications",
-            "notifications are not sent in this version; leave the list empty",
-        ));
-    }
-    mistakes
+    serde_path_to_error::deserialize(value)
+        .map_err(|error| vec![Mistake::new(error.path().to_string(), error.inner().to_string())])
 }
 
 #[cfg(test)]
@@ -39,15 +25,6 @@ mod tests {
         let policy = read(&json!({ "security": { "suspiciousActivityThreshold": 9 } })).unwrap();
         assert_eq!(policy.security.suspicious_activity_threshold, 9);
         assert_eq!(policy.rate_limiting, super::super::RateLimiting::default());
-    }
-
-    #[test]
-    fn what_would_be_ignored_is_refused() {
-        let notification = json!({ "kind": "webhook", "url": "https://hooks.example.com/canary", "minSeverity": "high", "secretFile": null });
-        let mistakes = read(&json!({ "monitoring": { "notifications": [notification] } })).unwrap_err();
-        let paths: Vec<_> = mistakes.iter().map(|mistake| mistake.path.as_str()).collect();
-        assert_eq!(paths, ["monitoring.notifications"]);
-        assert!(!format!("{mistakes:?}").contains("canary"));
     }
 
     #[test]

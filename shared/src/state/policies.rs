@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::StateError;
 use crate::clock::Timestamp;
-use crate::policy::{Enforce, Enforcement, Environment, Mistake, Policy, Rules};
+use crate::policy::{self, Enforce, Enforcement, Environment, Mistake, Policy, Rules};
 
 /// who a policy is by that was put back after the state lost it
 const RESTORED_BY: &str = "picket (restored)";
@@ -20,6 +20,7 @@ const RESTORED_BY: &str = "picket (restored)";
 #[serde(rename_all = "camelCase")]
 pub struct PolicyVersion {
     pub version: u64,
+    #[serde(serialize_with = "policy::serialize_stored")]
     pub policy: Policy,
     pub by: String,
     pub at: Timestamp,

@@ -1,16 +1,15 @@
 //! A policy on trial: in force at one node for a while, before all get it. It ends by itself, whatever becomes of who began it.
 
 use async_trait::async_trait;
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::{LivePolicy, StateError};
 use crate::clock::{Clock, Timestamp};
-use crate::policy::Policy;
+use crate::policy::{self, Policy};
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Trial {
     pub id: String,
@@ -21,6 +20,8 @@ pub struct Trial {
     pub began: Timestamp,
     /// when the node goes back by itself
     pub until: Timestamp,
+    /// with its secrets, which nothing shows
+    #[serde(serialize_with = "policy::serialize_stored")]
     pub policy: Policy,
 }
 

@@ -1,5 +1,6 @@
 //! The process's instruments: read as Prometheus text, and pushed to a collector where one is named.
 
+use http::{HeaderValue, StatusCode, header};
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Counter, Meter, MeterProvider};
 use opentelemetry_sdk::Resource;
@@ -12,7 +13,7 @@ use std::time::Duration;
 use super::{Losses, TelemetryError};
 
 /// the content type of the Prometheus text format
-pub const METRICS_CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+const CONTENT_TYPE_OF_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 #[derive(Clone)]
 pub struct Metrics {
@@ -50,6 +51,23 @@ impl Metrics {
 
     pub fn meter(&self, name: &'static str) -> Meter {
         self.provider.meter(name)
+    }
+
+    /// the answer to a scrape
+    pub fn answer(&self, is_enabled: bool) -> http::Response<String> {
+        let mut response = http::Response::new(String::new());
+        match is_enabled.then(|| self.render()) {
+            None => *response.status_mut() = StatusCode::NOT_FOUND,
+            Some(Ok(text)) => {
+                *response.body_mut() = text;
+                response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE_OF_TEXT));
+            }
+            Some(Err(error)) => {
+                tracing::error!(%error, "metrics cannot be rendered");
+                *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+            }
+        }
+        response
     }
 
     /// everything in the Prometheus text format

@@ -14,7 +14,7 @@ mod settings;
 mod tracer;
 
 pub use logging::LogFormat;
-pub use metrics::{METRICS_CONTENT_TYPE, Metrics, accept_failures, observe_losses};
+pub use metrics::{Metrics, accept_failures, observe_losses};
 pub use queue::{Losses, Signal};
 pub use settings::{BATCH_ITEMS_MAX, Batching, Exports, Protocol, QUEUE_ITEMS_MAX, Root, Sampling, Source, Target};
 pub use tracer::{ALLOWED_EVENT_SPANS_PER_SECOND_MAX, Description, Keep, Level, Trace, Tracer};

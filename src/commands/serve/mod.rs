@@ -105,7 +105,7 @@ async fn serve(mut config: Config, process: Process<'_>, telemetry: Telemetry) -
     let common = Common::start(&config, &process, &telemetry, &edge, &center).await?;
     // A coordinator too: it seeds an empty Redis with the blocks that it knows.
     let has_snapshot = role != Role::Standalone && common.remember(&process, &edge);
-    let management = match role.is_coordinator() {
+    let coordinator = match role.is_coordinator() {
         true => Some(picket_coordinator::start(common.coordinator_parts(&config, &process, &center)).await?),
         false => None,
     };
@@ -114,9 +114,9 @@ async fn serve(mut config: Config, process: Process<'_>, telemetry: Telemetry) -
         true => Some(picket_node::start(common.node_parts(config, &process, &edge, has_snapshot)).await?),
         false => None,
     };
-    let page = match (&node, management, &process.access) {
-        (Some(node), Some(management), Some(access)) if with_demo => {
-            let page = Page { gateway: node.gateway, management, viewer: access.viewer() };
+    let page = match (&node, coordinator, &process.access) {
+        (Some(node), Some(coordinator), Some(access)) if with_demo => {
+            let page = Page { gateway: node.gateway, management: coordinator.management, viewer: access.viewer() };
             Some(page.start(page_port, &edge).await?)
         }
         _ => None,
@@ -124,8 +124,8 @@ async fn serve(mut config: Config, process: Process<'_>, telemetry: Telemetry) -
     let banner = Banner {
         role,
         gateway: node.as_ref().map(|node| node.gateway),
-        ops: node.as_ref().map(|node| node.ops),
-        management,
+        ops: node.as_ref().map(|node| node.ops).or(coordinator.and_then(|coordinator| coordinator.ops)),
+        management: coordinator.map(|coordinator| coordinator.management),
         page,
         data_dir: process.data_dir,
         access: process.access.as_ref(),
@@ -235,6 +235,7 @@ impl Common {
             metrics: self.metrics.clone(),
             trusted_proxies: config.node.trusted_proxies.clone(),
             token_age_max: Duration::from_millis(config.auth.jwt.max_token_age_ms),
+            is_alone: !process.role.is_node(),
         }
     }
 

@@ -34,6 +34,7 @@ fn meaning(config: &Config, role: Role) -> Vec<Mistake> {
         if let Some(Err(error)) = config.node.tls.as_ref().map(PairFiles::check) {
             mistakes.push(Mistake::new("node.tls", error.to_string()));
         }
+        geoip(config, &mut mistakes);
         routes::check(config, role, &mut mistakes);
         access::auth(config, &mut mistakes);
         access::assertion(config, &mut mistakes);
@@ -92,6 +93,20 @@ fn trusted_proxies(config: &Config, mistakes: &mut Vec<Mistake>) {
         let message =
             "trusting every proxy lets every client choose its address; list the addresses of your load balancers";
         mistakes.push(Mistake::new("node.trustedProxies", message));
+    }
+}
+
+fn geoip(config: &Config, mistakes: &mut Vec<Mistake>) {
+    let countries = &config.policy.security.countries;
+    match &config.node.geoip {
+        Some(geoip) => {
+            mistakes.extend(geoip.check().err().map(|error| Mistake::new("node.geoip", error.to_string())));
+        }
+        None if !(countries.allow.is_empty() && countries.deny.is_empty()) => mistakes.push(Mistake::new(
+            "policy.security.countries",
+            "names countries, and no address is known to be of any; set node.geoip: { file: … }",
+        )),
+        None => {}
     }
 }
 
@@ -183,9 +198,9 @@ mod tests {
                 "allowAnyOrigin",
             ),
             (
-                json!({ "policy": { "monitoring": { "notifications": [{ "kind": "webhook", "url": "https://x", "minSeverity": "high" }] } } }),
-                "policy.monitoring.notifications",
-                "in this version",
+                json!({ "policy": { "monitoring": { "notifications": [{ "kind": "webhook", "url": "x", "minSeverity": "high" }] } } }),
+                "policy.monitoring.notifications[0].url",
+                "is not a URL",
             ),
         ]);
     }

@@ -6,6 +6,7 @@ mod blocks;
 mod budgets;
 mod canary;
 mod herd;
+mod incident;
 mod keys;
 mod kill_switch;
 mod loss;

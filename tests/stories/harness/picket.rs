@@ -22,8 +22,8 @@ use super::program;
 use super::upstream::Upstream;
 use super::wire::Wire;
 
-const ADMIN: &str = "warden";
-const PASSWORD: &str = "a-long-password-of-the-stories";
+pub const ADMIN: &str = "warden";
+pub const PASSWORD: &str = "a-long-password-of-the-stories";
 /// A debug build that starts beside others on two cores.
 const STARTS_WITHIN: Duration = Duration::from_secs(20);
 const ENDS_WITHIN: Duration = Duration::from_secs(10);
@@ -114,7 +114,7 @@ impl PicketBuilder {
 
     /// `picket coordinator`, with an audit store of its own.
     pub fn lone_coordinator(mut self, id: &str) -> Self {
-        (self.role, self.listeners) = ("coordinator", vec!["management"]);
+        (self.role, self.listeners) = ("coordinator", vec!["management", "ops"]);
         self.node(json!({ "id": id }))
     }
 
@@ -186,7 +186,7 @@ impl Picket {
                 "drain": { "graceMs": 100, "spreadMs": 100 },
                 "routes": [],
             },
-            "coordinator": { "listen": "127.0.0.1:0" },
+            "coordinator": { "listen": "127.0.0.1:0", "opsListen": "127.0.0.1:0" },
             "policy": {
                 "cors": { "allowedOrigins": [HOME] },
                 // Out of the way of stories that ask again until the answer changes.

@@ -5,7 +5,7 @@ use ipnet::IpNet;
 use picket_shared::address;
 use std::net::{IpAddr, Ipv4Addr};
 
-use crate::api::listener::Peer;
+use crate::listener::Peer;
 
 const FORWARDED_FOR: &str = "x-forwarded-for";
 

@@ -5,6 +5,7 @@ mod page;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
+use picket_shared::audit::{AuditRecord, EventType};
 use picket_shared::clock::Timestamp;
 use picket_shared::state::BlockOrigin;
 use schemars::JsonSchema;
@@ -13,14 +14,17 @@ use std::time::Duration;
 
 use super::analytics::{self, Analytics};
 use super::auth::Caller;
+use super::history::{self, HistoryEntry};
 use super::input::{self, Query};
 use super::nodes::Node;
 use super::openapi::{self, Operation};
 use super::problem::Problem;
 use super::{Api, Shared, Success, csv};
 use crate::scope::Scope;
-use crate::store::Span;
+use crate::store::{Filter, Span, StoreError};
 
+/// records of one kind that are listed
+const LISTED_MAX: u32 = 100;
 /// names of periods, and their seconds
 const PERIODS: [(&str, u64); 4] = [("1h", 3600), ("24h", 86_400), ("7d", 7 * 86_400), ("30d", 30 * 86_400)];
 
@@ -31,7 +35,14 @@ pub(super) struct Report {
     period: Period,
     #[serde(flatten)]
     analytics: Analytics,
+    /// records of refusals: those with a reason
+    refusals: u64,
     blocks: BlockCounts,
+    blocks_made: BlocksMade,
+    /// what administrators did, the newest first, at most 100
+    administration: Vec<AuditRecord>,
+    /// the newest first, at most 100
+    policy_changes: Vec<HistoryEntry>,
     policy_version: u64,
     nodes: Vec<Node>,
 }
@@ -47,6 +58,14 @@ struct Period {
 struct BlockCounts {
     manual: usize,
     automatic: usize,
+}
+
+/// in the time of the report
+#[derive(Serialize, JsonSchema)]
+struct BlocksMade {
+    total: u64,
+    /// the newest first, at most 100
+    latest: Vec<AuditRecord>,
 }
 
 #[derive(Clone, Copy)]
@@ -111,15 +130,43 @@ impl Report {
     async fn over(api: &Api, period: Period, now: Timestamp) -> Result<Self, Problem> {
         let blocks = api.state.blocks.load(now).await?.blocks;
         let automatic = blocks.iter().filter(|block| block.origin == BlockOrigin::Automatic).count();
+        let analytics = analytics::over(api, Span { since: period.since, until: period.until }).await?;
+        let made = records(api, EventType::IpBlocked, period).await?;
+        let mut administration: Vec<_> = made.iter().filter(|record| is_by_hand(record)).cloned().collect();
+        for kind in [EventType::IpUnblocked, EventType::PolicyChanged, EventType::AdminAction] {
+            administration.extend(records(api, kind, period).await?);
+        }
+        administration.sort_by(|a, b| (b.timestamp, &b.id).cmp(&(a.timestamp, &a.id)));
+        administration.truncate(LISTED_MAX as usize);
+        let within = |entry: &HistoryEntry| (period.since..period.until).contains(&entry.at);
+        let history = history::entries(api, LISTED_MAX as usize).await?;
         Ok(Report {
             generated_at: now,
             period,
-            analytics: analytics::over(api, Span { since: period.since, until: period.until }).await?,
+            refusals: analytics.reason_counts.values().sum(),
             blocks: BlockCounts { manual: blocks.len() - automatic, automatic },
+            blocks_made: BlocksMade {
+                total: analytics.event_counts.get(EventType::IpBlocked.as_str()).copied().unwrap_or(0),
+                latest: made,
+            },
+            administration,
+            policy_changes: history.into_iter().filter(within).collect(),
+            analytics,
             policy_version: api.policy.version(),
             nodes: api.state.nodes.nodes(now).await?.into_iter().map(Node::from).collect(),
         })
     }
+}
+
+/// the newest of a kind
+async fn records(api: &Api, kind: EventType, period: Period) -> Result<Vec<AuditRecord>, StoreError> {
+    let (since, until) = (Some(period.since), Some(period.until));
+    let filter = Filter { event_type: Some(kind), since, until, ..Filter::default() };
+    Ok(api.store.page(&filter, None, LISTED_MAX).await?.records)
+}
+
+fn is_by_hand(record: &AuditRecord) -> bool {
+    record.metadata.contains_key("actor")
 }
 
 fn table(report: &Report) -> String {
@@ -132,8 +179,30 @@ fn table(report: &Report) -> String {
     analytics.severity_counts.iter().for_each(|(severity, count)| row("severity", severity, *count));
     analytics.reason_counts.iter().for_each(|(reason, count)| row("reason", reason, *count));
     analytics.top_ips.iter().for_each(|top| row("ip", &top.ip.to_string(), top.count));
+    row("refusals", "all", report.refusals);
+    row("blocks made", "all", report.blocks_made.total);
     row("blocks", "manual", report.blocks.manual as u64);
     row("blocks", "automatic", report.blocks.automatic as u64);
     analytics.series.points.iter().for_each(|point| row("time", &point.at.to_string(), point.total));
+    report.blocks_made.latest.iter().for_each(|record| row("block", &act(record), 1));
+    report.administration.iter().for_each(|record| row("administration", &act(record), 1));
+    report.policy_changes.iter().for_each(|entry| row("policy", &policy_change(entry), 1));
     text
+}
+
+/// an act in one line
+fn act(record: &AuditRecord) -> String {
+    let detail = |key: &str| record.metadata.get(key).and_then(|value| value.as_str());
+    let about = detail("network").or_else(|| detail("path")).unwrap_or_default();
+    let (by, why) = (detail("actor").unwrap_or("picket"), detail("reason").unwrap_or_default());
+    [record.timestamp.to_string().as_str(), by, &record.message, about, why]
+        .into_iter()
+        .filter(|part| !part.is_empty())
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+fn policy_change(entry: &HistoryEntry) -> String {
+    let paths = entry.changes.iter().flatten().map(|change| change.path.as_str()).collect::<Vec<_>>().join(", ");
+    format!("{} {} version {} {paths}", entry.at, entry.by, entry.version)
 }

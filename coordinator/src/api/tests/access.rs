@@ -220,6 +220,22 @@ async fn r09_guessing_is_slowed_for_the_guesser_alone_and_recorded_without_the_g
 }
 
 #[tokio::test]
+async fn r09_guessing_keys_is_slowed_and_no_key_is_on_the_record() {
+    let key = api_keys::generate();
+    let office = Office::builder().with_key("siem", &key, &[Scope::AuditRead]).start().await;
+    let guesses: Vec<_> = (0..10).map(|_| api_keys::generate()).collect();
+    for guess in &guesses {
+        office.with_key(guess).get("/audit-logs").await.fails_with(401);
+    }
+    office.with_key(&key).get("/audit-logs").await.fails_with(429);
+    office.clock.advance(Duration::from_secs(61));
+    let trail = office.with_key(&key).get("/audit-logs").await.text;
+    for key in guesses.iter().chain([&key]) {
+        assert!(!trail.contains(key.expose()) && !trail.contains(&api_keys::hash(key)), "{trail}");
+    }
+}
+
+#[tokio::test]
 async fn r09_guesses_at_once_are_counted_like_guesses_one_after_the_other() {
     let office = Office::open().await;
     let guesses = (0..40).map(|n| {

@@ -1,5 +1,6 @@
 //! The trail: listing, export, explanation, dashboard and report.
 
+use picket_shared::appeal::AppealCode;
 use picket_shared::audit::{AuditRecord, EventType, Severity};
 use picket_shared::reason::Reason;
 use serde_json::{Value, json};
@@ -152,6 +153,32 @@ async fn a_report_counts_a_period_in_three_formats() {
 }
 
 #[tokio::test]
+async fn a_report_lists_blocks_administration_and_policy_changes() {
+    let office = Office::open().await;
+    let admin = office.admin();
+    admin.post("/block-ip", json!({ "ip": "192.0.2.66", "reason": "=cmd|'<b>scan</b>" })).await.data();
+    admin.post("/unblock-ip", json!({ "ip": "192.0.2.66" })).await.data();
+    admin.put("/config", json!({ "validation": { "maxDepth": 40 } })).await.data();
+    office.refuses(Reason::TokenInvalid, "192.0.2.1");
+    office.audited("", 5).await;
+    let report = admin.get("/report?period=1h").await.data();
+    assert_eq!((&report["refusals"], &report["blocksMade"]["total"]), (&json!(1), &json!(1)));
+    assert_eq!(report["blocksMade"]["latest"][0]["metadata"]["network"], "192.0.2.66");
+    let acts = report["administration"].as_array().unwrap().iter();
+    let mut acts: Vec<_> = acts.map(|record| record["eventType"].as_str().unwrap()).collect();
+    acts.sort();
+    assert_eq!(acts, ["IP_BLOCKED", "IP_UNBLOCKED", "POLICY_CHANGED"]);
+    assert_eq!(report["policyChanges"][0]["changes"][0]["path"], "validation.maxDepth");
+    let csv = admin.get("/report?period=1h&format=csv").await.text;
+    assert!(csv.contains("warden version 2 validation.maxDepth") && csv.contains("refusals,all,1\r\n"), "{csv}");
+    let page = admin.get("/report?period=1h&format=html").await.text;
+    assert!(page.contains("warden address blocked 192.0.2.66") && !page.contains("<b>"), "{page}");
+    office.clock.advance(Duration::from_secs(7200));
+    let later = admin.get("/report?period=1h").await.data();
+    assert_eq!((&later["administration"], &later["policyChanges"]), (&json!([]), &json!([])));
+}
+
+#[tokio::test]
 async fn the_dashboard_shows_the_last_day() {
     let office = Office::open().await;
     office.refuses(Reason::OriginNotAllowed, "192.0.2.1");
@@ -183,4 +210,37 @@ async fn a_verdict_is_explained() {
     assert_eq!((&explanation["node"], &explanation["policyVersion"]), (&json!("edge-1"), &json!(3)));
     assert_eq!(explanation["address"]["score"], 1.0);
     office.admin().get("/audit-logs/nothing/explanation").await.fails_with(404);
+}
+
+#[tokio::test]
+async fn a_code_that_a_client_was_told_leads_to_the_block_and_to_what_called_for_it() {
+    let office = Office::open().await;
+    for _ in 0..5 {
+        office.refuses(Reason::HostileContent, "192.0.2.66");
+    }
+    office.audited("eventType=IP_BLOCKED", 1).await;
+    let block = office.admin().get("/blocks").await.data()["blocks"][0].clone();
+    let made = json!({ "network": "192.0.2.66", "since": block["since"], "by": "picket" });
+    let refusal = AuditRecord::refusal(Reason::AddressBlocked, "192.0.2.66".parse().unwrap(), START);
+    let refusal = refusal.with("block", made).with("setting", "s").with("limit", 7);
+    let code = AppealCode::of(&refusal.id).unwrap().to_string();
+    office.hears(refusal.clone());
+    office.audited("eventType=CONNECTION_BLOCKED", 1).await;
+    office.clock.advance(Duration::from_secs(86_400 * 30));
+
+    let spelling = code.to_lowercase().replace('-', "%20");
+    let explanation = office.admin().get(&format!("/audit-logs/{spelling}/explanation")).await.data();
+    assert_eq!((&explanation["record"]["id"], &explanation["appeal"]), (&json!(refusal.id), &json!(code)));
+    assert_eq!((&explanation["limit"]["setting"], &explanation["limit"]["limit"]), (&json!("s"), &json!(7)));
+    let block = &explanation["block"];
+    assert_eq!((&block["network"], &block["inForce"]), (&json!("192.0.2.66"), &json!(false)), "{block}");
+    assert_eq!(block["made"]["metadata"]["parts"], json!({ "hostile_content": 5.0 }));
+    assert_eq!(block["behind"].as_array().unwrap().len(), 5);
+
+    let other = AppealCode::of(&AuditRecord::refusal(Reason::Burst, "192.0.2.1".parse().unwrap(), START).id).unwrap();
+    let problem = office.admin().get(&format!("/audit-logs/{other}/explanation")).await.fails_with(404);
+    assert!(problem["detail"].as_str().unwrap().contains("sound"), "{problem}");
+    let wrong = code.replace(&code[..1], if code.starts_with('7') { "8" } else { "7" });
+    let problem = office.admin().get(&format!("/audit-logs/{wrong}/explanation")).await.fails_with(404);
+    assert!(problem["detail"].as_str().unwrap().contains("wrong"), "{problem}");
 }

@@ -1,7 +1,11 @@
 //! Blocks by hand and by score, and what is refused unless it is forced.
 
 use http::Method;
+use picket_shared::address::AddressKey;
+use picket_shared::audit::{AuditRecord, EventType, Severity};
+use picket_shared::clock::Clock;
 use picket_shared::reason::Reason;
+use picket_shared::state::{Claim, LeaseKey};
 use serde_json::json;
 use std::time::Duration;
 
@@ -194,4 +198,52 @@ async fn a_block_that_is_sent_again_with_its_key_is_made_once() {
     assert_eq!(send(path, "loopback", "127.0.0.1").await.text, refused.text);
     office.clock.advance(Duration::from_secs(86_400));
     assert_ne!(send(path, "8e03978e", "192.0.2.66").await.data(), first.data(), "a day later it is another request");
+}
+
+#[tokio::test]
+async fn a_preview_says_whom_a_block_would_hit_and_blocks_nobody() {
+    let office = Office::builder()
+        .policy(|policy| policy.security.allow_list = vec!["192.0.2.9/32".parse().unwrap()])
+        .start()
+        .await;
+    let seen = |user: &str, ip: &str, reason: Option<Reason>| {
+        let (ip, now) = (ip.parse().unwrap(), office.clock.now());
+        let record = match reason {
+            Some(reason) => AuditRecord::refusal(reason, ip, now),
+            None => AuditRecord::new(EventType::AuthenticationSuccess, Severity::Low, ip, "in", now),
+        };
+        office.hears(AuditRecord { user_id: Some(user.into()), ..record });
+    };
+    seen("yesterday", "192.0.2.7", None);
+    office.clock.advance(Duration::from_secs(90_000));
+    seen("alice", "192.0.2.7", None);
+    seen("bob", "192.0.2.8", None);
+    seen("mallory", "192.0.2.7", Some(Reason::HostileContent));
+    seen("elsewhere", "198.51.100.7", None);
+    office.audited("since=2025-11-25T16:30:00Z&ip=192.0.2.0/24", 3).await;
+    let claims = |keys: Vec<LeaseKey>| keys.into_iter().map(|key| Claim { key, cap: 9 }).collect::<Vec<_>>();
+    let address = AddressKey::of("192.0.2.7".parse().unwrap());
+    let held = claims(vec![LeaseKey::Anonymous, LeaseKey::AnonymousOf(address), LeaseKey::User("alice".into())]);
+    office.state.leases.acquire(&held, office.clock.now()).await.unwrap();
+    office.admin().post("/block-ip", json!({ "ip": "192.0.0.0/16", "reason": "wide", "force": true })).await.data();
+    office.admin().post("/block-ip", json!({ "ip": "192.0.2.7", "reason": "same" })).await.data();
+
+    let preview =
+        office.admin().post("/block-ip?dryRun=true", json!({ "ip": "192.0.2.7", "reason": "x" })).await.data();
+    let users = preview["users"].as_array().unwrap().iter();
+    let mut users: Vec<_> =
+        users.map(|user| (user["userId"].clone(), user["clean"].clone(), user["connections"].clone())).collect();
+    users.sort_by_key(|(user, ..)| user.to_string());
+    assert_eq!(users, [(json!("alice"), json!(true), json!(1)), (json!("mallory"), json!(false), json!(0))]);
+    assert_eq!((&preview["cleanUsers"], &preview["anonymousConnections"]), (&json!(1), &json!(1)));
+    assert_eq!(preview["conflicts"]["replaces"]["reason"], "same");
+    assert_eq!(preview["conflicts"]["wider"][0]["ip"], "192.0.0.0/16");
+    assert_eq!((&preview["objection"], &preview["allowListed"]), (&json!(null), &json!(false)));
+
+    let wide =
+        office.admin().post("/block-ip?dryRun=true", json!({ "ip": "192.0.2.0/24", "reason": "x" })).await.data();
+    assert_eq!((&wide["cleanUsers"], &wide["anonymousConnections"]), (&json!(2), &json!(null)));
+    assert_eq!((&wide["allowListed"], &wide["conflicts"]["narrower"]), (&json!(true), &json!(1)));
+    assert!(wide["objection"].as_str().unwrap().contains("allow list"), "{wide}");
+    assert_eq!(office.admin().get("/blocks").await.data()["total"], 2, "nobody was blocked");
 }

@@ -37,6 +37,7 @@ pub struct OfficeBuilder {
 
 pub struct Office {
     pub address: SocketAddr,
+    pub ops: SocketAddr,
     pub state: State,
     pub clock: Arc<ManualClock>,
     pub metrics: Metrics,
@@ -87,7 +88,7 @@ impl OfficeBuilder {
         tasks.spawn("blocks", follow_blocks(blocks.clone(), state.blocks.clone(), clock.clone(), tasks.stopped()));
         tasks.spawn("outbox", outbox.clone().deliver(state.audit.clone(), clock.clone(), tasks.stopped()));
         versions.changed().await.unwrap();
-        let address = start(Parts {
+        let running = start(Parts {
             config: self.config,
             id: "office-1".into(),
             state: state.clone(),
@@ -99,10 +100,11 @@ impl OfficeBuilder {
             metrics: metrics.clone(),
             trusted_proxies: self.trusted_proxies.iter().map(|text| text.parse().unwrap()).collect(),
             token_age_max: picket_shared::token::TOKEN_AGE_MAX,
+            is_alone: true,
         })
         .await
         .unwrap();
-        Office { address, state, clock, metrics, folder, tasks, outbox }
+        Office { address: running.management, ops: running.ops.unwrap(), state, clock, metrics, folder, tasks, outbox }
     }
 }
 
@@ -115,7 +117,9 @@ impl Office {
         );
         let hash = cheap.hash_password(PASSWORD.as_bytes()).unwrap().to_string();
         let admin = AdminConfig { username: Some(ADMIN.into()), password_hash: Some(Secret::new(hash)) };
-        let config = CoordinatorConfig { listen: ([127, 0, 0, 1], 0).into(), admin, ..CoordinatorConfig::default() };
+        let anywhere = ([127, 0, 0, 1], 0).into();
+        let config =
+            CoordinatorConfig { listen: anywhere, ops_listen: anywhere, admin, ..CoordinatorConfig::default() };
         OfficeBuilder { config, policy: Policy::default(), trusted_proxies: Vec::new() }
     }
 

@@ -5,8 +5,10 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
-use super::office::{Office, Reply};
+use super::office::{Office, Reply, Visitor};
 use crate::api::{BASE, openapi, routes};
+use crate::api_keys;
+use crate::config::Scope;
 
 static DOCUMENT: LazyLock<Value> = LazyLock::new(|| openapi::assemble(routes().list()));
 
@@ -128,19 +130,49 @@ async fn the_parameters_that_are_described_are_those_that_are_taken() {
         let described = parameters.iter().filter(|parameter| parameter["in"] == "query");
         let described: BTreeSet<_> =
             described.map(|parameter| parameter["name"].as_str().unwrap().to_owned()).collect();
-        let path = path.replace("{id}", "0").replace("{ip}", "192.0.2.1");
-        let method = Method::from_bytes(method.to_ascii_uppercase().as_bytes()).unwrap();
-        let body = operation["requestBody"]["content"]["application/json"]["example"].clone();
-        let reply = office
-            .admin()
-            .asks(method, &format!("{BASE}{path}?unheardOf=1"), |request| match body {
-                Value::Null => request.header("Content-Type", "application/json"),
-                body => request.json(&body),
-            })
-            .await;
+        let reply = office.admin().tries(method, &format!("{path}?unheardOf=1"), operation).await;
         let problem = reply.fails_with(422);
         let message = problem["errors"][0]["message"].as_str().unwrap();
         let taken: BTreeSet<_> = message.split('`').skip(1).step_by(2).map(str::to_owned).collect();
         assert_eq!(taken, described, "{path}: {message}");
     }
+}
+
+impl Visitor<'_> {
+    /// an operation with what its description gives as an example
+    async fn tries(&self, method: &str, path: &str, operation: &Value) -> Reply {
+        let path = path.replace("{id}", "0").replace("{ip}", "192.0.2.1").replace("{userId}", "alice");
+        let method = Method::from_bytes(method.to_ascii_uppercase().as_bytes()).unwrap();
+        let body = operation["requestBody"]["content"]["application/json"]["example"].clone();
+        self.asks(method, &format!("{BASE}{path}"), |request| match body {
+            Value::Null => request.header("Content-Type", "application/json"),
+            body => request.json(&body),
+        })
+        .await
+    }
+}
+
+#[tokio::test]
+async fn r14_every_operation_that_is_not_open_is_denied_without_a_credential_and_without_its_scope() {
+    let keys: Vec<_> = Scope::ALL.into_iter().map(|scope| (scope, api_keys::generate())).collect();
+    let others = |scope| Scope::ALL.into_iter().filter(|other| *other != scope).collect::<Vec<_>>();
+    let builder = keys.iter().fold(Office::builder(), |builder, (scope, key)| {
+        builder.with_key(&scope.as_str().replace(':', "-"), key, &others(*scope))
+    });
+    let office = builder.start().await;
+    let is_open = |operation: &Value| operation["security"] == json!([{}]);
+    let open = operations().filter(|(_, _, operation)| is_open(operation)).map(|(_, path, _)| path);
+    assert_eq!(open.collect::<Vec<_>>(), ["/health", "/login"]);
+    let mut denied = 0;
+    for (method, path, operation) in operations().filter(|(_, _, operation)| !is_open(operation)) {
+        office.stranger().tries(method, path, operation).await.fails_with(401);
+        let Some(needed) = operation["security"][0]["basic"][0].as_str() else {
+            continue;
+        };
+        let (_, key) = keys.iter().find(|(scope, _)| scope.as_str() == needed).unwrap();
+        let problem = office.with_key(key).tries(method, path, operation).await.fails_with(403);
+        assert!(problem["detail"].as_str().unwrap().contains(&format!("the scope `{needed}`")), "{problem}");
+        denied += 1;
+    }
+    assert!(denied > 12, "{denied} operations were denied");
 }

@@ -111,12 +111,12 @@ async fn health_warns_beyond_the_thresholds() {
     let mut events = 0;
     let health = eventually("the rates", async || {
         events += 200;
-        office.has_node("edge-1", traffic(5, events, events / 2)).await;
+        office.has_node("edge-1", traffic(11, events, events / 2)).await;
         let health = office.admin().get("/health").await.json();
-        (kinds(&health).len() == 2).then_some(health)
+        (kinds(&health).len() == 3).then_some(health)
     })
     .await;
-    assert_eq!(kinds(&health), ["highMessageRate", "errorRate"]);
+    assert_eq!(kinds(&health), ["highConnectionCount", "highMessageRate", "errorRate"]);
 }
 
 #[tokio::test]
@@ -146,4 +146,19 @@ async fn the_instruments_are_there() {
     for name in ["picket_audit_records_stored", "picket_coordinator_logins", "picket_coordinator_requests"] {
         assert!(text.contains(name), "{name}: {text}");
     }
+}
+
+#[tokio::test]
+async fn a_coordinator_by_itself_tells_probes_and_prometheus_how_it_is() {
+    let office = Office::open().await;
+    let asked = async |path: &str| {
+        let answer = reqwest::get(format!("http://{}{path}", office.ops)).await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    };
+    assert_eq!(asked("/livez").await.0, 200);
+    let (status, readiness) = asked("/readyz").await;
+    assert_eq!((status, readiness.contains("\"store\":true")), (200, true), "{readiness}");
+    let (status, metrics) = asked("/metrics").await;
+    assert_eq!((status, metrics.contains("# TYPE picket_coordinator_")), (200, true), "{metrics}");
+    assert_eq!(asked("/api/security/metrics").await.0, 404);
 }

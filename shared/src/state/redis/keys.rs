@@ -6,6 +6,7 @@ use siphasher::sip128::{Hasher128, SipHasher24};
 use std::hash::Hasher;
 
 use crate::address::AddressKey;
+use crate::hex;
 use crate::state::{CounterKey, LeaseKey, LimitName, Subject};
 
 /// the longest prefix of keys, in bytes
@@ -43,11 +44,9 @@ impl Keys {
         let identity = self.subject(&key.subject);
         let prefix = &self.prefix;
         match &key.limit {
-            LimitName::Connections => format!("{prefix}:{{{identity:032x}}}:c"),
-            LimitName::Messages => format!("{prefix}:{{{identity:032x}}}:m"),
-            LimitName::Event(name) => {
-                format!("{prefix}:{{{identity:032x}}}:e:{:032x}", self.hash(b'e', name.as_bytes()))
-            }
+            LimitName::Connections => format!("{prefix}:{{{identity}}}:c"),
+            LimitName::Messages => format!("{prefix}:{{{identity}}}:m"),
+            LimitName::Event(name) => format!("{prefix}:{{{identity}}}:e:{}", self.hash(b'e', name.as_bytes())),
         }
     }
 
@@ -55,8 +54,8 @@ impl Keys {
         let prefix = &self.prefix;
         match key {
             LeaseKey::Anonymous => format!("{prefix}:{{anonymous}}:l"),
-            LeaseKey::AnonymousOf(address) => format!("{prefix}:{{{:032x}}}:l:anonymous", self.address(*address)),
-            LeaseKey::User(user) => format!("{prefix}:{{{:032x}}}:l:user", self.hash(b'u', user.as_bytes())),
+            LeaseKey::AnonymousOf(address) => format!("{prefix}:{{{}}}:l:anonymous", self.address(*address)),
+            LeaseKey::User(user) => format!("{prefix}:{{{}}}:l:user", self.hash(b'u', user.as_bytes())),
         }
     }
 
@@ -114,7 +113,7 @@ impl Keys {
         format!("{}:heartbeat", self.prefix)
     }
 
-    fn subject(&self, subject: &Subject) -> u128 {
+    fn subject(&self, subject: &Subject) -> String {
         match subject {
             Subject::Address(address) => self.address(*address),
             Subject::User(user) => self.hash(b'u', user.as_bytes()),
@@ -122,15 +121,15 @@ impl Keys {
         }
     }
 
-    fn address(&self, address: AddressKey) -> u128 {
+    fn address(&self, address: AddressKey) -> String {
         self.hash(b'a', address.to_string().as_bytes())
     }
 
     /// `kind` keeps a user apart from an address of the same text
-    fn hash(&self, kind: u8, identity: &[u8]) -> u128 {
+    fn hash(&self, kind: u8, identity: &[u8]) -> String {
         let mut hasher = SipHasher24::new_with_key(&self.hash_key.read());
         hasher.write_u8(kind);
         hasher.write(identity);
-        hasher.finish128().as_u128()
+        hex::encode(&hasher.finish128().as_u128().to_be_bytes())
     }
 }

@@ -8,7 +8,7 @@ use super::link::Lane;
 use super::reply::Reply;
 use super::{Redis, number};
 use crate::clock::Timestamp;
-use crate::policy::Policy;
+use crate::policy::{self, Policy};
 use crate::state::{Policies, PolicyVersion, Published, StateError};
 
 /// versions that are kept for history and rollback
@@ -96,7 +96,6 @@ impl Redis {
 }
 
 fn document(policy: &Policy) -> Result<Value, StateError> {
-    let json =
-        serde_json::to_string(policy).map_err(|error| StateError(format!("the policy cannot be encoded: {error}")))?;
-    Ok(json.into())
+    let json = policy::stored(policy).map_err(|error| StateError(format!("the policy cannot be encoded: {error}")))?;
+    Ok(json.to_string().into())
 }

@@ -97,6 +97,7 @@ async fn r04_each_role_does_everything_it_does_without_being_refused_once() {
     edge.counters.refund(permit).await.unwrap();
     let claims = [Claim { key: LeaseKey::Anonymous, cap: 9 }, Claim { key: LeaseKey::User("alice".into()), cap: 9 }];
     edge.leases.acquire(&claims, UNUSED).await.unwrap();
+    assert_eq!(center.leases.held(&LeaseKey::User("alice".into())).await.unwrap(), 1);
     assert_eq!(edge.blocks.load(UNUSED).await.unwrap().blocks, [block("192.0.2.1")]);
     edge.blocks.since(edge.blocks.load(UNUSED).await.unwrap().at).await.unwrap();
     assert!(edge.policies.current().await.unwrap().is_some());
@@ -151,6 +152,7 @@ async fn r04_whatever_could_harm_redis_is_refused() {
         }
     }
     is_refused(&server, COORDINATOR, &["GET", "picket:{0123456789abcdef0123456789abcdef}:m"]).await;
+    is_refused(&server, COORDINATOR, &["HSET", "picket:{0123456789abcdef0123456789abcdef}:l:user", "a", "1"]).await;
 }
 
 #[tokio::test]

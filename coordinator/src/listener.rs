@@ -1,4 +1,4 @@
-//! The management listener: HTTP/1.1 with bounds on connections, headers and waiting.
+//! What a coordinator listens on: HTTP/1.1 with bounds on connections, headers and waiting.
 
 use axum::Router;
 use hyper::body::Incoming;
@@ -19,10 +19,10 @@ const BOUNDS: HttpBounds = HttpBounds {
 
 /// the other end of the connection
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Peer(pub(super) SocketAddr);
+pub(crate) struct Peer(pub(crate) SocketAddr);
 
 /// serves until the tasks are told to stop
-pub(super) async fn serve(listener: Listener, router: Router, tasks: Tasks) {
+pub(crate) async fn serve(listener: Listener, router: Router, tasks: Tasks) {
     let service_for = |peer| {
         let router = router.clone();
         service_fn(move |mut request: hyper::Request<Incoming>| {

@@ -3,8 +3,10 @@
 use anyhow::{Result, bail};
 use clap::Args;
 use std::path::PathBuf;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::TcpSocket;
+
+mod collector;
+mod outage;
 
 use crate::cli::picket_executable;
 use crate::compare::cores;
@@ -13,19 +15,19 @@ use crate::load::Work;
 use crate::measure::{load, per_count_micros};
 use crate::peers::{LIMIT_BEYOND, Peer, Stage, picket};
 use crate::stats::median;
-use crate::waits::{self, Waits};
+use crate::waits::Waits;
+use collector::Collector;
 
 const CLOSED: Work = Work::Closed { connections: 50, pipeline: 1, millis: 3000 };
 const REFUSED: Work = Work::Connections { count: 2000, workers: 8, refused: true };
-/// the longest export that the collector here takes
-const EXPORT_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 #[derive(Debug, Args)]
 pub struct TelemetryArgs {
     /// How often each way is measured; the table shows medians
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..=100))]
     rounds: u8,
-    /// Just what an absent collector does to the p99 of paced messages, with the 95 % interval of the ratio; 30 rounds for 5 %
+    /// Just what a collector that leaves, or says nothing, does to one node's paced messages, with the 95 % interval of the ratio;
+    /// 20 rounds for 5 %
     #[arg(long)]
     away: bool,
     /// The picket executable [default: beside this one]
@@ -47,7 +49,6 @@ enum Way {
 
 impl Way {
     const ALL: [Way; 4] = [Way::Nowhere, Way::All, Way::Hundredth, Way::Away];
-    const OUTAGE: [Way; 2] = [Way::Nowhere, Way::Away];
 
     fn title(self) -> &'static str {
         match self {
@@ -90,28 +91,23 @@ pub async fn run(args: &TelemetryArgs) -> Result<()> {
     if let Some(missing) = Peer::Picket.missing(&stage) {
         bail!("{missing}");
     }
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
-    let collector = format!("http://{}", listener.local_addr()?);
-    tokio::spawn(collect(listener));
+    if args.away {
+        return outage::run(&stage, args.rounds).await;
+    }
+    let collector = Collector::new().await?;
+    let collector = collector.url();
     // Bound, and not listening: nobody else can have the port.
     let taken = TcpSocket::new_v4()?;
     taken.bind(([127, 0, 0, 1], 0).into())?;
     let nobody = format!("http://{}", taken.local_addr()?);
-    let ways: &[Way] = if args.away { &Way::OUTAGE } else { &Way::ALL };
-    let mut figures = vec![Figures::default(); ways.len()];
+    let mut figures = vec![Figures::default(); Way::ALL.len()];
     for round in 1..=args.rounds {
-        for (way, figures) in ways.iter().zip(&mut figures) {
+        for (way, figures) in Way::ALL.into_iter().zip(&mut figures) {
             eprintln!("round {round} of {}: {}", args.rounds, way.title());
-            let environment = way.environment(&collector, &nobody);
-            if args.away {
-                let standing = picket::start(&stage, Peer::Picket.dialect(), LIMIT_BEYOND, &environment, &[]).await?;
-                figures.waits.measure(&stage, &standing).await?;
-            } else {
-                measure(&stage, &environment, figures).await?;
-            }
+            measure(&stage, &way.environment(&collector, &nobody), figures).await?;
         }
     }
-    print!("{}", if args.away { outage(&figures) } else { table(&figures) });
+    print!("{}", table(&figures));
     Ok(())
 }
 
@@ -125,13 +121,6 @@ async fn measure(stage: &Stage, environment: &[(&str, String)], figures: &mut Fi
     figures.refused_micros.push(per_count_micros(used.proxy_nanos, &outcome));
     figures.resident_mib.push(cpu::resident_bytes(standing.process.id())? as f64 / 1_048_576.0);
     Ok(())
-}
-
-fn outage(figures: &[Figures]) -> String {
-    let [nothing, away] = figures else {
-        return String::new();
-    };
-    waits::head(Way::Nowhere.title()) + &away.waits.beside(&nothing.waits, Way::Away.title())
 }
 
 fn table(figures: &[Figures]) -> String {
@@ -153,37 +142,4 @@ fn table(figures: &[Figures]) -> String {
         table.push_str(&format!("| {} | {} | {ratio} | {others} |\n", way.title(), tenths(message_micros)));
     }
     table
-}
-
-/// takes every export and looks into none
-async fn collect(listener: TcpListener) {
-    while let Ok((stream, _)) = listener.accept().await {
-        tokio::spawn(async move {
-            if let Err(error) = take(stream).await {
-                eprintln!("the collector lost a connection: {error:#}");
-            }
-        });
-    }
-}
-
-/// HTTP/1.1 as far as exporters speak it: heads, bodies of a told length, and an empty answer to each
-async fn take(stream: TcpStream) -> Result<()> {
-    let mut stream = BufReader::new(stream);
-    loop {
-        let (mut line, mut length) = (String::new(), 0);
-        while line != "\r\n" {
-            line.clear();
-            if stream.read_line(&mut line).await? == 0 {
-                return Ok(());
-            }
-            if let Some(told) = line.to_ascii_lowercase().strip_prefix("content-length:") {
-                length = told.trim().parse()?;
-            }
-        }
-        if length > EXPORT_BYTES_MAX {
-            bail!("an export of {length} bytes");
-        }
-        stream.read_exact(&mut vec![0; length]).await?;
-        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await?;
-    }
 }
