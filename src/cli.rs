@@ -5,6 +5,8 @@ use picket_coordinator::config::Scope;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use picket_coordinator::Checkpoint;
+
 use crate::commands::api_key;
 use crate::role::Role;
 
@@ -23,6 +25,7 @@ Examples:
   picket node --config picket.yaml        one of several nodes, over Redis
   picket check-config picket.yaml         every mistake with its line
   picket token --subject alice --role member --ttl 1h
+  picket audit verify --store sqlite:/var/lib/picket/picket.db
   picket api-key siem --scope audit:read  a key for the management API
   PICKET_NODE__LISTEN=0.0.0.0:9000 picket standalone --config picket.yaml
 
@@ -51,6 +54,38 @@ pub enum Command {
     /// Sign an application token with a configured HMAC secret, for development
     #[command(after_help = TOKEN)]
     Token(TokenArgs),
+    /// Look after the audit trail
+    #[command(subcommand)]
+    Audit(AuditCommand),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum AuditCommand {
+    /// Check by its hash chains whether the trail is what was written; exit code 1 and the first broken place if not
+    #[command(after_help = VERIFY)]
+    Verify(VerifyArgs),
+}
+
+const VERIFY: &str = "\
+Examples:
+  picket audit verify --store sqlite:/var/lib/picket/picket.db
+  PICKET_AUDIT_STORE=postgres://picket:…@db/picket picket audit verify
+  curl -u admin https://…/api/security/audit-logs/export | picket audit verify --export -
+
+Who owns the store can write all of it anew. Against that, compare with checkpoints
+that the coordinator told its log: --checkpoint WRITER:NUMBER:HASH.";
+
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// The store: sqlite:PATH or postgres://…, also while a coordinator has it
+    #[arg(long, value_name = "URL", env = "PICKET_AUDIT_STORE", hide_env_values = true)]
+    pub store: Option<String>,
+    /// An export in NDJSON; - is standard input. Goes before the store
+    #[arg(long, value_name = "FILE")]
+    pub export: Option<PathBuf>,
+    /// What the chain had at a record, as it was kept elsewhere; may be given several times
+    #[arg(long = "checkpoint", value_name = "WRITER:NUMBER:HASH")]
+    pub checkpoints: Vec<Checkpoint>,
 }
 
 const STANDALONE: &str = "\

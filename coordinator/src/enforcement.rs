@@ -315,7 +315,9 @@ fn offence(record: &AuditRecord) -> Option<Offence> {
     // What is refused before the origin is known can be any web page's doing, whatever is wrong with it.
     let before_origin = record.metadata.get("stage").is_some_and(|stage| stage == "handshake");
     let reason = if before_origin { Reason::TooManyHandshakes } else { reason };
-    Some(Offence { address: AddressKey::of(record.ip), reason, at: record.timestamp })
+    let points = record.metadata.get("points").and_then(serde_json::Value::as_f64);
+    let points = points.filter(|points| reason == Reason::Behaviour && (0.0..=1000.0).contains(points));
+    Some(Offence { address: AddressKey::of(record.ip), reason, at: record.timestamp, points })
 }
 
 fn is_automatic(record: &AuditRecord) -> bool {

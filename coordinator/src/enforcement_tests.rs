@@ -265,3 +265,22 @@ fn relapses_are_bounded_and_forgotten_after_a_month() {
     assert_eq!(relapses.count(newest, START), 1);
     assert_eq!(relapses.count(newest, START.plus(RELAPSE_MEMORY * 2)), 0);
 }
+
+#[tokio::test]
+async fn what_a_rule_of_behaviour_noticed_has_the_rules_points() {
+    let watch = Watch::with(|_| {});
+    let noticed = |points: f64| {
+        let record = AuditRecord::refusal(Reason::Behaviour, "192.0.2.66".parse().unwrap(), watch.clock.now());
+        record.with("rule", "many-rooms").with("points", points)
+    };
+    watch.enforcement.observe(&noticed(0.0)).await;
+    watch.enforcement.observe(&noticed(2.0)).await;
+    watch.enforcement.observe(&noticed(1e9)).await;
+    assert_eq!(
+        watch.enforcement.standing("192.0.2.66".parse().unwrap()).score,
+        2.0,
+        "more than a rule may say is nothing"
+    );
+    watch.enforcement.observe(&noticed(3.0)).await;
+    assert_eq!(watch.blocks().await, [("192.0.2.66/32".to_owned(), Duration::from_secs(600))]);
+}

@@ -9,6 +9,7 @@ use picket_shared::state::{AuditLog, EntryId, LivePolicy, StateError};
 use tokio::sync::watch;
 
 use crate::alarms::Alarms;
+use crate::behaviour::Behaviour;
 use crate::enforcement::{Enforcement, RELAPSE_MEMORY};
 use crate::heartbeat::{LeadsUntil, leads};
 use crate::metrics::Instruments;
@@ -33,6 +34,7 @@ pub(crate) struct Ingest {
     pub(crate) store: AuditStore,
     pub(crate) enforcement: Arc<Enforcement>,
     pub(crate) alarms: Arc<Alarms>,
+    pub(crate) behaviour: Behaviour,
     pub(crate) policy: LivePolicy,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) instruments: Instruments,
@@ -67,6 +69,12 @@ impl Ingest {
         }
         if leads(&self.leads.borrow()) && tokio::time::timeout(DRAIN_MAX, self.drain()).await.is_err() {
             tracing::warn!("audit records are left in the audit log");
+        }
+        if let Err(error) = self.store.checkpoint().await {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "the last checkpoint of the audit chain is not kept"
+            );
         }
         self.store.close().await;
     }
@@ -114,6 +122,7 @@ impl Ingest {
         let new = new?;
         self.alarms.notice(new.iter().copied());
         for record in new {
+            self.behaviour.observe(record);
             self.enforcement.observe(record).await;
         }
         self.scored = self.scored.max(Some(last));

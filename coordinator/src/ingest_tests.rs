@@ -40,6 +40,13 @@ impl Mill {
             instruments.clone(),
             receivers.into(),
         );
+        let behaviour = Behaviour {
+            id: "c1".into(),
+            policy: policy.clone(),
+            outbox: outbox.clone(),
+            clock: clock.clone(),
+            watch: Default::default(),
+        };
         let enforcement = Enforcement {
             id: "c1".into(),
             policy: policy.clone(),
@@ -61,6 +68,7 @@ impl Mill {
             store,
             enforcement: Arc::new(enforcement),
             alarms: Arc::new(alarms),
+            behaviour,
             policy,
             clock,
             instruments,

@@ -4,6 +4,7 @@ mod alarms;
 mod api;
 pub mod api_keys;
 mod appeals;
+mod behaviour;
 pub mod config;
 mod enforcement;
 mod heartbeat;
@@ -21,10 +22,11 @@ mod store;
 mod tail;
 
 pub use api::auth::CredentialError;
-pub use store::StoreError;
+pub use store::{Broken, Checkpoint, CheckpointError, ExportError, StoreError, Verdict, verify_export, verify_store};
 
 use ipnet::IpNet;
 use picket_shared::audit::Outbox;
+use picket_shared::behaviour::Watch;
 use picket_shared::clock::Clock;
 use picket_shared::listener::Listener;
 use picket_shared::state::{BlockView, LivePolicy, State};
@@ -41,6 +43,7 @@ use alarms::{Alarms, Receivers};
 use api::Api;
 use api::auth::{Credential, Failures, Gate, Sessions};
 use api_keys::{ApiKeyError, ApiKeys};
+use behaviour::Behaviour;
 use config::CoordinatorConfig;
 use enforcement::Enforcement;
 use heartbeat::Heartbeat;
@@ -149,7 +152,9 @@ struct Opened {
 
 fn run(parts: Parts, opened: Opened) {
     let Opened { credential, api_keys, tokens, store, listener, instruments, receivers } = opened;
-    let Parts { id, state, policy, blocks, outbox, clock, tasks, metrics, trusted_proxies, token_age_max, .. } = parts;
+    let Parts {
+        config, id, state, policy, blocks, outbox, clock, tasks, metrics, trusted_proxies, token_age_max, ..
+    } = parts;
     let load = Arc::new(Load::default());
     let enforcement = Arc::new(Enforcement {
         id: id.clone(),
@@ -168,12 +173,20 @@ fn run(parts: Parts, opened: Opened) {
     tasks.spawn("alarms", receivers.clone().run(policy.clone(), tasks.stopped()));
     let alarms = Alarms::new(id.clone(), policy.clone(), clock.clone(), outbox.clone(), instruments.clone(), receivers);
     let alarms = Arc::new(alarms);
+    let behaviour = Behaviour {
+        id: id.clone(),
+        policy: policy.clone(),
+        outbox: outbox.clone(),
+        clock: clock.clone(),
+        watch: Watch::default(),
+    };
     let leads = watch::Sender::new(None);
     let ingest = Ingest {
         log: state.audit.clone(),
         store: store.clone(),
         enforcement: enforcement.clone(),
         alarms: alarms.clone(),
+        behaviour,
         policy: policy.clone(),
         clock: clock.clone(),
         instruments: instruments.clone(),
@@ -182,7 +195,13 @@ fn run(parts: Parts, opened: Opened) {
         leads: leads.subscribe(),
     };
     tasks.spawn("audit ingest", ingest.run(tasks.stopped()));
-    let retention = Retention { store: store.clone(), clock: clock.clone(), instruments: instruments.clone() };
+    let retention = Retention {
+        store: store.clone(),
+        bounds: config.retention.bounds(),
+        counts_kept: config.retention.counts_kept(),
+        clock: clock.clone(),
+        instruments: instruments.clone(),
+    };
     tasks.spawn("audit retention", retention.run(tasks.stopped()));
     let heartbeat = Heartbeat {
         id: id.clone(),

@@ -4,12 +4,14 @@ use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Counter, Gauge, Meter};
 use picket_shared::telemetry::Metrics;
 
+use crate::store::Cause;
+
 #[derive(Clone)]
 pub(crate) struct Instruments {
     pub(crate) records_stored: Counter<u64>,
     pub(crate) records_repeated: Counter<u64>,
     pub(crate) records_not_stored: Counter<u64>,
-    pub(crate) records_deleted: Counter<u64>,
+    records_deleted: Counter<u64>,
     pub(crate) store_failures: Counter<u64>,
     pub(crate) audit_lag: Gauge<u64>,
     pub(crate) addresses_scored: Gauge<u64>,
@@ -62,7 +64,7 @@ impl Instruments {
             ),
             records_deleted: counter(
                 "picket.audit.records_deleted",
-                "audit records deleted because the store is full",
+                "audit records deleted by retention, by the bound that they were beyond",
                 "{record}",
             ),
             store_failures: counter(
@@ -98,6 +100,10 @@ impl Instruments {
                 "{request}",
             ),
         }
+    }
+
+    pub(crate) fn count_deleted(&self, cause: Cause, records: u64) {
+        self.records_deleted.add(records, &[KeyValue::new("cause", cause.as_str())]);
     }
 
     pub(crate) fn count_login(&self, outcome: LoginOutcome) {

@@ -141,7 +141,7 @@ mod tests {
     fn sees(neighbours: &mut Neighbours, from: &str, user: &str, at: Timestamp, offences: usize) {
         let security = Security::default();
         neighbours.saw(address(from), user, at, None, &security, at);
-        let offence = Offence { address: address(from), reason: Reason::HostileContent, at };
+        let offence = Offence { address: address(from), reason: Reason::HostileContent, at, points: None };
         for _ in 0..offences {
             neighbours.saw(address(from), user, at, Some(offence), &security, at);
         }

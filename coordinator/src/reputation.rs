@@ -21,6 +21,8 @@ pub struct Offence {
     pub address: AddressKey,
     pub reason: Reason,
     pub at: Timestamp,
+    /// instead of the reason's: those of the rule that noticed it
+    pub points: Option<f64>,
 }
 
 /// an address's score and what it is made of
@@ -180,7 +182,7 @@ impl History {
         security: &Security,
         now: Timestamp,
     ) -> Option<Standing> {
-        let points = points_of(offence.reason, security);
+        let points = offence.points.unwrap_or_else(|| points_of(offence.reason, security));
         let counted = points > 0.0 && self.add(offence.reason, points, offence.at, half_life(security), seldom);
         counted.then(|| self.standing(half_life(security), now))
     }
@@ -255,7 +257,7 @@ mod tests {
     }
 
     fn offence(reason: Reason, seconds: u64) -> Offence {
-        Offence { address: mallory(), reason, at: at(seconds) }
+        Offence { address: mallory(), reason, at: at(seconds), points: None }
     }
 
     fn mallory() -> AddressKey {
@@ -335,7 +337,7 @@ mod tests {
         let mut scores = Scores::default();
         for host in ["2001:db8:1:2::1", "2001:db8:1:2::2", "2001:db8:1:3::1"] {
             let address = AddressKey::of(host.parse().unwrap());
-            scores.add(Offence { address, reason: Reason::TokenInvalid, at: at(0) }, &security, at(0));
+            scores.add(Offence { address, reason: Reason::TokenInvalid, at: at(0), points: None }, &security, at(0));
         }
         assert_eq!(scores.len(), 4, "two of a /64, one of the /56 and one of the /48");
         assert_eq!(scores.standing(AddressKey::of("2001:db8:1:2::9".parse().unwrap()), &security, at(0)).score, 2.0);
@@ -350,7 +352,8 @@ mod tests {
         let mut blocked = Vec::new();
         for network in 0..100u16 {
             let host = std::net::Ipv6Addr::new(0x2001, 0xdb8, 7, network * 16, 0, 0, 0, 1);
-            let offence = Offence { address: AddressKey::of(host.into()), reason: Reason::TokenInvalid, at: at(0) };
+            let offence =
+                Offence { address: AddressKey::of(host.into()), reason: Reason::TokenInvalid, at: at(0), points: None };
             for worse in scores.add(offence, &security, at(0)) {
                 if worse.standing.calls_for_a_block_of(worse.factor, &security) {
                     blocked.push((network + 1, worse.address.to_string()));
@@ -361,7 +364,7 @@ mod tests {
         let mut scores = Scores::default();
         for _ in 0..100 {
             let address = AddressKey::of("2001:db8:7:1::1".parse().unwrap());
-            let offence = Offence { address, reason: Reason::OriginNotAllowed, at: at(0) };
+            let offence = Offence { address, reason: Reason::OriginNotAllowed, at: at(0), points: None };
             assert!(scores.add(offence, &security, at(0)).len() <= 1, "what any page can cause stays with its /64");
         }
     }
@@ -375,7 +378,7 @@ mod tests {
         }
         for n in 0..5000u32 {
             let address = AddressKey::of(std::net::Ipv4Addr::from(0x0a00_0000 + n).into());
-            scores.add(Offence { address, reason: Reason::TokenInvalid, at: at(0) }, &security, at(0));
+            scores.add(Offence { address, reason: Reason::TokenInvalid, at: at(0), points: None }, &security, at(0));
             assert!(scores.len() <= 100);
         }
         assert_eq!(scores.standing(mallory(), &security, at(0)).score, 3.0);

@@ -1,4 +1,4 @@
-//! The store's bounds: records by number, counts by age. Deletes in small steps, so that ingest is not held up.
+//! The store's bounds: records by age, number and size, counts by age. Deletes in small steps, so that ingest is not held up.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,12 +6,8 @@ use std::time::Duration;
 use picket_shared::clock::Clock;
 
 use crate::metrics::Instruments;
-use crate::store::{AuditStore, StoreError};
+use crate::store::{AuditStore, Bounds, StoreError};
 
-/// audit records that the store keeps; beyond it the oldest go
-const RECORDS_MAX: u64 = 10_000_000;
-/// how long the counts by minute are kept, longer than the records may be
-const COUNTS_KEPT: Duration = Duration::from_secs(400 * 86_400);
 /// between looks at a store that is within its bounds
 const PERIOD: Duration = Duration::from_secs(60);
 /// between steps of deleting
@@ -19,6 +15,9 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 pub(crate) struct Retention {
     pub(crate) store: AuditStore,
+    pub(crate) bounds: Bounds,
+    /// how long the counts by minute are kept, longer than the records may be
+    pub(crate) counts_kept: Duration,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) instruments: Instruments,
 }
@@ -28,8 +27,8 @@ impl Retention {
         tokio::pin!(stop);
         loop {
             let pause = match self.step().await {
-                Ok(0) => PERIOD,
-                Ok(_) => PAUSE,
+                Ok(false) => PERIOD,
+                Ok(true) => PAUSE,
                 Err(error) => {
                     tracing::warn!(error = &error as &dyn std::error::Error, "old audit records not deleted");
                     PERIOD
@@ -42,13 +41,14 @@ impl Retention {
         }
     }
 
-    /// answers how many records it deleted
-    async fn step(&self) -> Result<u64, StoreError> {
-        let deleted = self.store.delete_beyond(RECORDS_MAX).await?;
-        self.instruments.records_deleted.add(deleted, &[]);
-        if deleted == 0 {
-            self.store.delete_counts(self.clock.now().minus(COUNTS_KEPT)).await?;
+    /// answers whether it deleted records, and there may be more
+    async fn step(&self) -> Result<bool, StoreError> {
+        let now = self.clock.now();
+        if let Some((cause, deleted)) = self.store.prune(&self.bounds, now).await? {
+            self.instruments.count_deleted(cause, deleted);
+            return Ok(true);
         }
-        Ok(deleted)
+        self.store.forget(now.minus(self.counts_kept)).await?;
+        Ok(false)
     }
 }

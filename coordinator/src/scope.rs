@@ -8,6 +8,9 @@ pub enum Scope {
     /// the audit trail, what is counted from it, and reports
     #[serde(rename = "audit:read")]
     AuditRead,
+    /// erasing what the audit trail says of a person
+    #[serde(rename = "audit:erase")]
+    AuditErase,
     /// live numbers, nodes and health
     #[serde(rename = "metrics:read")]
     MetricsRead,
@@ -26,8 +29,9 @@ pub enum Scope {
 }
 
 impl Scope {
-    pub const ALL: [Scope; 6] = [
+    pub const ALL: [Scope; 7] = [
         Scope::AuditRead,
+        Scope::AuditErase,
         Scope::MetricsRead,
         Scope::BlocksRead,
         Scope::BlocksWrite,
@@ -38,6 +42,7 @@ impl Scope {
     pub fn as_str(self) -> &'static str {
         match self {
             Scope::AuditRead => "audit:read",
+            Scope::AuditErase => "audit:erase",
             Scope::MetricsRead => "metrics:read",
             Scope::BlocksRead => "blocks:read",
             Scope::BlocksWrite => "blocks:write",
@@ -59,6 +64,14 @@ mod tests {
     fn a_scope_is_configured_by_the_name_that_refusals_say() {
         for scope in Scope::ALL {
             assert_eq!(serde_json::to_value(scope).unwrap(), scope.as_str());
+        }
+    }
+
+    #[test]
+    fn every_scope_is_documented() {
+        let page = include_str!("../../docs/management.md");
+        for scope in Scope::ALL {
+            assert!(page.contains(&format!("`{}`", scope.as_str())), "{} is not in docs/management.md", scope.as_str());
         }
     }
 }

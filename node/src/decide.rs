@@ -117,6 +117,7 @@ pub fn came_in(gate: &Gate, case: Case<'_>, principal: &Principal) {
 pub fn observed(gate: &Gate, case: Case<'_>, observation: &Observation) {
     gate.instruments.observed(observation.reason);
     let record = AuditRecord::refusal(observation.reason, case.attempt.address, gate.clock.now()).with("passed", true);
+    let record = observation.facts.iter().fold(record, |record, (fact, value)| record.with(fact, value.clone()));
     gate.outbox.record(describe(gate, case, record, Some(&observation.detail)));
 }
 

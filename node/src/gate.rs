@@ -1,6 +1,7 @@
 //! What the two pipelines decide with. One per node.
 
 use picket_shared::audit::Outbox;
+use picket_shared::behaviour::Watch;
 use picket_shared::clock::Clock;
 use picket_shared::reason::Reason;
 use picket_shared::state::{BlockView, Counters, Leases, LivePolicy, Traffic};
@@ -33,6 +34,8 @@ pub struct Gate {
     pub pending: Arc<Pending>,
     pub memory: Arc<Memory>,
     pub limits: Limits,
+    /// what `security.behaviour` watches
+    pub watch: Watch,
     pub outbox: Outbox,
     pub traffic: Arc<Traffic>,
     pub instruments: Instruments,

@@ -100,12 +100,12 @@ impl Cleared {
 #[derive(Debug)]
 pub struct Inspected {
     pub cleared: Cleared,
-    pub observed: Option<Observation>,
+    pub observed: Vec<Observation>,
 }
 
 impl Inspected {
     fn as_it_came(event: &Event<'_>) -> Self {
-        Inspected { cleared: Cleared(event.frame.clone()), observed: None }
+        Inspected { cleared: Cleared(event.frame.clone()), observed: Vec::new() }
     }
 }
 
@@ -136,7 +136,11 @@ pub async fn inspect(
         content(&policy.validation, event, checked, pardons)
     })?;
 
-    Ok(Inspected { cleared: cleared(event, finding.rewritten)?, observed: finding.observed })
+    let cleared = cleared(event, finding.rewritten)?;
+    let mut observed = checks::behaviour::check(&gate.watch, &policy.behaviour.events, &sender, event, now);
+    observed.extend(finding.observed);
+
+    Ok(Inspected { cleared, observed })
 }
 
 /// the form of a payload; one whose lengths are pardoned is read without them, so that no other rule is passed by
@@ -183,7 +187,7 @@ pub fn inspect_ack(
         content(&policy.validation, ack, checked, pardons)
     })?;
 
-    Ok(Inspected { cleared: cleared(ack, finding.rewritten)?, observed: finding.observed })
+    Ok(Inspected { cleared: cleared(ack, finding.rewritten)?, observed: finding.observed.into_iter().collect() })
 }
 
 /// the hook by which a test shows that a panic ends one connection and no more
@@ -204,7 +208,7 @@ pub fn inspect_connect(gate: &Gate, auth: &Event<'_>, pardons: &mut Pardons) -> 
     let checked = form(gate, &policy.validation, auth, pardons)?;
     let finding = content(&policy.validation, auth, checked, pardons)?;
 
-    Ok(Inspected { cleared: cleared(auth, finding.rewritten)?, observed: finding.observed })
+    Ok(Inspected { cleared: cleared(auth, finding.rewritten)?, observed: finding.observed.into_iter().collect() })
 }
 
 /// looks into a payload, and takes note of the processor time that a large one took, whatever came of it

@@ -2,6 +2,7 @@
 
 use picket_shared::address::canonical_networks;
 use picket_shared::audit::Outbox;
+use picket_shared::behaviour::Watch;
 use picket_shared::clock::Clock;
 use picket_shared::listener::Listener;
 use picket_shared::state::{
@@ -347,6 +348,7 @@ fn gate(parts: &Parts, keys: Keys, geo: Option<Geo>, known: &KnownNodes) -> Gate
         pending: Arc::new(Pending::new(limits.pending_max, limits.pending_per_address)),
         memory: memory(parts),
         limits,
+        watch: Watch::default(),
         instruments: Instruments::new(&parts.metrics.meter("picket"), &traffic, &parts.outbox, &parts.tasks),
         tracer: parts.tracer.clone(),
         outbox: parts.outbox.clone(),

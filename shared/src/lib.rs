@@ -3,6 +3,7 @@
 pub mod address;
 pub mod appeal;
 pub mod audit;
+pub mod behaviour;
 pub mod clock;
 pub mod hex;
 pub mod listener;

@@ -15,3 +15,11 @@ pub fn bytes<const N: usize>() -> [u8; N] {
     getrandom::fill(&mut buffer).expect("the operating system has no randomness");
     buffer
 }
+
+/// `count` times `N` random bytes, asked for at once
+#[expect(clippy::expect_used, reason = "without the system's randomness no salt is safe to use")]
+pub fn many<const N: usize>(count: usize) -> Vec<[u8; N]> {
+    let mut buffer = vec![[0u8; N]; count];
+    getrandom::fill(buffer.as_flattened_mut()).expect("the operating system has no randomness");
+    buffer
+}

@@ -38,6 +38,7 @@ pub enum Reason {
     HostileContent,
     ActiveContent,
     SuspiciousContent,
+    Behaviour,
     TypeNotAllowed,
     ProtocolError,
     HeadTooLarge,
@@ -90,7 +91,7 @@ const ONE_A_MINUTE: Points = Points { points: 1.0, at_most_every: Some(Duration:
 const ONE_AN_HOUR: Points = Points { points: 1.0, at_most_every: Some(Duration::from_secs(3600)) };
 
 impl Reason {
-    pub const ALL: [Reason; 41] = {
+    pub const ALL: [Reason; 42] = {
         use Reason::*;
         [
             AddressBlocked,
@@ -119,6 +120,7 @@ impl Reason {
             HostileContent,
             ActiveContent,
             SuspiciousContent,
+            Behaviour,
             TypeNotAllowed,
             ProtocolError,
             HeadTooLarge,
@@ -173,6 +175,8 @@ impl Reason {
             // Recorded and scored, not refused: what was sanitised or detected, and text that looks like an attack on a back end.
             Reason::ActiveContent => row("active_content", "the message contained active markup", 403, 1008, Some(SuspiciousActivity), Medium, HALF, false),
             Reason::SuspiciousContent => row("suspicious_content", "the message looks like an attack on a back end", 403, 1008, Some(SuspiciousActivity), Low, A_FIFTH_A_MINUTE, false),
+            // Recorded, not refused; its points are those of the rule of `security.behaviour` that noticed it.
+            Reason::Behaviour => row("behaviour", "a rule over what somebody does on all sockets noticed this", 403, 1008, Some(SuspiciousActivity), Medium, NONE, false),
             Reason::TypeNotAllowed => row("type_not_allowed", "this type of message is not allowed here", 400, 1003, Some(SuspiciousActivity), Medium, ONE, false),
             Reason::ProtocolError => row("protocol_error", "the request or frame breaks the protocol", 400, 1002, Some(SuspiciousActivity), Medium, ONE, false),
             Reason::HeadTooLarge => row("head_too_large", "the head of the request is too large", 431, 1009, Some(PayloadTooLarge), Medium, ONE, false),

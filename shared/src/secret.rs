@@ -8,6 +8,14 @@ use subtle::ConstantTimeEq;
 /// what stands in every output where a secret was
 pub const MASK: &str = "********";
 
+/// the URL with its password masked, if it has one
+pub fn masked_url(url: &str) -> Option<String> {
+    let mut parsed = url::Url::parse(url).ok()?;
+    parsed.password()?;
+    parsed.set_password(Some(MASK)).ok()?;
+    Some(parsed.into())
+}
+
 /// a text that leaves the process only through [`Secret::expose`]
 #[derive(Clone)]
 pub struct Secret(SecretString);

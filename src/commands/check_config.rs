@@ -45,6 +45,7 @@ mod tests {
         let mut config = Config::default();
         config.state.url = "redis://default:canary-1@127.0.0.1".into();
         config.node.check_token = Some(picket_shared::secret::Secret::new("canary-2"));
+        config.coordinator.audit_store = "postgres://picket:canary-3@db/picket".into();
         let printed = yaml(&config).unwrap();
         assert!(!printed.contains("canary") && printed.contains("********"), "{printed}");
     }

@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 pub mod api_key;
+mod audit;
 mod check_config;
 mod explain;
 mod schema;
@@ -25,6 +26,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Coordinator(args) => serve::run(Role::Coordinator, args, &variables),
         Command::CheckConfig(args) => check_config::run(args, &variables),
         Command::Schema => schema::run(),
+        Command::Audit(command) => audit::run(&command),
         Command::Explain(args) => explain::run(&args, &variables),
         Command::ApiKey(args) => api_key::run(&args),
         Command::Token(args) => token::run(&args, &variables),
@@ -54,8 +56,18 @@ fn load(
         (Role::Standalone, None) => Environment::Development,
         _ => Environment::Production,
     };
-    let request = Request { role, file, variables, environment, overlay: overlay(role, data_dir) };
-    config::load(request).map_err(Refusal::Configuration)
+    let with = |overlay| {
+        let request = Request { role, file, variables, environment, overlay };
+        config::load(request).map_err(Refusal::Configuration)
+    };
+    let loaded = with(overlay(role, None))?;
+    // The folder is where an embedded store lies; it does not take the place of a server.
+    match data_dir {
+        Some(folder) if loaded.config.coordinator.audit_store.starts_with("sqlite:") => {
+            with(overlay(role, Some(folder)))
+        }
+        _ => Ok(loaded),
+    }
 }
 
 /// what a role has instead of some defaults

@@ -18,7 +18,7 @@ pub use otel::Otel;
 use picket_coordinator::config::CoordinatorConfig;
 use picket_node::config::{AuthConfig, NodeConfig};
 use picket_shared::policy::{Environment, Policy};
-use picket_shared::secret::MASK;
+use picket_shared::secret;
 use picket_shared::state::PolicySource;
 use picket_shared::telemetry::LogFormat;
 use schemars::JsonSchema;
@@ -77,15 +77,7 @@ impl Default for StateConfig {
 }
 
 fn without_password<S: Serializer>(url: &str, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&masked(url).unwrap_or_else(|| url.to_owned()))
-}
-
-/// the URL with its password masked, if it has one
-fn masked(url: &str) -> Option<String> {
-    let mut parsed = url::Url::parse(url).ok()?;
-    parsed.password()?;
-    parsed.set_password(Some(MASK)).ok()?;
-    Some(parsed.into())
+    serializer.serialize_str(&secret::masked_url(url).unwrap_or_else(|| url.to_owned()))
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -91,7 +91,7 @@ DASHBOARDS = {
             ]),
             ("Lost", "", "short", "timeseries", [
                 (increase("picket_audit_dropped_total"), "dropped by nodes"),
-                (increase("picket_audit_records_deleted_total"), "deleted, the store is full"),
+                (increase("picket_audit_records_deleted_total"), "deleted by retention"),
                 (increase("picket_audit_store_failures_total"), "batches not stored at once"),
             ]),
             ("Logins", "", "short", "timeseries", [(increase("picket_coordinator_logins_total", "outcome"), "{{outcome}}")]),

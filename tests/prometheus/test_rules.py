@@ -45,7 +45,7 @@ CALM = (
         "picket_coordinator_automatic_blocks_total": "0+1x500",
         "picket_audit_lag": "20x500",
         "picket_audit_store_failures_total": "0x500",
-        "picket_audit_records_deleted_total": "0x500",
+        'picket_audit_records_deleted_total{cause="number"}': "0x500",
         'picket_coordinator_logins_total{outcome="refused"}': "0x500",
         'picket_coordinator_requests_total{status="success"}': "0+60x500",
     }
@@ -74,7 +74,7 @@ TROUBLE = {
     "PicketAuditDropped": node("picket_audit_dropped_total", f"0x{BEFORE} 12x80"),
     "PicketAuditLag": {"picket_audit_lag": f"20x{BEFORE} 20000x80"},
     "PicketAuditStoreFailing": {"picket_audit_store_failures_total": f"0x{BEFORE} 0+2x80"},
-    "PicketAuditStoreFull": {"picket_audit_records_deleted_total": f"0x{BEFORE} 1000x80"},
+    "PicketAuditStoreFull": {'picket_audit_records_deleted_total{cause="number"}': f"0x{BEFORE} 1000x80"},
     "PicketManagementAttacked": {'picket_coordinator_logins_total{outcome="refused"}': f"0x{BEFORE} 0+9x80"},
     "PicketManagementFailing": {'picket_coordinator_requests_total{status="server_error"}': "0+30x500"},
     "PicketTelemetryDropped": node(

@@ -148,9 +148,9 @@ fn every_configuration_is_accepted_but_for_what_is_its_readers() {
 
 #[test]
 fn every_option_of_the_program_that_is_named_exists() {
-    let help = |subcommand: &str| {
-        let help = Command::new(env!("CARGO_BIN_EXE_picket")).args([subcommand, "--help"]).output().unwrap();
-        assert!(help.status.success(), "picket {subcommand} is named, and does not exist");
+    let help = |subcommand: &[&str]| {
+        let help = Command::new(env!("CARGO_BIN_EXE_picket")).args(subcommand).arg("--help").output().unwrap();
+        assert!(help.status.success(), "picket {} is named, and does not exist", subcommand.join(" "));
         String::from_utf8(help.stdout).unwrap()
     };
     let mut named = 0;
@@ -161,9 +161,11 @@ fn every_option_of_the_program_that_is_named_exists() {
         let commands = lines.filter_map(|line| line.split_once("picket ").filter(|(before, _)| is_environment(before)));
         for (_, command) in commands {
             let command = command.split('#').next().unwrap_or_default();
-            let mut words = command.split_whitespace();
-            let help = help(words.next().unwrap_or_default());
-            for option in words.filter(|word| word.starts_with("--")) {
+            let words: Vec<_> = command.split_whitespace().collect();
+            let is_name = |word: &&&str| word.starts_with(|first: char| first.is_ascii_lowercase());
+            let subcommand: Vec<_> = words.iter().take(2).take_while(is_name).copied().collect();
+            let help = help(&subcommand);
+            for option in words.iter().filter(|word| word.starts_with("--")) {
                 named += 1;
                 assert!(help.contains(option), "{}: {option} in `picket {command}`", document.path.display());
             }

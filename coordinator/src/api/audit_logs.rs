@@ -48,13 +48,16 @@ pub(super) async fn get(State(api): Shared, _: Caller, mut query: Query) -> Answ
 
 pub(super) fn describe() -> Operation {
     let operation = Operation::new(Scope::AuditRead, "The audit trail, newest first, page by page")
-        .about("A cursor names a place in the trail, not a number of records: records that come later change no page. The next page is asked for with the same filters.")
+        .about(
+            "A cursor names a place in the trail, not a number of records: records that come later change \
+             no page. The next page is asked for with the same filters.",
+        )
         .query("limit", openapi::integer(1, LIMIT_MAX), "records of a page; 100 if not given")
         .query("cursor", openapi::text(CURSOR_BYTES_MAX), "`nextCursor` of the page before");
     describe_filter(operation).gives::<Logs>("a page").example(json!({
         "logs": [{
-            "id": "019ab80ee4001f0c2d5e6a7b8c9d0e1f", "timestamp": "2026-01-31T12:00:00.000Z", "eventType": "INVALID_ORIGIN", "severity": "high",
-            "ip": "198.51.100.7", "message": "this origin is not allowed", "route": "/ws", "node": "edge-1", "reason": "origin_not_allowed",
+            "id": "019ab80ee4001f0c2d5e6a7b8c9d0e1f", "timestamp": "2026-01-31T12:00:00.000Z", "eventType": "INVALID_ORIGIN",
+            "severity": "high", "ip": "198.51.100.7", "message": "this origin is not allowed", "route": "/ws", "node": "edge-1", "reason": "origin_not_allowed",
         }],
         "total": 1, "totalIsLowerBound": false, "filtered": true, "nextCursor": null,
     }))

@@ -1,4 +1,5 @@
-//! `POST /block-ip`: nobody of an address or prefix comes in, and who is in goes; or, with `dryRun=true`, whom that would hit. What would hit the house itself needs `force`.
+//! `POST /block-ip`: nobody of an address or prefix comes in, and who is in goes; or, with `dryRun=true`, whom that would hit.
+//! What would hit the house itself needs `force`.
 
 use axum::extract::State;
 use http::StatusCode;
@@ -109,7 +110,9 @@ pub(super) fn describe() -> Operation {
             },
             "version": 17,
         }))
-        .fails(StatusCode::CONFLICT, "it would hit the house itself: loopback, a trusted proxy, the allow list, the caller, or a large part of all addresses; send `force: true` if that is meant. Or the first request with this `Idempotency-Key` is still under way")
+        .fails(StatusCode::CONFLICT, "it would hit the house itself: loopback, a trusted proxy, the allow \
+             list, the caller, or a large part of all addresses; send `force: true` if that is meant. Or the \
+             first request with this `Idempotency-Key` is still under way")
         .once()
 }
 

@@ -125,7 +125,10 @@ pub(super) fn describe_get() -> Operation {
 
 pub(super) fn describe_put() -> Operation {
     Operation::new(Scope::ConfigWrite, "Changes the policy in part")
-        .about("A merge patch (RFC 7396): objects are merged, `null` removes, everything else replaces. The result is judged whole: it is in force on every node, or nothing is changed.")
+        .about(
+            "A merge patch (RFC 7396): objects are merged, `null` removes, everything else replaces. The \
+             result is judged whole: it is in force on every node, or nothing is changed.",
+        )
         .query("dryRun", openapi::boolean(), "judges and shows the change, and does not make it")
         .query("canary", openapi::any_text(), "the node at which the change is tried first: it is taken back when that node refuses far more than before or than the others, else published; the answer shows the policy that is in force meanwhile")
         .query("seconds", openapi::integer(canary::SECONDS_MIN, canary::SECONDS_MAX), "how long it is tried; 30 if not given")

@@ -16,9 +16,9 @@ use super::auth::Caller;
 use super::input::Query;
 use super::openapi::{self, Operation};
 use super::problem::Problem;
-use super::{Shared, audit_logs, csv};
+use super::{Shared, audit_logs, csv, ocsf};
 use crate::scope::Scope;
-use crate::store::{AuditStore, Cursor, Filter, StoreError};
+use crate::store::{AuditStore, Cursor, Filter, StoreError, Stored};
 
 /// records read at once
 const PAGE: u32 = 1000;
@@ -39,6 +39,7 @@ impl Default for Slots {
 enum Format {
     Ndjson,
     Csv,
+    Ocsf,
 }
 
 pub(super) async fn get(State(api): Shared, _: Caller, mut query: Query) -> Result<Response, Problem> {
@@ -46,8 +47,8 @@ pub(super) async fn get(State(api): Shared, _: Caller, mut query: Query) -> Resu
     let format = query.take("format", |text| match text {
         "ndjson" => Ok(Format::Ndjson),
         "csv" => Ok(Format::Csv),
-        "ocsf" => Err("ocsf is not available yet; use ndjson or csv".to_owned()),
-        _ => Err("must be ndjson or csv".to_owned()),
+        "ocsf" => Ok(Format::Ocsf),
+        _ => Err("must be ndjson, csv or ocsf".to_owned()),
     });
     query.finish()?;
     let slot = api.exports.0.clone().try_acquire_owned();
@@ -56,6 +57,7 @@ pub(super) async fn get(State(api): Shared, _: Caller, mut query: Query) -> Resu
     let (kind, name) = match format {
         Format::Ndjson => ("application/x-ndjson", "attachment; filename=\"picket-audit.ndjson\""),
         Format::Csv => ("text/csv; charset=utf-8", "attachment; filename=\"picket-audit.csv\""),
+        Format::Ocsf => ("application/x-ndjson", "attachment; filename=\"picket-audit.ocsf.ndjson\""),
     };
     let export = Export { store: api.store.clone(), filter, format, next: Next::First, _slot: slot };
     Ok((
@@ -68,8 +70,8 @@ pub(super) async fn get(State(api): Shared, _: Caller, mut query: Query) -> Resu
 pub(super) fn describe() -> Operation {
     let operation = Operation::new(Scope::AuditRead, "Everything that the filters find, streamed");
     audit_logs::describe_filter(operation)
-        .query("format", openapi::one_of(["ndjson", "csv"]), "`ndjson` if not given")
-        .gives_text("application/x-ndjson", "one record in a line; the bytes end early if the store fails")
+        .query("format", openapi::one_of(["ndjson", "csv", "ocsf"]), "`ndjson` if not given")
+        .gives_text("application/x-ndjson", "one record in a line with its place in a hash chain, or one OCSF event; the bytes end early if the store fails")
         .gives_text("text/csv", "a table; no cell is a formula")
 }
 
@@ -94,15 +96,18 @@ impl Export {
             Next::After(cursor) => (Some(cursor), String::new()),
             Next::End => return Ok(None),
         };
-        let page = self.store.page(&self.filter, cursor.as_ref(), PAGE).await?;
+        let page = self.store.stored_page(&self.filter, cursor.as_ref(), PAGE).await?;
         self.next = page.next.map_or(Next::End, Next::After);
-        let text = page.records.iter().fold(head, |text, record| text + &self.line(record));
+        let mut text = head;
+        for record in page.records {
+            text += &self.line(record)?;
+        }
         Ok(Some((Bytes::from(text), self)))
     }
 
     fn head(&self) -> String {
         match self.format {
-            Format::Ndjson => String::new(),
+            Format::Ndjson | Format::Ocsf => String::new(),
             Format::Csv => csv::line([
                 "id",
                 "timestamp",
@@ -121,11 +126,12 @@ impl Export {
         }
     }
 
-    fn line(&self, record: &AuditRecord) -> String {
-        match self.format {
-            Format::Ndjson => serde_json::to_string(record).map(|line| line + "\n").unwrap_or_default(),
-            Format::Csv => csv_line(record),
-        }
+    fn line(&self, record: Stored) -> Result<String, StoreError> {
+        Ok(match self.format {
+            Format::Ndjson => record.to_json()? + "\n",
+            Format::Csv => csv_line(&record.into_record()?),
+            Format::Ocsf => format!("{}\n", ocsf::event(&record.into_record()?)),
+        })
     }
 }
 

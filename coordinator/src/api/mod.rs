@@ -20,6 +20,7 @@ mod login;
 mod logout;
 mod metrics;
 mod nodes;
+mod ocsf;
 mod openapi;
 mod pages;
 mod preview;
@@ -30,6 +31,7 @@ mod revoke;
 mod rollback;
 mod routes;
 mod stream;
+mod subjects;
 mod unblock_ip;
 
 #[cfg(test)]
@@ -126,6 +128,7 @@ fn routes() -> Routes {
         .get("/audit-logs", audit_logs::get, audit_logs::describe())
         .get("/audit-logs/export", export::get, export::describe())
         .get("/audit-logs/{id}/explanation", explanation::get, explanation::describe())
+        .delete("/subjects/{userId}", subjects::delete, subjects::describe())
         .get("/dashboard", dashboard::get, dashboard::describe())
         .get("/health", health::get, health::describe())
         .get("/config", config::get, config::describe_get())

@@ -54,6 +54,15 @@ impl Routes {
         self.add(Method::PUT, path, on(MethodFilter::PUT, handler), operation)
     }
 
+    pub(super) fn delete<H: Handler<T, Arc<Api>>, T: 'static>(
+        self,
+        path: &'static str,
+        handler: H,
+        operation: Operation,
+    ) -> Self {
+        self.add(Method::DELETE, path, on(MethodFilter::DELETE, handler), operation)
+    }
+
     fn add(
         mut self,
         method: Method,

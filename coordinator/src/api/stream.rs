@@ -88,8 +88,17 @@ pub(super) async fn get(
 
 pub(super) fn describe() -> Operation {
     let operation = Operation::new(Scope::AuditRead, "Audit records and metrics as they happen, as server-sent events")
-        .about("`audit` events have a record as data and its id as event id, `metrics` events what `GET /metrics` gives. `lost` says how many records the filters would have found that are not told: to a slow reader, or to who comes back late. A comment every 15 s says that it lives; after 15 minutes it ends, and its listener comes back.")
-        .header(LAST_EVENT_ID, openapi::any_text(), "the id of the last record that was heard: what came after it is told first");
+        .about(
+            "`audit` events have a record as data and its id as event id, `metrics` events what `GET \
+             /metrics` gives. `lost` says how many records the filters would have found that are not told: to \
+             a slow reader, or to who comes back late. A comment every 15 s says that it lives; after 15 \
+             minutes it ends, and its listener comes back.",
+        )
+        .header(
+            LAST_EVENT_ID,
+            openapi::any_text(),
+            "the id of the last record that was heard: what came after it is told first",
+        );
     audit_logs::describe_filter(operation).gives_text("text/event-stream", "until it ends")
 }
 

@@ -23,6 +23,14 @@ pub struct Finding {
 pub struct Observation {
     pub reason: Reason,
     pub detail: String,
+    /// more of it, for the audit record
+    pub facts: Vec<(&'static str, Value)>,
+}
+
+impl Observation {
+    fn new(reason: Reason, detail: impl Into<String>) -> Self {
+        Observation { reason, detail: detail.into(), facts: Vec::new() }
+    }
 }
 
 pub fn check(rules: &ValidationRules, event: &Event<'_>, checked: Checked) -> Result<Finding, Denial> {
@@ -78,7 +86,7 @@ fn active(mode: ContentMode, event: &Event<'_>) -> Result<Finding, Denial> {
         (true, ContentMode::Reject) => Err(Denial::from(Reason::HostileContent).because("active markup")),
         (true, _) => {
             let detail = if rewritten.is_some() { "active markup removed" } else { "active markup passed on" };
-            let observed = Observation { reason: Reason::ActiveContent, detail: detail.into() };
+            let observed = Observation::new(Reason::ActiveContent, detail);
             Ok(Finding { rewritten, observed: Some(observed) })
         }
     }
@@ -99,5 +107,5 @@ fn signals(event: &Event<'_>) -> Option<Observation> {
         Body::Opaque => return None,
     };
     let names: Vec<_> = found.iter().map(content::Signal::as_str).collect();
-    (!names.is_empty()).then(|| Observation { reason: Reason::SuspiciousContent, detail: names.join(", ") })
+    (!names.is_empty()).then(|| Observation::new(Reason::SuspiciousContent, names.join(", ")))
 }

@@ -3,6 +3,7 @@
 //! A check does not log, count or close; `decide` does. Cost grows along the order: memory, then the shared state, then
 //! cryptography.
 
+pub mod behaviour;
 pub mod concurrency;
 pub mod connection_rate;
 pub mod content;

@@ -493,7 +493,7 @@ fn inspect_auth(
     let body = body(auth, token_at, Payload::Whole);
     let auth = Event { frame: message, size: message.len(), name: None, is_named_protocol: false, flaw: None, body };
     let inspected = inspect_connect(gate, &auth, pardons)?;
-    if let Some(observation) = &inspected.observed {
+    for observation in &inspected.observed {
         decide::observed(gate, Case::of(attempt, Stage::Admission), observation);
     }
     Ok(inspected.cleared)

@@ -114,7 +114,7 @@ pub fn record(
     decide::pardoned(gate, case, pardons);
     match outcome {
         Ok(inspected) => {
-            if let Some(observation) = &inspected.observed {
+            for observation in &inspected.observed {
                 decide::observed(gate, case, observation);
             }
             decide::cleared(gate, &case);

@@ -1,6 +1,7 @@
 //! The audit record: what happened, to whom, when, and how grave it is. One record per refusal, block, and administrative act.
 
 mod outbox;
+mod sampling;
 
 pub use outbox::{OUTBOX_RECORDS_MAX, Outbox};
 
@@ -199,6 +200,11 @@ impl AuditRecord {
         let consequence = reason.consequence();
         let record = Self::new(reason.audit_kind(), consequence.severity, ip, consequence.message, now);
         AuditRecord { reason: Some(reason), ..record }
+    }
+
+    /// how many records it stands for: itself, and those like it that were not recorded one by one
+    pub fn weight(&self) -> u64 {
+        1 + self.metadata.get(sampling::SUPPRESSED).and_then(serde_json::Value::as_u64).unwrap_or(0)
     }
 
     pub fn with(mut self, key: &str, value: impl Into<serde_json::Value>) -> Self {

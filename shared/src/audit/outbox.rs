@@ -10,8 +10,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::Notify;
 
+use super::sampling::Sampler;
 use super::{AuditRecord, EventType, Severity};
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::state::AuditLog;
 
 /// how many records may wait for the audit log; 64 s at 1,000 records a second
@@ -21,6 +22,8 @@ const BATCH_RECORDS_MAX: usize = 512;
 /// how long a record waits for others, so that they share the way
 const GATHER: Duration = Duration::from_millis(10);
 const RETRY_DELAY: Duration = Duration::from_millis(100);
+/// how long the queue may be silent until it is looked whether samples are due
+const SAMPLES_EVERY: Duration = Duration::from_secs(1);
 
 /// a bounded queue of audit records, one per process, in front of the audit log
 #[derive(Clone)]
@@ -46,6 +49,7 @@ struct Queues {
     /// says how many were dropped, until the log has it: one at a time and beside the queues, so that it displaces nothing, is
     /// never dropped, and tells the log the same however often it is sent
     notice: Option<AuditRecord>,
+    sampler: Sampler,
 }
 
 impl Default for Outbox {
@@ -68,7 +72,11 @@ impl Outbox {
 
     /// takes a record and returns at once
     pub fn record(&self, record: AuditRecord) {
-        self.shared.queues.lock().push(record, self.shared.capacity);
+        let mut queues = self.shared.queues.lock();
+        let mut sampler = std::mem::take(&mut queues.sampler);
+        sampler.take(record, |record| queues.push(record, self.shared.capacity));
+        queues.sampler = sampler;
+        drop(queues);
         self.shared.wake.notify_one();
     }
 
@@ -87,13 +95,27 @@ impl Outbox {
             };
             let stopping = tokio::select! {
                 () = gathered => false,
+                () = tokio::time::sleep(SAMPLES_EVERY) => false,
                 () = &mut stop => true,
             };
+            self.release_samples((!stopping).then(|| clock.now()));
             self.flush(&*log, &*clock).await;
             if stopping {
                 return;
             }
         }
+    }
+
+    /// queues what stands for windows of the sampler that are over by then, or for all
+    fn release_samples(&self, now: Option<Timestamp>) {
+        let mut queues = self.shared.queues.lock();
+        let mut sampler = std::mem::take(&mut queues.sampler);
+        let push = |record| queues.push(record, self.shared.capacity);
+        match now {
+            Some(now) => sampler.end(now, push),
+            None => sampler.end_all(push),
+        }
+        queues.sampler = sampler;
     }
 
     /// appends until the queue is empty or the log fails; then the records wait for the next try
@@ -159,7 +181,7 @@ impl Queues {
     fn push(&mut self, record: AuditRecord, capacity: usize) {
         let severity = record.severity as usize;
         if self.by_severity.iter().map(VecDeque::len).sum::<usize>() >= capacity && !self.make_room(severity) {
-            self.count_drop();
+            self.count_drop(&record);
             return;
         }
         self.by_severity[severity].push_back(record);
@@ -170,21 +192,23 @@ impl Queues {
         let Some(lowest) = self.by_severity[..=severity].iter_mut().find(|queue| !queue.is_empty()) else {
             return false;
         };
-        lowest.pop_front();
-        self.count_drop();
+        let Some(oldest) = lowest.pop_front() else {
+            return false;
+        };
+        self.count_drop(&oldest);
         true
     }
 
-    fn count_drop(&mut self) {
-        self.dropped += 1;
-        self.dropped_total += 1;
+    fn count_drop(&mut self, record: &AuditRecord) {
+        self.dropped += record.weight();
+        self.dropped_total += record.weight();
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::{ManualClock, Timestamp};
+    use crate::clock::ManualClock;
 
     fn record(severity: Severity) -> AuditRecord {
         AuditRecord::new(

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-use super::{Countries, Notification, Rule};
+use super::{Behaviour, Countries, Notification, Rule};
 
 /// the most that `validation.maxPayloadSize` may allow, in bytes
 pub const PAYLOAD_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -309,6 +309,8 @@ pub struct Security {
     pub reputation: Reputation,
     /// from where clients may come; the nodes need `node.geoip`
     pub countries: Countries,
+    /// rules over what somebody does on all sockets
+    pub behaviour: Vec<Behaviour>,
 }
 
 impl Default for Security {
@@ -325,6 +327,7 @@ impl Default for Security {
             auto_block: AutoBlock::default(),
             reputation: Reputation::default(),
             countries: Countries::default(),
+            behaviour: Vec::new(),
         }
     }
 }

@@ -153,6 +153,7 @@ mod tests {
                     Reason::InspectionTime,
                     Reason::PayloadTooLarge,
                     Reason::SuspiciousContent,
+                    Reason::Behaviour,
                     Reason::TypeNotAllowed,
                     Reason::ProtocolError,
                     Reason::HeadTooLarge,

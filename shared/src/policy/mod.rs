@@ -1,5 +1,6 @@
 //! The policy: the security rules as people write them ([`Policy`]), and the form the pipelines read ([`Rules`]).
 
+mod behaviour;
 mod countries;
 mod document;
 mod enforcement;
@@ -10,6 +11,7 @@ mod rules;
 mod stored;
 mod validate;
 
+pub use behaviour::{Behaviour, BehaviourRule, BehaviourRules, Then, When, Whose};
 pub use countries::{Countries, Country, CountryRules, Unknown};
 pub use document::*;
 pub use enforcement::{Enforcement, Reasons, Rule};

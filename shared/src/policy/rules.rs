@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use super::{
-    ContentMode, CountryRules, Enforce, Enforcement, Environment, Glob, Mistake, NamedEventLimit, Origin,
-    OriginPattern, Per, Policy, notification,
+    BehaviourRules, ContentMode, CountryRules, Enforce, Enforcement, Environment, Glob, Mistake, NamedEventLimit,
+    Origin, OriginPattern, Per, Policy, notification,
 };
 use crate::address;
 use crate::reason::Reason;
@@ -28,6 +28,7 @@ pub struct Rules {
     pub limits: Limits,
     pub validation: ValidationRules,
     pub security: SecurityRules,
+    pub behaviour: BehaviourRules,
 }
 
 #[derive(Debug)]
@@ -134,6 +135,11 @@ impl Rules {
             limits: limits(&document, &mut mistakes),
             validation: validation(&document, &mut mistakes),
             security: security(&document, &mut mistakes),
+            behaviour: BehaviourRules::compile(
+                &document.security.behaviour,
+                document.security.suspicious_activity_threshold,
+                &mut mistakes,
+            ),
             document,
         };
         check_reputation(&rules.document, &mut mistakes);

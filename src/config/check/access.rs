@@ -113,8 +113,18 @@ pub fn coordinator(config: &Config, mistakes: &mut Vec<Mistake>) {
 fn audit_store(store: &str, mistakes: &mut Vec<Mistake>) {
     let message = match store.split_once(':') {
         Some(("sqlite", path)) if !path.is_empty() => return,
-        Some(("postgres" | "postgresql", _)) => format!("PostgreSQL {UNAVAILABLE}; use sqlite:PATH"),
-        _ => "must be sqlite:PATH".to_owned(),
+        Some(("postgres" | "postgresql", _)) => match Url::parse(store) {
+            Ok(url) if !url.has_host() => "needs a host: postgres://USER:PASSWORD@HOST/DATABASE",
+            // Elsewhere in the URL it would not be masked.
+            Ok(url) if url.query_pairs().any(|(name, _)| name == "password") => {
+                "must not have the password among its options; write postgres://USER:PASSWORD@HOST/DATABASE"
+            }
+            Ok(_) => return,
+            Err(_) => {
+                "is not a URL; write postgres://USER:PASSWORD@HOST/DATABASE, with special characters percent-encoded"
+            }
+        },
+        _ => "must be sqlite:PATH or postgres://USER:PASSWORD@HOST/DATABASE",
     };
     mistakes.push(Mistake::new("coordinator.auditStore", message));
 }
@@ -282,7 +292,13 @@ mod tests {
                 "colon",
             ),
             (admin(json!("warden"), json!(weak)), "coordinator.admin.passwordHash", "everybody knows"),
-            (json!({ "coordinator": { "auditStore": "postgres://x" } }), "coordinator.auditStore", "not available"),
+            (json!({ "coordinator": { "auditStore": "postgres:" } }), "coordinator.auditStore", "postgres://USER"),
+            (
+                json!({ "coordinator": { "auditStore": "postgres://h/d?password=x" } }),
+                "coordinator.auditStore",
+                "must not have",
+            ),
+            (json!({ "coordinator": { "auditStore": "mysql://x" } }), "coordinator.auditStore", "sqlite:PATH"),
             (json!({ "coordinator": { "auditStore": "sqlite:" } }), "coordinator.auditStore", "sqlite:PATH"),
         ]);
         let mut development = admin(Value::Null, Value::Null);

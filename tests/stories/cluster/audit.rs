@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::harness::{Admin, Answer, Cluster, Picket, Redis, eventually, soon};
 
-const TAKEOVER: Duration = Duration::from_secs(15);
+pub const TAKEOVER: Duration = Duration::from_secs(15);
 
 #[tokio::test]
 async fn x18_a_coordinator_killed_while_audit_flows_loses_nothing_and_repeats_nothing() {
@@ -165,17 +165,17 @@ async fn offend(nodes: &[Picket], is_over: &Cell<bool>) -> Vec<String> {
 }
 
 /// The address of the one with this number.
-async fn offends(nodes: &[Picket], number: usize) -> String {
+pub async fn offends(nodes: &[Picket], number: usize) -> String {
     let address = format!("10.18.{}.{}", number / 250, number % 250 + 1);
     let caller = nodes[number % nodes.len()].caller(&address).origin("https://evil.example");
     caller.connects().await.refused_with(403, "origin_not_allowed");
     address
 }
 
-async fn stored(admin: &Admin) -> Vec<Value> {
+pub async fn stored(admin: &Admin) -> Vec<Value> {
     admin.audit("eventType=INVALID_ORIGIN&limit=1000").await
 }
 
-fn addresses(store: &[Value]) -> HashSet<String> {
+pub fn addresses(store: &[Value]) -> HashSet<String> {
     store.iter().map(|record| record["ip"].as_str().unwrap().to_owned()).collect()
 }

@@ -20,5 +20,6 @@ mod policy;
 mod snapshot;
 mod spool;
 mod start;
+mod store;
 mod succession;
 mod topologies;

@@ -1,15 +1,25 @@
 //! Audit while Redis is away for longer than the queue of a node lasts: what is lost is known to the unit, and is the least.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::outage::NOTICED_WITHIN;
-use crate::harness::{Admin, Cluster, Redis, eventually};
+use crate::harness::{Admin, Cluster, Redis, eventually, soon};
 
-const QUEUE: usize = 400;
+const QUEUE: usize = 60;
+/// Those of a kind beyond the first hundred are told after ten seconds.
+const SAMPLED_WITHIN: Duration = Duration::from_secs(30);
 const SPEAKER: &str = "198.51.100.7";
 
 async fn how_many(admin: &Admin, query: &str) -> u64 {
     admin.get(&format!("/audit-logs?limit=1&{query}")).await.data()["total"].as_u64().unwrap()
+}
+
+/// How many there were, those included that were not recorded one by one.
+async fn stands_for(admin: &Admin, query: &str) -> u64 {
+    let records = admin.audit(query).await;
+    records.iter().map(|record| 1 + record["metadata"]["suppressed"].as_u64().unwrap_or(0)).sum()
 }
 
 #[tokio::test]
@@ -46,13 +56,13 @@ async fn x22_what_was_emitted_is_stored_or_counted_as_dropped_to_the_unit() {
     redis.returns().await;
 
     let stored = async || {
-        let low = how_many(&admin, &format!("ip={SPEAKER}&eventType=VALIDATION_ERROR")).await;
-        let high = how_many(&admin, &format!("ip={SPEAKER}&eventType=SUSPICIOUS_ACTIVITY")).await;
+        let low = stands_for(&admin, &format!("ip={SPEAKER}&eventType=VALIDATION_ERROR&limit=1000")).await;
+        let high = stands_for(&admin, &format!("ip={SPEAKER}&eventType=SUSPICIOUS_ACTIVITY&limit=1000")).await;
         let notices: Vec<Value> = admin.audit("eventType=AUDIT_DROPPED&limit=1000").await;
         let told: u64 = notices.iter().map(|notice| notice["metadata"]["dropped"].as_u64().unwrap()).sum();
         (low, high, told)
     };
-    let (low, high, told) = eventually("a trail that adds up", async || {
+    let ((low, high, told), _) = soon("a trail that adds up", SAMPLED_WITHIN, async || {
         let (low, high, told) = stored().await;
         (low + high + told == LOW + HIGH).then_some((low, high, told))
     })
@@ -62,5 +72,5 @@ async fn x22_what_was_emitted_is_stored_or_counted_as_dropped_to_the_unit() {
         "x22: of {LOW} low and {HIGH} high records {low} and {high} are stored, {told} told as dropped, {counted} counted; the queue holds {QUEUE}"
     );
     assert_eq!((high, counted), (HIGH, told as f64), "the lowest go first, and each is counted");
-    assert!(told >= LOW - QUEUE as u64 - 1, "{told}");
+    assert!(told >= 100 - QUEUE as u64, "{told}");
 }

@@ -66,6 +66,11 @@ impl Cluster {
         self.plan.clone().lone_node(id)
     }
 
+    /// What one more coordinator would start with.
+    pub fn another_coordinator(&self, id: &str) -> PicketBuilder {
+        self.plan.clone().lone_coordinator(id)
+    }
+
     /// It runs on; what becomes of it is the story's.
     pub fn takes_out_node(&mut self, index: usize) -> Picket {
         self.nodes.remove(index)

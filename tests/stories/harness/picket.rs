@@ -35,6 +35,7 @@ pub struct PicketBuilder {
     environment: Vec<(String, String)>,
     listeners: Vec<&'static str>,
     directory: Option<Arc<TempDir>>,
+    file_bytes_max: Option<u64>,
 }
 
 impl PicketBuilder {
@@ -118,6 +119,12 @@ impl PicketBuilder {
         self.node(json!({ "id": id }))
     }
 
+    /// Its files may grow no further than that, as on a full disk; an error tells it, and no signal.
+    pub fn with_files_up_to(mut self, bytes: u64) -> Self {
+        self.file_bytes_max = Some(bytes);
+        self
+    }
+
     /// With the data directory of a process that ended.
     pub fn after(mut self, ended: &Picket) -> Self {
         self.directory = Some(ended.directory.clone());
@@ -137,13 +144,13 @@ impl PicketBuilder {
         let directory = self.directory.take().unwrap_or_else(|| Arc::new(TempDir::new().unwrap()));
         let data = directory.path().join("data");
         std::fs::create_dir_all(&data).unwrap();
-        if self.role == "coordinator" {
+        if self.role == "coordinator" && self.config["coordinator"]["auditStore"].is_null() {
             let store = format!("sqlite:{}", data.join("audit.db").display());
             self = self.with(json!({ "coordinator": { "auditStore": store } }));
         }
         let config = directory.path().join("picket.yaml");
         std::fs::write(&config, serde_json::to_string_pretty(&self.config).unwrap()).unwrap();
-        let mut child = program::command(directory.path(), &self.environment)
+        let mut child = program::command(directory.path(), &self.environment, self.file_bytes_max)
             .arg(self.role)
             .arg("--config")
             .arg(&config)
@@ -198,9 +205,16 @@ impl Picket {
             },
         });
         let listeners = vec!["gateway", "ops", "management"];
-        PicketBuilder { role: "standalone", config, environment: Vec::new(), listeners, directory: None }
-            .environment("SOCKET_ADMIN_USERNAME", ADMIN)
-            .environment("SOCKET_ADMIN_PASSWORD", PASSWORD)
+        PicketBuilder {
+            role: "standalone",
+            config,
+            environment: Vec::new(),
+            listeners,
+            directory: None,
+            file_bytes_max: None,
+        }
+        .environment("SOCKET_ADMIN_USERNAME", ADMIN)
+        .environment("SOCKET_ADMIN_PASSWORD", PASSWORD)
     }
 
     /// A JSON route `/ws` before the upstream.
@@ -346,6 +360,13 @@ impl Picket {
         let process = self.child.id().to_string();
         let set = Command::new("prlimit").args(["--pid", &process, &format!("--nofile={count}:")]).status().unwrap();
         assert!(set.success(), "prlimit --nofile={count}:");
+    }
+
+    /// The disk has room again.
+    pub fn may_write_on(&self) {
+        let process = self.child.id().to_string();
+        let done = Command::new("prlimit").args(["--pid", &process, "--fsize=unlimited"]).status().unwrap();
+        assert!(done.success());
     }
 
     pub fn terminates(&self) {

@@ -46,7 +46,7 @@ impl Program {
     }
 
     pub fn runs(&self, arguments: &[&str]) -> Ended {
-        let mut child = command(self.directory.path(), &self.environment)
+        let mut child = command(self.directory.path(), &self.environment, None)
             .args(arguments)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -92,8 +92,17 @@ impl Ended {
 }
 
 /// The executable in a directory of its own, without what the tester's environment would tell it.
-pub fn command(directory: &Path, environment: &[(String, String)]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_picket"));
+pub fn command(directory: &Path, environment: &[(String, String)], file_bytes_max: Option<u64>) -> Command {
+    let picket = env!("CARGO_BIN_EXE_picket");
+    let mut command = match file_bytes_max {
+        None => Command::new(picket),
+        Some(bytes) => {
+            let mut shell = Command::new("sh");
+            let blocks = bytes / 512;
+            shell.args(["-c", &format!(r#"trap '' XFSZ; ulimit -S -f {blocks}; exec "$0" "$@""#), picket]);
+            shell
+        }
+    };
     command.current_dir(directory).stdin(Stdio::null());
     for (name, _) in std::env::vars() {
         if name.starts_with("PICKET_") || name.starts_with("SOCKET_ADMIN_") || name.starts_with("OTEL_") {

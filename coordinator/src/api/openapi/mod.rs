@@ -88,16 +88,24 @@ pub(super) fn assemble(routes: &[Route]) -> Value {
             "title": "Picket management API",
             "version": env!("CARGO_PKG_VERSION"),
             "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" },
-            "description": "Success is `{\"success\": true, \"data\": …}`, failure `application/problem+json` (RFC 9457). Times are RFC 3339, UTC. \
-                            Unknown parameters and fields are mistakes. Lists that are pages have an opaque `cursor`.",
+            "description": "Success is `{\"success\": true, \"data\": …}`, failure `application/problem+json` \
+                 (RFC 9457). Times are RFC 3339, UTC. \
+                 Unknown parameters and fields are mistakes. Lists that are pages have an opaque `cursor`.",
         },
         "servers": [{ "url": super::BASE }],
         "paths": paths,
         "components": {
             "securitySchemes": {
                 "basic": { "type": "http", "scheme": "basic", "description": "the management credential; all scopes" },
-                "bearer": { "type": "http", "scheme": "bearer", "description": "an API key, or a token of the management issuer: the role `admin` has all scopes, `viewer` those that read" },
-                "session": { "type": "apiKey", "in": "cookie", "name": super::auth::COOKIE_NAME, "description": "what `POST /login` sets for a browser" },
+                "bearer": {
+                    "type": "http", "scheme": "bearer",
+                    "description": "an API key, or a token of the management issuer: the role `admin` has all scopes, \
+                                    `viewer` those that read",
+                },
+                "session": {
+                    "type": "apiKey", "in": "cookie", "name": super::auth::COOKIE_NAME,
+                    "description": "what `POST /login` sets for a browser",
+                },
             },
             "responses": responses,
             "schemas": schemas.written.take_definitions(true),

@@ -92,7 +92,8 @@ impl Operation {
 
     /// a change that is made once, however often it is sent with the same key
     pub(in crate::api) fn once(self) -> Self {
-        let about = "a key of the caller's choice, such as a UUID: sent again with the same body it is answered as before, for a day, by the same coordinator";
+        let about = "a key of the caller's choice, such as a UUID: sent again with the same body it is \
+             answered as before, for a day, by the same coordinator";
         let operation = Operation { once: true, ..self }.header(idempotency::HEADER, any_text(), about);
         operation.fails(StatusCode::CONFLICT, "the first request with this key is still under way")
     }

@@ -92,8 +92,10 @@ async fn an_export_streams_every_record_once_as_lines_or_as_a_table() {
     let table = office.admin().get("/audit-logs/export?format=csv&ip=192.0.3.7").await;
     assert_eq!(table.header("content-type"), "text/csv; charset=utf-8");
     assert_eq!(table.text.lines().count(), 2);
-    let ocsf = office.admin().get("/audit-logs/export?format=ocsf").await.fails_with(422);
-    assert!(ocsf["detail"].as_str().unwrap().contains("not available yet"), "{ocsf}");
+    let ocsf = office.admin().get("/audit-logs/export?format=ocsf&ip=192.0.3.0/24").await;
+    let events: Vec<Value> = ocsf.text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((events.len(), &events[0]["class_uid"], &events[0]["action_id"]), (250, &json!(4002), &json!(2)));
+    office.admin().get("/audit-logs/export?format=xml").await.fails_with(422);
 }
 
 #[tokio::test]
@@ -114,6 +116,33 @@ async fn r11_a_clients_words_are_no_formula_in_a_spreadsheet() {
     let text = office.admin().get("/audit-logs/export?format=csv").await.text;
     let row = text.lines().find(|line| line.contains("UNAUTHORIZED_EVENT")).unwrap();
     assert!(row.contains("\"'=cmd|' /C calc'!A0\",\"'-1,\"\"x\"\"\",\"'+1\",\"'@SUM(1+1)*cmd\""), "{row}");
+}
+
+#[tokio::test]
+async fn a_person_is_erased_from_the_trail_which_still_verifies_and_does_not_say_who() {
+    let office = Office::builder().with_tokens().start().await;
+    for n in 0..3 {
+        let mut record = AuditRecord::refusal(Reason::TokenInvalid, "198.51.100.7".parse().unwrap(), START);
+        record.user_id = Some("alice".into());
+        record.socket_id = Some(format!("socket-{n}"));
+        office.hears(record);
+    }
+    office.audited("userId=alice", 3).await;
+    let erased = office.admin().delete("/subjects/alice").await.data();
+    assert_eq!((&erased["records"], &erased["complete"]), (&json!(3), &json!(true)));
+    let told = office.audited("text=personal%20data%20erased", 1).await;
+    assert_eq!(told[0]["metadata"]["subject"], erased["subject"]);
+    office.visitor("carol", "wrong").delete("/subjects/alice").await.fails_with(401);
+
+    let export = office.admin().get("/audit-logs/export").await.text;
+    for trace in ["alice", "198.51.100.7", "socket-"] {
+        assert!(!export.contains(trace), "{trace} in {export}");
+    }
+    let verdict = crate::store::verify_export(export.as_bytes(), &[], |_| {}).unwrap();
+    assert_eq!((verdict.broken, verdict.erased, verdict.given), (None, 3, 0));
+    assert_eq!(verdict.checked, export.lines().count() as u64);
+    let viewer = office.bearer(json!({ "role": "viewer" }));
+    viewer.delete("/subjects/alice").await.fails_with(403);
 }
 
 #[tokio::test]

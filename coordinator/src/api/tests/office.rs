@@ -251,6 +251,11 @@ impl Visitor<'_> {
         self.asks(Method::PUT, &format!("/api/security{path}"), |request| request.json(&body)).await
     }
 
+    pub async fn delete(&self, path: &str) -> Reply {
+        let json = |request: RequestBuilder| request.header("content-type", "application/json");
+        self.asks(Method::DELETE, &format!("/api/security{path}"), json).await
+    }
+
     pub async fn asks(&self, method: Method, path: &str, with: impl FnOnce(RequestBuilder) -> RequestBuilder) -> Reply {
         let response = self.sends(method.clone(), path, with).await;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());

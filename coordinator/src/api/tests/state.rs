@@ -130,7 +130,7 @@ async fn health_warns_when_no_node_is_left() {
 #[tokio::test]
 async fn what_was_recorded_before_the_stop_is_there_after_the_start() {
     let office = Office::open().await;
-    (0..300).for_each(|_| office.refuses(Reason::AddressBlocked, "192.0.2.1"));
+    (0..300).for_each(|n| office.refuses(Reason::AddressBlocked, &format!("192.0.{}.{}", n / 250, n % 250)));
     let folder = office.closes().await;
     let url = format!("sqlite:{}", folder.path().join("data/audit.db").display());
     let store = crate::store::AuditStore::open(&url).await.unwrap();

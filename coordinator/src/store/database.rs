@@ -1,0 +1,146 @@
+//! A database of either kind: its pools, and sessions that are one transaction each.
+
+use sqlx::postgres::PgPool;
+use sqlx::sqlite::SqlitePool;
+use sqlx::{AssertSqlSafe, Postgres, Sqlite, Transaction};
+
+use super::StoreError;
+use super::statement::{Dialect, Row, Statement, Value};
+use super::{postgres, sqlite};
+
+/// who holds this lock writes; other coordinators wait
+const WRITER_LOCK: i64 = 0x5069_636b_6574;
+
+#[derive(Clone)]
+pub(super) enum Pool {
+    Sqlite(SqlitePool),
+    Postgres(PgPool),
+}
+
+/// one writer, and readers that it does not wait for
+#[derive(Clone)]
+pub(super) struct Database {
+    pub(super) dialect: Dialect,
+    pub(super) writer: Pool,
+    pub(super) readers: Pool,
+}
+
+/// one transaction; what is not committed never was
+pub(super) struct Session {
+    pub(super) dialect: Dialect,
+    transaction: Open,
+}
+
+enum Open {
+    Sqlite(Transaction<'static, Sqlite>),
+    Postgres(Transaction<'static, Postgres>),
+}
+
+impl Database {
+    /// a consistent view of what is committed
+    pub(super) async fn read(&self) -> Result<Session, StoreError> {
+        let transaction = match &self.readers {
+            Pool::Sqlite(pool) => Open::Sqlite(pool.begin().await?),
+            Pool::Postgres(pool) => {
+                Open::Postgres(pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?)
+            }
+        };
+        Ok(Session { dialect: self.dialect, transaction })
+    }
+
+    /// the only one that writes as long as it lasts
+    pub(super) async fn write(&self) -> Result<Session, StoreError> {
+        let transaction = match &self.writer {
+            Pool::Sqlite(pool) => Open::Sqlite(pool.begin().await?),
+            Pool::Postgres(pool) => {
+                let mut transaction = pool.begin().await?;
+                let lock = sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(WRITER_LOCK);
+                lock.execute(&mut *transaction).await?;
+                Open::Postgres(transaction)
+            }
+        };
+        Ok(Session { dialect: self.dialect, transaction })
+    }
+
+    pub(super) async fn close(&self) {
+        for pool in [&self.readers, &self.writer] {
+            match pool {
+                Pool::Sqlite(pool) => pool.close().await,
+                Pool::Postgres(pool) => pool.close().await,
+            }
+        }
+    }
+}
+
+impl Session {
+    pub(super) fn statement(&self, text: impl Into<String>) -> Statement {
+        Statement::new(self.dialect, text)
+    }
+
+    pub(super) async fn rows(&mut self, statement: Statement) -> sqlx::Result<Vec<Row>> {
+        let text = AssertSqlSafe(statement.text);
+        match &mut self.transaction {
+            Open::Sqlite(transaction) => {
+                let query = statement.values.into_iter().fold(sqlx::query(text), bind_sqlite);
+                query.fetch_all(&mut **transaction).await?.iter().map(Row::of_sqlite).collect()
+            }
+            Open::Postgres(transaction) => {
+                let query = statement.values.into_iter().fold(sqlx::query(text), bind_postgres);
+                query.fetch_all(&mut **transaction).await?.iter().map(Row::of_postgres).collect()
+            }
+        }
+    }
+
+    pub(super) async fn row(&mut self, statement: Statement) -> sqlx::Result<Option<Row>> {
+        Ok(self.rows(statement).await?.into_iter().next())
+    }
+
+    /// answers how many rows were touched
+    pub(super) async fn execute(&mut self, statement: Statement) -> sqlx::Result<u64> {
+        let text = AssertSqlSafe(statement.text);
+        match &mut self.transaction {
+            Open::Sqlite(transaction) => {
+                let query = statement.values.into_iter().fold(sqlx::query(text), bind_sqlite);
+                Ok(query.execute(&mut **transaction).await?.rows_affected())
+            }
+            Open::Postgres(transaction) => {
+                let query = statement.values.into_iter().fold(sqlx::query(text), bind_postgres);
+                Ok(query.execute(&mut **transaction).await?.rows_affected())
+            }
+        }
+    }
+
+    /// stores records; answers how many were new
+    pub(super) async fn insert(&mut self, slice: i64, records: &[super::chain::Sealed<'_>]) -> sqlx::Result<u64> {
+        match &mut self.transaction {
+            Open::Sqlite(transaction) => sqlite::insert(transaction, slice, records).await,
+            Open::Postgres(transaction) => postgres::insert(transaction, slice, records).await,
+        }
+    }
+
+    pub(super) async fn commit(self) -> sqlx::Result<()> {
+        match self.transaction {
+            Open::Sqlite(transaction) => transaction.commit().await,
+            Open::Postgres(transaction) => transaction.commit().await,
+        }
+    }
+}
+
+type SqliteQuery = sqlx::query::Query<'static, Sqlite, <Sqlite as sqlx::Database>::Arguments>;
+type PostgresQuery = sqlx::query::Query<'static, Postgres, <Postgres as sqlx::Database>::Arguments>;
+
+fn bind_sqlite(query: SqliteQuery, value: Value) -> SqliteQuery {
+    match value {
+        Value::Integer(number) => query.bind(number),
+        Value::Text(text) => query.bind(text),
+        Value::Bytes(bytes) => query.bind(bytes),
+    }
+}
+
+fn bind_postgres(query: PostgresQuery, value: Value) -> PostgresQuery {
+    match value {
+        Value::Integer(number) => query.bind(number),
+        Value::Text(text) => query.bind(text),
+        Value::Bytes(bytes) => query.bind(bytes),
+    }
+}

@@ -1,0 +1,191 @@
+//! Queries that find records.
+
+use picket_shared::clock::Timestamp;
+
+use super::super::database::Session;
+use super::super::filter::{Cursor, Filter, address_key, like_pattern};
+use super::super::statement::Statement;
+use super::super::stored::{COLUMNS, Stored};
+use super::super::stored_time;
+
+/// which slices of the trail are searched; what no index by slice serves is searched as a whole
+#[derive(Clone, Copy)]
+enum Within {
+    Whole,
+    EverySlice,
+    /// the one of the query around
+    OuterSlice,
+    Slice(i64),
+}
+
+impl Within {
+    fn what_serves(filter: &Filter) -> Self {
+        if has_sliced_index(filter) { Within::EverySlice } else { Within::Whole }
+    }
+}
+
+/// a run of records as they came, with the times between which they lie
+struct Slice {
+    number: i64,
+    newest: u64,
+}
+
+/// up to `limit` records after `cursor`, newest first
+pub(crate) async fn page(
+    session: &mut Session,
+    filter: &Filter,
+    cursor: Option<&Cursor>,
+    limit: u32,
+) -> sqlx::Result<Vec<Stored>> {
+    if !has_sliced_index(filter) {
+        return page_within(session, Within::Whole, filter, cursor, limit).await;
+    }
+    let mut found: Vec<Stored> = Vec::new();
+    for slice in slices_with(session, filter, cursor).await? {
+        // Slices overlap where records came late.
+        let is_whole = found.len() == limit as usize;
+        if is_whole && found.last().is_some_and(|oldest| oldest.timestamp > slice.newest) {
+            break;
+        }
+        found.extend(page_within(session, Within::Slice(slice.number), filter, cursor, limit).await?);
+        found.sort_unstable_by(|a, b| (b.timestamp, &b.id).cmp(&(a.timestamp, &a.id)));
+        found.truncate(limit as usize);
+    }
+    Ok(found)
+}
+
+async fn page_within(
+    session: &mut Session,
+    within: Within,
+    filter: &Filter,
+    cursor: Option<&Cursor>,
+    limit: u32,
+) -> sqlx::Result<Vec<Stored>> {
+    let mut query = session.statement(format!("SELECT {COLUMNS} FROM audit"));
+    restrict(&mut query, within, filter, cursor);
+    query.push(" ORDER BY timestamp DESC, id DESC LIMIT ").bind(limit);
+    session.rows(query).await?.into_iter().map(Stored::of).collect()
+}
+
+/// the slices that hold records of the filter's address, user and socket before `cursor`, the newest first
+async fn slices_with(session: &mut Session, filter: &Filter, cursor: Option<&Cursor>) -> sqlx::Result<Vec<Slice>> {
+    let whose = Filter {
+        network: filter.network,
+        user_id: filter.user_id.clone(),
+        socket_id: filter.socket_id.clone(),
+        ..Filter::default()
+    };
+    let mut query = session.statement("SELECT slice, newest FROM audit_slices AS slices WHERE newest >= ");
+    query.bind(filter.since.map_or(0, stored_time)).push(" AND oldest <= ");
+    query.bind(cursor.map_or(i64::MAX, |cursor| stored_time(cursor.timestamp))).push(" AND oldest <= ");
+    query.bind(filter.until.map_or(i64::MAX, stored_time)).push(" AND EXISTS (SELECT 1 FROM audit");
+    restrict(&mut query, Within::OuterSlice, &whose, None);
+    query.push(") ORDER BY newest DESC");
+    let rows = session.rows(query).await?;
+    rows.iter().map(|row| Ok(Slice { number: row.integer(0)?, newest: row.unsigned(1)? })).collect()
+}
+
+pub(crate) async fn by_id(session: &mut Session, id: &str) -> sqlx::Result<Option<Stored>> {
+    let mut query = session.statement(format!("SELECT {COLUMNS} FROM audit WHERE id = "));
+    query.bind(id);
+    session.row(query).await?.map(Stored::of).transpose()
+}
+
+/// how many records there are, counted up to `cap`
+pub(crate) async fn count(session: &mut Session, filter: &Filter, cap: u32) -> sqlx::Result<u64> {
+    let mut query = session.statement("SELECT COUNT(*) FROM (SELECT 1 FROM audit");
+    restrict(&mut query, Within::what_serves(filter), filter, None);
+    query.push(" LIMIT ").bind(cap).push(") AS found");
+    session.row(query).await?.map_or(Ok(0), |row| row.unsigned(0))
+}
+
+/// users seen, the most recent first
+pub(crate) async fn users(
+    session: &mut Session,
+    filter: &Filter,
+    limit: u32,
+) -> sqlx::Result<Vec<(String, Timestamp)>> {
+    let mut query = session.statement("SELECT user_id, MAX(timestamp) AS seen FROM audit");
+    restrict(&mut query, Within::what_serves(filter), filter, None);
+    let already = filter != &Filter::default();
+    query
+        .push(if already { " AND " } else { " WHERE " })
+        .push("user_id IS NOT NULL GROUP BY user_id ORDER BY seen DESC LIMIT ")
+        .bind(limit);
+    let rows = session.rows(query).await?.into_iter();
+    rows.map(|mut row| Ok((row.text(0)?, Timestamp::from_millis(row.unsigned(1)?)))).collect()
+}
+
+/// whether it asks for an address, a user or a socket: their indices are kept by slice
+fn has_sliced_index(filter: &Filter) -> bool {
+    filter.network.is_some() || filter.user_id.is_some() || filter.socket_id.is_some()
+}
+
+fn restrict(query: &mut Statement, within: Within, filter: &Filter, cursor: Option<&Cursor>) {
+    let mut word = " WHERE ";
+    let mut also = |query: &mut Statement| {
+        query.push(std::mem::replace(&mut word, " AND "));
+    };
+    if !matches!(within, Within::Whole) {
+        also(query);
+    }
+    match within {
+        Within::Whole => {}
+        Within::EverySlice => drop(query.push("slice IN (SELECT slice FROM audit_slices)")),
+        Within::OuterSlice => drop(query.push("slice = slices.slice")),
+        Within::Slice(number) => drop(query.push("slice = ").bind(number)),
+    }
+    // The filters before a column find fewer than it does.
+    let by_identity = filter.user_id.is_some() || filter.socket_id.is_some();
+    let by_address = by_identity || filter.network.is_some();
+    if let Some(kind) = filter.event_type {
+        also(query);
+        column(query, "event_type", by_address).push(" = ").bind(kind.as_str());
+    }
+    if let Some(severity) = filter.severity {
+        also(query);
+        let second = by_address || filter.event_type.is_some();
+        column(query, "severity", second).push(" = ").bind(severity as i64);
+    }
+    if let Some(network) = filter.network {
+        also(query);
+        column(query, "ip", by_identity);
+        if network.prefix_len() == network.max_prefix_len() {
+            query.push(" = ").bind(address_key(network.addr()));
+        } else {
+            query.push(" BETWEEN ").bind(address_key(network.network()));
+            query.push(" AND ").bind(address_key(network.broadcast()));
+        }
+    }
+    for (column, value) in [("user_id", &filter.user_id), ("socket_id", &filter.socket_id)] {
+        if let Some(value) = value {
+            also(query);
+            query.push(column).push(" = ").bind(value.as_str());
+        }
+    }
+    if let Some(since) = filter.since {
+        also(query);
+        query.push("timestamp >= ").bind(stored_time(since));
+    }
+    if let Some(until) = filter.until {
+        also(query);
+        query.push("timestamp < ").bind(stored_time(until));
+    }
+    if let Some(text) = &filter.text {
+        also(query);
+        let pattern = like_pattern(text);
+        for (place, column) in ["message", "metadata", "reason", "event_name"].into_iter().enumerate() {
+            query.push(if place == 0 { "(" } else { " OR " }).push(column).push_like(&pattern);
+        }
+        query.push(")");
+    }
+    if let Some(cursor) = cursor {
+        also(query);
+        query.push("(timestamp, id) < (").bind(stored_time(cursor.timestamp)).push(", ").bind(cursor.id.as_str());
+        query.push(")");
+    }
+}
+
+fn column<'a>(query: &'a mut Statement, name: &str, is_unindexed: bool) -> &'a mut Statement {
+    if is_unindexed { query.push_unindexed(name) } else { query.push(name) }
+}

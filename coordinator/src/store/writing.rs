@@ -1,0 +1,116 @@
+//! Storing records: all of a batch or none, each once, each linked to the one before.
+
+use std::collections::{BTreeMap, HashSet};
+
+use picket_shared::audit::AuditRecord;
+
+use super::chain::{self, Head, Sealed};
+use super::database::Session;
+use super::queries::chains;
+use super::queries::counts::{self, CountKey};
+use super::queries::slices::{self, Size};
+use super::summary::minute;
+use super::{AuditStore, StoreError};
+
+/// records after which another slice begins. The indices over addresses, users and sockets, which come in no order, are kept by
+/// slice: those of the slice that is being filled are few pages, and stay in the cache; a search looks into each slice
+pub(super) const SLICE_RECORDS: u64 = 16_384;
+/// a chain's hash is kept, and told to the log, after so many records or so long
+const CHECKPOINT_RECORDS: u64 = 10_000;
+const CHECKPOINT_MS: u64 = 600_000;
+
+impl AuditStore {
+    /// stores all records or none; answers for each whether it is new
+    pub async fn insert(&self, records: &[&AuditRecord]) -> Result<Vec<bool>, StoreError> {
+        let cleaned: Vec<_> = records.iter().map(|record| chain::storable(record)).collect();
+        let records: Vec<&AuditRecord> = cleaned.iter().map(|record| &**record).collect();
+        let Some(now) = records.iter().map(|record| record.timestamp.as_millis()).max() else {
+            return Ok(Vec::new());
+        };
+        // Where the chain ends is not known for sure until the commit: whatever fails on the way, it is read again.
+        let mut known_head = self.head.lock().await;
+        let before = known_head.take();
+        let mut session = self.database.write().await?;
+        let mut head = match before.clone() {
+            Some(head) => head,
+            None => chains::head(&mut session, &self.writer, now).await?,
+        };
+        let mut new = vec![true; records.len()];
+        if !store(&mut session, &records, &mut head).await? {
+            // Some are there already. What was stored is rolled back, and the rest stored without them.
+            drop(session);
+            session = self.database.write().await?;
+            head = chains::head(&mut session, &self.writer, now).await?;
+            let mut seen = chains::known(&mut session, &records).await?;
+            new = records.iter().map(|record| seen.insert(record.id.clone())).collect();
+            let fresh: Vec<_> = records.iter().zip(&new).filter(|(_, new)| **new).map(|(record, _)| *record).collect();
+            store(&mut session, &fresh, &mut head).await?;
+        }
+        chains::move_head(&mut session, &head).await?;
+        let is_due = head.seq / CHECKPOINT_RECORDS != before.as_ref().map_or(0, |head| head.seq) / CHECKPOINT_RECORDS
+            || now >= head.checkpoint_at + CHECKPOINT_MS;
+        if is_due {
+            chains::add_checkpoint(&mut session, &head, now).await?;
+        }
+        session.commit().await?;
+        if is_due {
+            tell(&head);
+            head.checkpoint_at = now;
+        }
+        *known_head = Some(head);
+        Ok(new)
+    }
+
+    /// keeps and tells where the chain ends
+    pub async fn checkpoint(&self) -> Result<(), StoreError> {
+        let mut known_head = self.head.lock().await;
+        if let Some(head) = &mut *known_head {
+            let mut session = self.database.write().await?;
+            chains::add_checkpoint(&mut session, head, head.checkpoint_at).await?;
+            session.commit().await?;
+            tell(head);
+        }
+        Ok(())
+    }
+}
+
+/// the log lies elsewhere: who changes the store cannot change what was said there
+fn tell(head: &Head) {
+    tracing::info!(
+        checkpoint = format!("{}:{}:{}", head.name, head.seq, chain::hex(&head.hash)),
+        "audit chain; keep this outside the store"
+    );
+}
+
+/// false if any record was there already, and then what is stored is to be rolled back
+async fn store(session: &mut Session, records: &[&AuditRecord], head: &mut Head) -> Result<bool, StoreError> {
+    let salts: Vec<_> = picket_shared::random::many(records.len());
+    let sealed: Vec<_> = records.iter().zip(salts).map(|(record, salt)| Sealed::new(record, salt, head)).collect();
+    let times = records.iter().map(|record| record.timestamp);
+    let Some(span) = times.clone().min().zip(times.max()) else {
+        return Ok(true);
+    };
+    if records.iter().map(|record| &record.id).collect::<HashSet<_>>().len() != records.len() {
+        return Ok(false);
+    }
+    let slice = slices::open(session, SLICE_RECORDS).await?;
+    if session.insert(slice, &sealed).await? != sealed.len() as u64 {
+        return Ok(false);
+    }
+    let bytes = sealed.iter().map(|sealed| sealed.bytes().unsigned_abs()).sum();
+    slices::fill(session, slice, Size { records: sealed.len() as u64, bytes }, span).await?;
+    for (key, count) in by_minute(records) {
+        counts::count_up(session, key, count).await?;
+    }
+    Ok(true)
+}
+
+/// how many records fall into each count, those included that were not recorded one by one
+fn by_minute(records: &[&AuditRecord]) -> BTreeMap<CountKey, u64> {
+    let mut counts = BTreeMap::new();
+    for record in records {
+        let key = (minute(record.timestamp), record.event_type, record.severity, record.reason);
+        *counts.entry(key).or_default() += record.weight();
+    }
+    counts
+}

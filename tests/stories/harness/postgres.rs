@@ -1,0 +1,93 @@
+//! A real PostgreSQL on a free port of loopback, in a folder of its own. It ends with the process that started it, however that ends.
+
+use std::io::Write;
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+pub const PASSWORD: &str = "canary-of-the-database-5d0f2a";
+const TRY_EVERY: Duration = Duration::from_millis(50);
+const TRIES_MAX: u32 = 1200;
+
+/// The server runs until standard input ends, which it does when this process is gone. It refuses to run as root.
+const SCRIPT: &str = r#"
+    set -e
+    folder=$(mktemp -d)
+    trap 'rm -rf "$folder"' EXIT
+    read -r password
+    echo "$password" > "$folder/password"
+    "$1/initdb" -D "$folder/data" -U picket -A scram-sha-256 --pwfile="$folder/password" -N --no-locale -E UTF8 >"$folder/log" 2>&1
+    "$1/postgres" -D "$folder/data" -p "$2" -k "$folder" -c listen_addresses=127.0.0.1 -c fsync=off \
+        -c synchronous_commit=off -c full_page_writes=off -c max_connections=300 >"$folder/log" 2>&1 &
+    server=$!
+    cat >/dev/null
+    kill -INT $server
+    wait $server || true
+"#;
+
+pub struct Postgres {
+    port: u16,
+    programs: PathBuf,
+    databases: AtomicU32,
+    supervisor: Child,
+}
+
+impl Postgres {
+    pub fn start() -> Postgres {
+        let programs = programs();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let is_root = Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout == b"0\n");
+        let mut command = if is_root { Command::new("runuser") } else { Command::new("sh") };
+        if is_root {
+            command.args(["-u", "postgres", "--", "sh"]);
+        }
+        command.args(["-c", SCRIPT, "postgres"]).arg(&programs).arg(port.to_string()).current_dir("/");
+        let mut supervisor = command.stdin(Stdio::piped()).spawn().expect("sh and runuser");
+        writeln!(supervisor.stdin.as_mut().unwrap(), "{PASSWORD}").unwrap();
+        let server = Postgres { port, programs, databases: AtomicU32::new(0), supervisor };
+        server.answers();
+        server
+    }
+
+    /// the URL of a new database
+    pub fn database(&self) -> String {
+        let name = format!("picket_{}", self.databases.fetch_add(1, Ordering::Relaxed));
+        let created = self.program("createdb").arg(&name).output().unwrap();
+        assert!(created.status.success(), "{}", String::from_utf8_lossy(&created.stderr));
+        format!("postgres://picket:{PASSWORD}@127.0.0.1:{}/{name}", self.port)
+    }
+
+    fn answers(&self) {
+        let mut tries = 0;
+        while !self.program("pg_isready").output().is_ok_and(|output| output.status.success()) {
+            assert!(tries < TRIES_MAX, "PostgreSQL did not start");
+            tries += 1;
+            std::thread::sleep(TRY_EVERY);
+        }
+    }
+
+    fn program(&self, name: &str) -> Command {
+        let mut command = Command::new(self.programs.join(name));
+        command.args(["-h", "127.0.0.1", "-U", "picket", "-p"]).arg(self.port.to_string());
+        command.env("PGPASSWORD", PASSWORD).stdin(Stdio::null());
+        command
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        drop(self.supervisor.stdin.take());
+        let _ended = self.supervisor.wait();
+    }
+}
+
+/// the newest server that is installed
+fn programs() -> PathBuf {
+    let versions =
+        std::fs::read_dir("/usr/lib/postgresql").expect("PostgreSQL is not installed: apt-get install postgresql");
+    let version = |path: &PathBuf| path.file_name().and_then(|name| name.to_str()?.parse::<u32>().ok());
+    let newest = versions.filter_map(|entry| Some(entry.ok()?.path())).max_by_key(version);
+    newest.expect("a version of PostgreSQL").join("bin")
+}
