@@ -35,6 +35,7 @@ use picket_shared::telemetry::Metrics;
 use picket_shared::token::{ClaimNames, KeyError, TokenVerifier};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -66,6 +67,8 @@ pub struct Parts {
     pub tasks: Tasks,
     pub metrics: Metrics,
     pub trusted_proxies: Vec<IpNet>,
+    /// how long an application's token may live
+    pub token_age_max: Duration,
     /// whether it runs without a node, whose ops listener would tell of both
     pub is_alone: bool,
 }
@@ -149,7 +152,9 @@ struct Opened {
 
 fn run(parts: Parts, opened: Opened) {
     let Opened { credential, api_keys, tokens, store, listener, instruments, receivers } = opened;
-    let Parts { config, id, state, policy, blocks, outbox, clock, tasks, metrics, trusted_proxies, .. } = parts;
+    let Parts {
+        config, id, state, policy, blocks, outbox, clock, tasks, metrics, trusted_proxies, token_age_max, ..
+    } = parts;
     let load = Arc::new(Load::default());
     let enforcement = Arc::new(Enforcement {
         id: id.clone(),
@@ -210,6 +215,9 @@ fn run(parts: Parts, opened: Opened) {
         leads,
     };
     tasks.spawn("coordinator heartbeat", heartbeat.run(tasks.stopped()));
+    for keys in tokens.iter().flat_map(TokenVerifier::remote_keys) {
+        tasks.spawn("keys of the management issuer", keys.clone().follow(clock.clone(), tasks.stopped()));
+    }
     let tail = Arc::new(Tail::new(store.clone(), clock.clone()));
     tasks.spawn("audit tail", tail.clone().run(tasks.stopped()));
     let gate = Gate {
@@ -240,6 +248,7 @@ fn run(parts: Parts, opened: Opened) {
         tasks: tasks.clone(),
         instruments,
         trusted_proxies,
+        token_age_max,
         exports: api::Exports::default(),
         analytics: api::AnalyticsCache::default(),
         answers: api::Answers::default(),

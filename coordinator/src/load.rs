@@ -90,6 +90,9 @@ mod tests {
             connections: 0,
             last_seen: Timestamp::from_millis(0),
             traffic: TrafficSnapshot { events, refusals, ..TrafficSnapshot::default() },
+            enforce: Default::default(),
+            is_switched: false,
+            on_trial: false,
             clock_offset_ms: 0,
         }
     }

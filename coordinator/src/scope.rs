@@ -17,7 +17,7 @@ pub enum Scope {
     /// blocks in force
     #[serde(rename = "blocks:read")]
     BlocksRead,
-    /// blocking, unblocking, and whom a block would hit
+    /// blocking, unblocking, whom a block would hit, and revoking tokens
     #[serde(rename = "blocks:write")]
     BlocksWrite,
     /// the policy and its history

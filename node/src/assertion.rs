@@ -50,6 +50,7 @@ impl AssertionConfig {
             secret: None,
             secret_file: Some(self.secret_file.clone()),
             public_key_file: None,
+            jwks_url: None,
         }
     }
 }

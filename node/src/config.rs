@@ -7,6 +7,7 @@ use picket_shared::token::IssuerConfig;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::assertion::AssertionConfig;
@@ -41,6 +42,8 @@ pub struct NodeConfig {
     pub on_outage: OnOutage,
     /// become ready although the shared state is away and there is no snapshot
     pub start_without_state: bool,
+    /// a file whose word, off, shadow or on, takes the place of policy.enforce at this node, whatever else is away
+    pub enforce_file: Option<PathBuf>,
     pub drain: Drain,
     pub limits: Limits,
     /// a short-lived signed X-Picket-Assertion beside the plain headers
@@ -64,6 +67,7 @@ impl Default for NodeConfig {
             tls: None,
             on_outage: OnOutage::default(),
             start_without_state: false,
+            enforce_file: None,
             drain: Drain::default(),
             limits: Limits::default(),
             upstream_assertion: None,
@@ -436,11 +440,20 @@ pub struct JwtConfig {
     pub user_claim: String,
     /// the claim with a role or a list of roles
     pub role_claim: String,
+    /// how long a token may live (`exp` less `iat` or, where that is missing, less the time at which it is used): one that lives longer is
+    /// refused, and a revocation is remembered for so long
+    #[schemars(range(min = 60_000, max = 315_360_000_000_u64))]
+    pub max_token_age_ms: u64,
 }
 
 impl Default for JwtConfig {
     fn default() -> Self {
-        JwtConfig { issuers: Vec::new(), user_claim: "sub".into(), role_claim: "role".into() }
+        JwtConfig {
+            issuers: Vec::new(),
+            user_claim: "sub".into(),
+            role_claim: "role".into(),
+            max_token_age_ms: u64::try_from(picket_shared::token::TOKEN_AGE_MAX.as_millis()).unwrap_or(u64::MAX),
+        }
     }
 }
 

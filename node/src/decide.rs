@@ -5,7 +5,6 @@
 use picket_shared::appeal::AppealCode;
 use picket_shared::audit::{AuditRecord, EXCERPT_BYTES_MAX, EventType, IDENTIFIER_BYTES_MAX, Severity, printable};
 use picket_shared::hex;
-use picket_shared::reason::Reason;
 use picket_shared::telemetry::Trace;
 use picket_shared::token::Principal;
 use sha2::{Digest, Sha256};
@@ -16,6 +15,7 @@ use tokio_tungstenite::tungstenite::Message;
 use crate::attempt::Attempt;
 use crate::checks::content::Observation;
 use crate::gate::Gate;
+use crate::pardons::Pardons;
 use crate::refusal::{Denial, Refusal};
 use crate::spans;
 
@@ -63,10 +63,7 @@ impl<'a> Case<'a> {
 
 /// applies the stance for outages, records the refusal once, and gives the decision to carry out
 pub fn refuse(gate: &Gate, case: Case<'_>, refusal: impl Into<Refusal>) -> Denial {
-    let mut denial = match refusal.into() {
-        Refusal::Denied(denial) => denial,
-        Refusal::Outage(error) => Denial::from(Reason::StateUnavailable).because(error.to_string()),
-    };
+    let mut denial = Denial::from(refusal.into());
     gate.traffic.count_refusal(denial.reason, matches!(case.stage, Stage::Handshake | Stage::Admission));
     gate.instruments.refused(case.stage, denial.reason);
     spans::refused(gate, &case, denial.reason);
@@ -85,6 +82,17 @@ pub fn refuse_unscored(gate: &Gate, case: Case<'_>, mut denial: Denial) -> Denia
     denial.appeal = AppealCode::of(&record.id);
     gate.outbox.record(describe(gate, case, with_facts(record, &denial), denial.detail.as_deref()));
     denial
+}
+
+/// records what passed only because its rule is in shadow: for nobody's score, and before all else dropped where there is too much
+pub fn pardoned(gate: &Gate, case: Case<'_>, pardons: Pardons) {
+    for denial in pardons.granted {
+        gate.instruments.pardoned(case.stage, denial.reason);
+        let record = AuditRecord::refusal(denial.reason, case.attempt.address, gate.clock.now());
+        let record = AuditRecord { reason: None, severity: Severity::Low, ..record };
+        let record = record.with("shadow", true).with("refusedFor", denial.reason.token());
+        gate.outbox.record(describe(gate, case, record, denial.detail.as_deref()));
+    }
 }
 
 /// records who came in

@@ -19,17 +19,18 @@ use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-use crate::admission::{admit, screen};
+use crate::admission::{admit, count_handshake, screen};
 use crate::answer::Answer;
 use crate::arrival::{Arrived, Peer, Threshold, Unwelcome};
 use crate::assertion::Assertions;
 use crate::attempt::{Attempt, ClaimedOrigin};
-use crate::checks::{handshake_rate, reputation, upgrade_rate};
+use crate::checks::{reputation, upgrade_rate};
 use crate::config::{DenyMode, Protocol, Transport};
 use crate::decide::{self, Case, Stage};
 use crate::forwarded;
 use crate::gate::Gate;
 use crate::handshake::{self, EngineIo, Wish};
+use crate::pardons::Pardons;
 use crate::pool::Seat;
 use crate::refusal::{Denial, Refusal};
 use crate::route::{Route, Routes};
@@ -65,7 +66,10 @@ impl Door {
             true => Ok(()),
             false => {
                 let rules = self.gate.policy.current();
-                reputation::check(&self.gate.blocks, &rules.security.allow_list, address, self.gate.clock.now())
+                let (blocks, now) = (&self.gate.blocks, self.gate.clock.now());
+                let verdict = reputation::check(blocks, &rules.security.allow_list, address, now);
+                // In shadow it is recorded with the request.
+                verdict.or_else(|denial| if rules.enforcement.pardons(denial.reason) { Ok(()) } else { Err(denial) })
             }
         };
         self.threshold.receive(stream, peer, is_worth_tls).await
@@ -215,7 +219,7 @@ impl Door {
 
     /// counts against the limit of handshakes of the address
     pub fn count_handshake(&self, attempt: &Attempt) -> Result<(), Answer> {
-        self.charge_handshake(attempt.address).map_err(|denial| self.refuse(attempt, Stage::Handshake, denial))
+        self.charge_handshake(attempt).map_err(|denial| self.refuse(attempt, Stage::Handshake, denial))
     }
 
     /// the checks that the upgrade can be held to; the slots that they take live in the conversation
@@ -232,20 +236,23 @@ impl Door {
         let refused = |refusal: Refusal| self.refuse(attempt, Stage::Admission, refusal);
         let stopwatch = Stopwatch::of_admission();
         if route.protocol != Protocol::SocketIo {
-            let admission = admit(gate, attempt, now).await;
+            let mut pardons = Pardons::by(gate);
+            let outcome = admit(gate, attempt, &mut pardons, now).await;
             stopwatch.stop(gate);
-            let (screened, admitted) = admission.map_err(refused)?;
+            decide::pardoned(gate, Case::of(attempt, Stage::Admission), pardons);
+            let (screened, admitted) = outcome.map_err(refused)?;
             decide::admitted(gate, attempt, &admitted.principal);
             let mut presence = Presence::new(gate.traffic.clone());
             presence.shows(&admitted.principal);
             let plain = Plain::new(admitted, presence, route.clone());
             return Ok((Conversation::Plain(Box::new(plain)), screened.rate));
         }
-        let screening = screen(gate, attempt, now).await;
+        let mut pardons = Pardons::by(gate);
+        let outcome = screen(gate, attempt, &mut pardons, now).await;
         stopwatch.stop(gate);
-        let mut screened = screening.map_err(refused)?;
-        let per_address = gate.policy.current().limits.per_address;
-        let waiting = gate.pending.enter(attempt.address, per_address).map_err(|denial| refused(denial.into()))?;
+        decide::pardoned(gate, Case::of(attempt, Stage::Admission), pardons);
+        let mut screened = outcome.map_err(refused)?;
+        let waiting = gate.waits_for_connect(attempt.address).map_err(|denial| refused(denial.into()))?;
         let rate = std::mem::take(&mut screened.rate);
         let presence = Presence::new(gate.traffic.clone());
         let socketio = SocketIo::new(route.parser, screened, presence, waiting, now, &gate.limits);
@@ -302,8 +309,7 @@ impl Door {
         if self.is_trusted(attempt.address) {
             return decide::refuse_unscored(gate, case, denial);
         }
-        let counted =
-            decide::refuse(gate, case, self.charge_handshake(attempt.address).err().unwrap_or(denial.clone()));
+        let counted = decide::refuse(gate, case, self.charge_handshake(&attempt).err().unwrap_or(denial.clone()));
         Denial { appeal: counted.appeal, ..denial }
     }
 
@@ -313,14 +319,16 @@ impl Door {
         if self.is_trusted(attempt.address) {
             return;
         }
-        if let Err(denial) = self.charge_handshake(attempt.address) {
+        if let Err(denial) = self.charge_handshake(&attempt) {
             self.refuse(&attempt, Stage::Handshake, denial);
         }
     }
 
-    fn charge_handshake(&self, address: IpAddr) -> Result<(), Denial> {
-        let quota = self.gate.policy.current().limits.handshakes;
-        handshake_rate::check(&self.gate.handshakes, quota, address, self.gate.clock.now())
+    fn charge_handshake(&self, attempt: &Attempt) -> Result<(), Denial> {
+        let mut pardons = Pardons::by(&self.gate);
+        let counted = count_handshake(&self.gate, attempt.address, &mut pardons, self.gate.clock.now());
+        decide::pardoned(&self.gate, Case::of(attempt, Stage::Handshake), pardons);
+        counted
     }
 
     /// what is known of a socket without a request

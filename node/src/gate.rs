@@ -3,8 +3,10 @@
 use picket_shared::audit::Outbox;
 use picket_shared::behaviour::Watch;
 use picket_shared::clock::Clock;
+use picket_shared::reason::Reason;
 use picket_shared::state::{BlockView, Counters, Leases, LivePolicy, Traffic};
 use picket_shared::telemetry::Tracer;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::checks::handshake_rate::Handshakes;
@@ -14,7 +16,8 @@ use crate::geo::Geo;
 use crate::identity::Keys;
 use crate::memory::Memory;
 use crate::metrics::Instruments;
-use crate::pending::Pending;
+use crate::pending::{Pending, Place};
+use crate::refusal::Denial;
 
 pub struct Gate {
     pub node: Arc<str>,
@@ -40,4 +43,16 @@ pub struct Gate {
     pub tracer: Option<Arc<Tracer>>,
     /// an event of this name panics, to show that a panic ends one connection; debug builds only
     pub panic_event: Option<String>,
+}
+
+impl Gate {
+    /// a place among those that have not logged in; the policy's limit binds here too, if it is enforced
+    pub fn waits_for_connect(&self, address: IpAddr) -> Result<Place, Denial> {
+        let policy = self.policy.current();
+        let per_address = match policy.enforcement.pardons(Reason::TooManyConnections) {
+            true => u32::MAX,
+            false => policy.limits.per_address,
+        };
+        self.pending.enter(address, per_address)
+    }
 }

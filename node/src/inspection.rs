@@ -1,7 +1,8 @@
-//! Inspection, the event pipeline: the order of its checks and nothing else.
+//! Inspection, the event pipeline: the order of its checks and nothing else. Every verdict goes by `pardons`: a rule may be in shadow.
 
 use bytes::Bytes;
 use picket_shared::clock::{Timestamp, thread_time};
+use picket_shared::policy::ValidationRules;
 use picket_shared::reason::Reason;
 use picket_shared::token::Principal;
 use std::net::IpAddr;
@@ -9,12 +10,14 @@ use std::ops::Range;
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::checks;
-use crate::checks::content::Observation;
+use crate::checks::content::{Finding, Observation};
 use crate::checks::event_rate::ConnectionRates;
 use crate::checks::inspection_time::{InspectionTime, TIMED_BYTES_MIN};
 use crate::checks::message_rate::{NamedRates, Sender};
+use crate::checks::payload::Checked;
 use crate::content::{Flaw, texts};
 use crate::gate::Gate;
+use crate::pardons::Pardons;
 use crate::protocol::msgpack;
 use crate::refusal::{Denial, Refusal};
 
@@ -100,25 +103,37 @@ pub struct Inspected {
     pub observed: Vec<Observation>,
 }
 
+impl Inspected {
+    fn as_it_came(event: &Event<'_>) -> Self {
+        Inspected { cleared: Cleared(event.frame.clone()), observed: Vec::new() }
+    }
+}
+
 /// all checks of an event
 pub async fn inspect(
     gate: &Gate,
     speaker: &mut Speaker<'_>,
     event: &Event<'_>,
+    pardons: &mut Pardons,
     now: Timestamp,
 ) -> Result<Inspected, Refusal> {
     let policy = gate.policy.current();
+    if policy.enforcement.is_off() {
+        return Ok(Inspected::as_it_came(event));
+    }
     let sender = Sender { principal: speaker.principal, address: speaker.address };
     let name = event.name.unwrap_or_default();
     panic_if_asked(gate, name);
 
-    checks::event_rate::check(&mut speaker.rates.connection, &policy.limits, now)?;
+    pardons.ask(checks::event_rate::check(&mut speaker.rates.connection, &policy.limits, now))?;
     checks::inspection_time::check(&mut speaker.rates.inspection, gate.limits.inspection_per_second(), now)?;
-    checks::message_rate::check(&*gate.counters, &policy.limits, &mut speaker.rates.named, &sender, name, now).await?;
+    let (counters, own) = (&*gate.counters, &mut speaker.rates.named);
+    pardons.ask(checks::message_rate::check(counters, &policy.limits, own, &sender, name, now).await)?;
     let finding = timed(&mut speaker.rates.inspection, event.size, || {
-        let checked = checks::payload::check(&policy.validation, gate.limits.keys_max, event)?;
-        checks::permission::check(&policy.validation, speaker.principal, name)?;
-        checks::content::check(&policy.validation, event, checked)
+        let checked = form(gate, &policy.validation, event, pardons)?;
+        pardons.ask(checks::payload::check_name(&policy.validation, event))?;
+        pardons.ask(checks::permission::check(&policy.validation, speaker.principal, name))?;
+        content(&policy.validation, event, checked, pardons)
     })?;
 
     let cleared = cleared(event, finding.rewritten)?;
@@ -128,20 +143,48 @@ pub async fn inspect(
     Ok(Inspected { cleared, observed })
 }
 
+/// the form of a payload; one whose lengths are pardoned is read without them, so that no other rule is passed by
+fn form(gate: &Gate, rules: &ValidationRules, event: &Event<'_>, pardons: &mut Pardons) -> Result<Checked, Denial> {
+    let keys_max = gate.limits.keys_max;
+    match pardons.ask(checks::payload::check_form(rules, keys_max, event))? {
+        Some(checked) => Ok(checked),
+        None => Ok(pardons.ask(checks::payload::check_without_lengths(keys_max, event))?.unwrap_or(Checked::NOTHING)),
+    }
+}
+
+/// schema and texts of a payload
+fn content(
+    rules: &ValidationRules,
+    event: &Event<'_>,
+    checked: Checked,
+    pardons: &mut Pardons,
+) -> Result<Finding, Denial> {
+    pardons.ask(checks::content::check_schema(rules, event))?;
+    let finding = pardons.ask(checks::content::check(rules, event, checked))?.unwrap_or_default();
+    match finding.rewritten.is_some() && pardons.leaves_alone(Reason::ActiveContent, "active markup not removed") {
+        true => Ok(Finding::default()),
+        false => Ok(finding),
+    }
+}
+
 /// the checks of an acknowledgement: it has no name of its own, and counts as an event, not as a message
 pub fn inspect_ack(
     gate: &Gate,
     speaker: &mut Speaker<'_>,
     ack: &Event<'_>,
+    pardons: &mut Pardons,
     now: Timestamp,
 ) -> Result<Inspected, Refusal> {
     let policy = gate.policy.current();
+    if policy.enforcement.is_off() {
+        return Ok(Inspected::as_it_came(ack));
+    }
 
-    checks::event_rate::check(&mut speaker.rates.connection, &policy.limits, now)?;
+    pardons.ask(checks::event_rate::check(&mut speaker.rates.connection, &policy.limits, now))?;
     checks::inspection_time::check(&mut speaker.rates.inspection, gate.limits.inspection_per_second(), now)?;
     let finding = timed(&mut speaker.rates.inspection, ack.size, || {
-        let checked = checks::payload::check_form(&policy.validation, gate.limits.keys_max, ack)?;
-        checks::content::check(&policy.validation, ack, checked)
+        let checked = form(gate, &policy.validation, ack, pardons)?;
+        content(&policy.validation, ack, checked, pardons)
     })?;
 
     Ok(Inspected { cleared: cleared(ack, finding.rewritten)?, observed: finding.observed.into_iter().collect() })
@@ -156,11 +199,14 @@ fn panic_if_asked(gate: &Gate, name: &str) {
 }
 
 /// the checks of a CONNECT's auth object: what an application shows of it must be as harmless as any payload
-pub fn inspect_connect(gate: &Gate, auth: &Event<'_>) -> Result<Inspected, Denial> {
+pub fn inspect_connect(gate: &Gate, auth: &Event<'_>, pardons: &mut Pardons) -> Result<Inspected, Denial> {
     let policy = gate.policy.current();
+    if policy.enforcement.is_off() {
+        return Ok(Inspected::as_it_came(auth));
+    }
 
-    let checked = checks::payload::check_form(&policy.validation, gate.limits.keys_max, auth)?;
-    let finding = checks::content::check(&policy.validation, auth, checked)?;
+    let checked = form(gate, &policy.validation, auth, pardons)?;
+    let finding = content(&policy.validation, auth, checked, pardons)?;
 
     Ok(Inspected { cleared: cleared(auth, finding.rewritten)?, observed: finding.observed.into_iter().collect() })
 }

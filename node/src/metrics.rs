@@ -4,10 +4,12 @@ use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Counter, Histogram, Meter};
 use picket_shared::audit::Outbox;
 use picket_shared::clock::Clock;
+use picket_shared::policy::Enforce;
 use picket_shared::reason::Reason;
-use picket_shared::state::{Identities, Mode, Overshoot, Traffic};
+use picket_shared::state::{Identities, LivePolicy, Mode, Overshoot, Traffic};
 use picket_shared::tasks::Tasks;
 use picket_shared::telemetry::DECISION_SECONDS;
+use picket_shared::token::RemoteKeys;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -30,7 +32,7 @@ impl Instruments {
         Instruments {
             decisions: meter
                 .u64_counter("picket.decisions")
-                .with_description("Connections admitted and refused, and events refused, by stage and reason.")
+                .with_description("Connections admitted and refused, and events refused, by stage and reason; and what was not refused since its rule is in shadow.")
                 .with_unit("{decision}")
                 .build(),
             durations: meter
@@ -72,6 +74,15 @@ impl Instruments {
 
     pub fn decided(&self, stage: Stage, took: Duration) {
         self.durations.record(took.as_secs_f64(), &[KeyValue::new("picket.stage", stage.as_str())]);
+    }
+
+    pub fn pardoned(&self, stage: Stage, reason: Reason) {
+        let labels = [
+            KeyValue::new("picket.stage", stage.as_str()),
+            KeyValue::new("picket.outcome", "shadow"),
+            KeyValue::new("picket.reason", reason.token()),
+        ];
+        self.decisions.add(1, &labels);
     }
 
     pub fn observed(&self, reason: Reason) {
@@ -184,6 +195,39 @@ pub fn observe_clock(meter: &Meter, clock: &Arc<dyn Clock>) {
         .build();
 }
 
+/// what is done with refusals, as one gauge per word
+pub fn observe_enforcement(meter: &Meter, policy: &LivePolicy) {
+    let policy = policy.clone();
+    meter
+        .u64_observable_gauge("picket.enforcement")
+        .with_description("1 for what the node does with refusals, by the policy or its own switch; 0 for the others.")
+        .with_unit("{mode}")
+        .with_callback(move |observer| {
+            let current = policy.enforcement().mode();
+            for mode in Enforce::ALL {
+                observer.observe(u64::from(mode == current), &[KeyValue::new("picket.enforce", mode.as_str())]);
+            }
+        })
+        .build();
+}
+
+/// how old the keys of issuers are that are fetched
+pub fn observe_keys(meter: &Meter, keys: Vec<Arc<RemoteKeys>>, clock: &Arc<dyn Clock>) {
+    let clock = clock.clone();
+    meter
+        .u64_observable_gauge("picket.token_keys.age")
+        .with_description("Time since the keys of an issuer were fetched; nothing while there are none.")
+        .with_unit("s")
+        .with_callback(move |observer| {
+            for one in &keys {
+                if let Some(age) = one.age(clock.now()) {
+                    observer.observe(age.as_secs(), &[KeyValue::new("picket.issuer", one.issuer().to_owned())]);
+                }
+            }
+        })
+        .build();
+}
+
 /// how many counters this node has in the shared state, and how often newcomers shared one
 pub fn observe_identities(meter: &Meter, identities: &Arc<Identities>) {
     let kept = identities.clone();
@@ -243,7 +287,7 @@ mod tests {
     use super::*;
     use picket_shared::clock::SystemClock;
     use picket_shared::policy::{Environment, Policy};
-    use picket_shared::state::{KnownNodes, LivePolicy};
+    use picket_shared::state::KnownNodes;
     use picket_shared::telemetry::catalogue::Catalogue;
     use std::path::Path;
 
@@ -253,6 +297,7 @@ mod tests {
         let meter = catalogue.meter();
         Instruments::new(&meter, &traffic, &Outbox::default(), &Tasks::default());
         let policy = LivePolicy::starting_with(Policy::default(), Environment::Development).unwrap();
+        observe_enforcement(&meter, &policy);
         let membership = Membership::new("".into(), traffic, policy, None, KnownNodes::default(), true);
         Renewals::new(&meter);
         observe_memory(&meter, &Arc::new(Memory::new(0)));
@@ -261,6 +306,7 @@ mod tests {
         observe_clock(&meter, &clock);
         observe_overshoot(&meter, &Arc::default());
         observe_identities(&meter, &Arc::new(Identities::new(0)));
+        observe_keys(&meter, Vec::new(), &clock);
 
         let document = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/telemetry.md");
         assert!(catalogue.is_in(&document, "a node"), "docs/telemetry.md is stale");

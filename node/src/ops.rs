@@ -36,7 +36,9 @@ async fn livez() -> Json<serde_json::Value> {
 async fn readyz(State(ops): State<Ops>) -> Response {
     let mode = ops.membership.mode();
     let status = if ops.membership.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(json!({ "mode": mode, "policyVersion": ops.gate.policy.version() }))).into_response()
+    let policy = &ops.gate.policy;
+    let enforce = policy.enforcement().mode();
+    (status, Json(json!({ "mode": mode, "policyVersion": policy.version(), "enforce": enforce }))).into_response()
 }
 
 async fn metrics(State(ops): State<Ops>) -> Response {

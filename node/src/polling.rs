@@ -28,10 +28,11 @@ use crate::attempt::{Attempt, ClaimedOrigin};
 use crate::checks;
 use crate::config::Transport;
 use crate::cors;
-use crate::decide::Stage;
+use crate::decide::{self, Case, Stage};
 use crate::door::{Caller, Door, switching};
 use crate::forwarded;
 use crate::handshake::{self, EngineIo, Wish};
+use crate::pardons::Pardons;
 use crate::protocol::frames::Violation;
 use crate::protocol::payload::{self, PayloadError};
 use crate::refusal::Denial;
@@ -105,7 +106,9 @@ impl Door {
 
     fn preflight(&self, attempt: &Attempt) -> Result<Response<Full<Bytes>>, Answer> {
         let rules = self.gate.policy.current();
-        let allowed = checks::origin::check(&rules.cors, &attempt.origin);
+        let mut pardons = Pardons::by(&self.gate);
+        let allowed = pardons.ask(checks::origin::check(&rules.cors, &attempt.origin));
+        decide::pardoned(&self.gate, Case::of(attempt, Stage::Handshake), pardons);
         allowed.map_err(|denial| self.refuse(attempt, Stage::Handshake, denial))?;
         Ok(cors::preflight(&rules))
     }
@@ -125,7 +128,8 @@ impl Door {
         let found = self.polling.find(sid).filter(|session| session.opener.route.path == attempt.route);
         let attempt = as_opened(attempt, found.as_deref());
         let attempt = attempt.as_ref();
-        let admissible = still_admissible(gate, attempt, [], gate.clock.now());
+        // What is pardoned is recorded by the session itself.
+        let admissible = still_admissible(gate, attempt, [], &mut Pardons::by(gate), gate.clock.now());
         if let Err(denial) = admissible {
             self.count_handshake(attempt)?;
             return Err(self.refuse(attempt, Stage::Session, denial));

@@ -58,6 +58,16 @@ pub enum Refusal {
     Outage(StateError),
 }
 
+/// without the state there is no verdict, and nobody comes in
+impl From<Refusal> for Denial {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Denied(denial) => denial,
+            Refusal::Outage(error) => Denial::from(Reason::StateUnavailable).because(error.to_string()),
+        }
+    }
+}
+
 impl From<Denial> for Refusal {
     fn from(denial: Denial) -> Self {
         Refusal::Denied(denial)

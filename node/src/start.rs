@@ -6,7 +6,8 @@ use picket_shared::behaviour::Watch;
 use picket_shared::clock::Clock;
 use picket_shared::listener::Listener;
 use picket_shared::state::{
-    BlockView, Counters, Holdings, Identities, KnownNodes, LivePolicy, Overshoot, State, Traffic, WithStance,
+    BlockView, Counters, Holdings, Identities, KnownNodes, LivePolicy, Overshoot, RevocationView, State, Traffic,
+    WithStance,
 };
 use picket_shared::tasks::Tasks;
 use picket_shared::telemetry::{Metrics, Tracer};
@@ -34,13 +35,15 @@ use crate::listener;
 use crate::membership::Membership;
 use crate::memory::Memory;
 use crate::metrics::{
-    Instruments, Renewals, observe_clock, observe_identities, observe_memory, observe_mode, observe_overshoot,
+    Instruments, Renewals, observe_clock, observe_enforcement, observe_identities, observe_keys, observe_memory,
+    observe_mode, observe_overshoot,
 };
 use crate::ops::{self, Ops};
 use crate::pending::Pending;
 use crate::renewal::Renewal;
 use crate::route::{Route, RouteError, Routes};
 use crate::session::{Attention, PollingSessions, ring_on_changes};
+use crate::switch::Switch;
 use crate::tls::{self, TlsError};
 
 /// how often a drain looks whether all sessions have left
@@ -59,6 +62,7 @@ pub struct Parts {
     pub state: State,
     pub policy: LivePolicy,
     pub blocks: BlockView,
+    pub revocations: RevocationView,
     pub outbox: Outbox,
     pub clock: Arc<dyn Clock>,
     pub tasks: Tasks,
@@ -148,12 +152,21 @@ pub async fn start(parts: Parts) -> Result<Running, StartError> {
         polling: Arc::new(PollingSessions::new(gate.limits.polling_sessions_max)),
     });
 
+    if let Some(file) = parts.config.enforce_file.clone() {
+        let (node, policy) = (gate.node.clone(), parts.policy.clone());
+        let switch = Switch { file, node, policy, outbox: parts.outbox.clone(), clock: parts.clock.clone() };
+        // Before the first connection.
+        let is_readable = switch.look(true);
+        tasks.spawn("kill switch", switch.follow(is_readable, tasks.stopped()));
+    }
+    observe_enforcement(&parts.metrics.meter("picket"), &parts.policy);
     let accepting = |tcp, name| Listener::new(tcp, name, &parts.metrics);
     tasks.spawn(
         "gateway",
         listener::serve(accepting(gateway, "gateway"), door, stop_accepting.clone().cancelled_owned()),
     );
-    let changes = ring_on_changes(attention.clone(), parts.blocks.changes(), parts.policy.changes(), tasks.stopped());
+    let sources = [parts.blocks.changes(), parts.policy.changes(), parts.revocations.changes()];
+    let changes = ring_on_changes(attention.clone(), sources, tasks.stopped());
     tasks.spawn("attention", changes);
     let announcements = membership.clone().announce_outages(parts.outbox.clone(), parts.clock.clone(), tasks.stopped());
     tasks.spawn("outages", announcements);
@@ -272,6 +285,12 @@ fn keys(parts: &Parts) -> Result<Keys, StartError> {
         let (index, error) = errors.swap_remove(0);
         StartError::Key { index, error }
     })?;
+    let verifier = verifier.for_tokens_of(Duration::from_millis(auth.jwt.max_token_age_ms));
+    let remote: Vec<_> = verifier.remote_keys().cloned().collect();
+    for keys in &remote {
+        parts.tasks.spawn("keys of issuers", keys.clone().follow(parts.clock.clone(), parts.tasks.stopped()));
+    }
+    observe_keys(&parts.metrics.meter("picket"), remote, &parts.clock);
     let source = |text: &String| TokenSource::parse(text).ok_or_else(|| StartError::TokenSource(text.clone()));
     let sessions = match (auth.sessions.mode, &auth.sessions.introspect_url) {
         (SessionsMode::Introspect, Some(url)) => {
@@ -284,6 +303,7 @@ fn keys(parts: &Parts) -> Result<Keys, StartError> {
         sources: TokenSources(auth.token_sources.iter().map(source).collect::<Result<_, _>>()?),
         verifier,
         sessions,
+        revocations: parts.revocations.clone(),
         on_invalid: auth.invalid_token,
         token_bytes_max: parts.config.limits.token_bytes_max,
     })

@@ -52,6 +52,7 @@ pub enum Reason {
     UpstreamSlow,
     UpstreamProtocol,
     StateUnavailable,
+    KeysUnavailable,
     InternalError,
 }
 
@@ -90,7 +91,7 @@ const ONE_A_MINUTE: Points = Points { points: 1.0, at_most_every: Some(Duration:
 const ONE_AN_HOUR: Points = Points { points: 1.0, at_most_every: Some(Duration::from_secs(3600)) };
 
 impl Reason {
-    pub const ALL: [Reason; 41] = {
+    pub const ALL: [Reason; 42] = {
         use Reason::*;
         [
             AddressBlocked,
@@ -133,6 +134,7 @@ impl Reason {
             UpstreamSlow,
             UpstreamProtocol,
             StateUnavailable,
+            KeysUnavailable,
             InternalError,
         ]
     };
@@ -188,6 +190,7 @@ impl Reason {
             Reason::UpstreamSlow => row("upstream_slow", "the application did not answer in time", 504, 1014, None, Medium, NONE, true),
             Reason::UpstreamProtocol => row("upstream_protocol", "the application's answer breaks the protocol", 502, 1014, None, Medium, NONE, false),
             Reason::StateUnavailable => row("state_unavailable", "the shared state is not reachable", 503, 1013, None, Medium, NONE, true),
+            Reason::KeysUnavailable => row("keys_unavailable", "tokens cannot be judged at present", 503, 1013, None, Medium, NONE, true),
             Reason::InternalError => row("internal_error", "an internal error occurred", 500, 1011, None, Critical, NONE, true),
         }
     }

@@ -1,4 +1,5 @@
-//! What a node remembers on disk, so that it can start while the shared state is away: the policy and the block list.
+//! What a node remembers on disk, so that it can start while the shared state is away: the policy, the block list
+//! and revoked tokens.
 //!
 //! One file, replaced whole, with a checksum: a torn or foreign file is no snapshot.
 
@@ -8,8 +9,10 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use tokio::sync::watch;
 
-use crate::state::{Block, BlockView, KnownNodes, LivePolicy, PolicyVersion};
+use crate::clock::Timestamp;
+use crate::state::{Block, BlockView, KnownNodes, LivePolicy, PolicyVersion, Revocation, RevocationView};
 
 /// how often a change is written down
 const PERIOD: Duration = Duration::from_secs(1);
@@ -30,6 +33,17 @@ pub struct Snapshot {
     nodes: u32,
     policy: PolicyVersion,
     blocks: Vec<Block>,
+    #[serde(default)]
+    revocations: Vec<Revocation>,
+}
+
+/// what a process knows that its snapshot keeps
+#[derive(Clone)]
+pub struct Known {
+    pub policy: LivePolicy,
+    pub blocks: BlockView,
+    pub revocations: RevocationView,
+    pub nodes: KnownNodes,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -39,8 +53,13 @@ struct File {
 }
 
 impl Snapshot {
-    pub fn of(policy: &LivePolicy, blocks: &BlockView, nodes: &KnownNodes) -> Self {
-        Snapshot { nodes: nodes.number(), policy: policy.as_version(), blocks: blocks.blocks() }
+    pub fn of(known: &Known) -> Self {
+        Snapshot {
+            nodes: known.nodes.number(),
+            policy: known.policy.as_version(),
+            blocks: known.blocks.blocks(),
+            revocations: known.revocations.all(),
+        }
     }
 
     /// the snapshot at `path`, `None` if there is no file
@@ -74,10 +93,12 @@ impl Snapshot {
     }
 
     /// puts what was remembered in force, until the state says more
-    pub fn restore(self, policy: &LivePolicy, blocks: &BlockView, nodes: &KnownNodes) {
-        nodes.remember(self.nodes);
-        policy.put_in_force(self.policy);
-        blocks.add_missing(self.blocks);
+    pub fn restore(self, known: &Known) {
+        known.nodes.remember(self.nodes);
+        known.policy.put_in_force(self.policy);
+        known.blocks.add_missing(self.blocks);
+        // What has ended since goes with the next change.
+        known.revocations.add(self.revocations, Timestamp::default());
     }
 }
 
@@ -85,16 +106,10 @@ fn checksum(text: &str) -> String {
     crate::hex::encode(&Sha256::digest(text))
 }
 
-/// writes down each change of policy and blocks until `stop` resolves
-pub async fn keep(
-    path: PathBuf,
-    policy: LivePolicy,
-    blocks: BlockView,
-    nodes: KnownNodes,
-    stop: impl Future<Output = ()>,
-) {
+/// writes down each change until `stop` resolves
+pub async fn keep(path: PathBuf, known: Known, stop: impl Future<Output = ()>) {
     tokio::pin!(stop);
-    let (mut policies, mut lists) = (policy.changes(), blocks.changes());
+    let mut sources = [known.policy.changes(), known.blocks.changes(), known.revocations.changes()];
     let mut kept = 0;
     loop {
         tokio::select! {
@@ -102,17 +117,16 @@ pub async fn keep(
             () = &mut stop => return,
         }
         // A policy of the state's, not the file's: before there is one, there is nothing to remember.
-        let changed = [&mut policies, &mut lists].map(|changes| changes.has_changed().unwrap_or(false));
-        if policy.version() == 0 || !(changed.contains(&true) || nodes.number() != kept) {
+        let changed = sources.iter().any(|source| source.has_changed().unwrap_or(false));
+        if known.policy.version() == 0 || !(changed || known.nodes.number() != kept) {
             continue;
         }
-        policies.mark_unchanged();
-        lists.mark_unchanged();
-        kept = nodes.number();
-        let (snapshot, path) = (Snapshot::of(&policy, &blocks, &nodes), path.clone());
+        sources.iter_mut().for_each(watch::Receiver::mark_unchanged);
+        kept = known.nodes.number();
+        let (snapshot, path) = (Snapshot::of(&known), path.clone());
         let written = tokio::task::spawn_blocking(move || snapshot.write(&path)).await;
         if !matches!(written, Ok(Ok(()))) {
-            tracing::warn!("the snapshot of policy and blocks could not be written");
+            tracing::warn!("the snapshot could not be written");
         }
     }
 }
@@ -120,12 +134,17 @@ pub async fn keep(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::Timestamp;
     use crate::policy::{Environment, Policy};
-    use crate::state::{BlockOrigin, BlockScope};
+    use crate::state::{BlockOrigin, BlockScope, Revoked};
+    use crate::token::User;
 
-    fn live() -> LivePolicy {
-        LivePolicy::starting_with(Policy::default(), Environment::Production).unwrap()
+    fn nothing_known() -> Known {
+        Known {
+            policy: LivePolicy::starting_with(Policy::default(), Environment::Production).unwrap(),
+            blocks: BlockView::default(),
+            revocations: RevocationView::default(),
+            nodes: KnownNodes::default(),
+        }
     }
 
     #[test]
@@ -134,12 +153,12 @@ mod tests {
         let path = folder.path().join("snapshot.json");
         assert!(Snapshot::read(&path).unwrap().is_none());
 
-        let (policy, blocks) = (live(), BlockView::default());
+        let known = nothing_known();
         let mut changed = Policy::default();
         changed.security.allow_anonymous = false;
         let now = Timestamp::from_millis(1_000_000);
-        policy.put_in_force(PolicyVersion { version: 7, policy: changed, by: "admin".into(), at: now });
-        blocks.add_missing(vec![Block {
+        known.policy.put_in_force(PolicyVersion { version: 7, policy: changed, by: "admin".into(), at: now });
+        known.blocks.add_missing(vec![Block {
             network: "192.0.2.0/24".parse().unwrap(),
             reason: "x".into(),
             origin: BlockOrigin::Manual,
@@ -149,15 +168,18 @@ mod tests {
             scope: BlockScope::Everyone,
             users: Vec::new(),
         }]);
-        let nodes = KnownNodes::default();
-        nodes.remember(3);
-        Snapshot::of(&policy, &blocks, &nodes).write(&path).unwrap();
+        let revoked = Revoked::User("mallory".into(), now);
+        let until = now.plus(Duration::from_secs(60));
+        known.revocations.add(vec![Revocation { revoked, by: "admin".into(), at: now, until }], now);
+        known.nodes.remember(3);
+        Snapshot::of(&known).write(&path).unwrap();
 
-        let (again, list, nodes) = (live(), BlockView::default(), KnownNodes::default());
-        Snapshot::read(&path).unwrap().unwrap().restore(&again, &list, &nodes);
-        assert_eq!(nodes.number(), 3);
-        assert_eq!((again.version(), again.current().security.allow_anonymous), (7, false));
-        assert!(list.find("192.0.2.9".parse().unwrap(), now).is_some());
+        let again = nothing_known();
+        Snapshot::read(&path).unwrap().unwrap().restore(&again);
+        assert_eq!(again.nodes.number(), 3);
+        assert_eq!((again.policy.version(), again.policy.current().security.allow_anonymous), (7, false));
+        assert!(again.blocks.find("192.0.2.9".parse().unwrap(), now).is_some());
+        assert!(again.revocations.against(&User::named("mallory")).is_some());
 
         let whole = std::fs::read_to_string(&path).unwrap();
         for torn in [&whole[..whole.len() - 3], &whole.replace("192.0.2.0", "192.0.3.0"), ""] {

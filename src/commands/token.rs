@@ -77,6 +77,7 @@ mod tests {
             secret: Some(Secret::new("5b2c0f6a9d3e48178c6d4e2f1a0b9c8d")),
             secret_file: None,
             public_key_file: None,
+            jwks_url: None,
         }
     }
 

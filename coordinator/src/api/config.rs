@@ -6,13 +6,14 @@ use axum::response::{IntoResponse, Response};
 use http::header::{ETAG, IF_MATCH, IF_NONE_MATCH};
 use http::{HeaderMap, StatusCode};
 use picket_shared::audit::{EventType, Severity};
-use picket_shared::policy::{self, Policy, Rules};
-use picket_shared::state::{PolicyVersion, Published};
+use picket_shared::policy::{self, Enforce, Policy, Rules};
+use picket_shared::state::{NodeStatus, PolicyVersion, Published};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::auth::Caller;
+use super::canary;
 use super::history::changes;
 use super::input::{self, JsonValue, NoQuery, Query};
 use super::openapi::{self, Operation};
@@ -32,6 +33,8 @@ struct PolicyInForce {
     /// whether every node runs this version
     applied: bool,
     nodes: Vec<NodePolicy>,
+    /// the trial that is under way
+    canary: Option<canary::UnderWay>,
 }
 
 /// any part of a policy
@@ -52,6 +55,17 @@ impl JsonSchema for PolicyPatch {
 struct NodePolicy {
     id: String,
     policy_version: u64,
+    enforce: Enforce,
+    /// whether `enforce` is the word of the node's own switch
+    is_switched: bool,
+    on_trial: bool,
+}
+
+impl From<NodeStatus> for NodePolicy {
+    fn from(status: NodeStatus) -> Self {
+        let NodeStatus { id, policy_version, enforce, is_switched, on_trial, .. } = status;
+        NodePolicy { id, policy_version, enforce, is_switched, on_trial }
+    }
 }
 
 pub(super) async fn get(State(api): Shared, _: Caller, headers: HeaderMap, _: NoQuery) -> Result<Response, Problem> {
@@ -70,6 +84,11 @@ pub(super) async fn put(
     JsonValue(patch): JsonValue,
 ) -> Result<Response, Problem> {
     let dry_run = query.take("dryRun", input::boolean).unwrap_or(false);
+    let canary = query.take("canary", |node| Ok(node.to_owned()));
+    let seconds = query.take("seconds", input::number(canary::SECONDS_MIN, canary::SECONDS_MAX));
+    if canary.is_none() && seconds.is_some() {
+        query.mistake("seconds", "is how long a trial lasts: name its node in `canary`");
+    }
     query.finish()?;
     if !patch.is_object() {
         return Err(Problem::mistake("", "must be an object: the part of the policy that changes"));
@@ -84,6 +103,12 @@ pub(super) async fn put(
     if dry_run {
         let (current, policy) = judge(&api, expected, patched).await?;
         return show(&api, policy, current.version).await;
+    }
+    if let Some(node) = canary {
+        let (current, policy) = judge(&api, expected, patched).await?;
+        let seconds = seconds.unwrap_or(canary::SECONDS_DEFAULT);
+        canary::begin(&api, caller, node, seconds, current.clone(), policy).await?;
+        return show(&api, current.policy, current.version).await;
     }
     let changed = change(&api, &caller, expected, "policy changed", patched).await?;
     show(&api, changed.policy, changed.version).await
@@ -105,11 +130,14 @@ pub(super) fn describe_put() -> Operation {
              result is judged whole: it is in force on every node, or nothing is changed.",
         )
         .query("dryRun", openapi::boolean(), "judges and shows the change, and does not make it")
+        .query("canary", openapi::any_text(), "the node at which the change is tried first: it is taken back when that node refuses far more than before or than the others, else published; the answer shows the policy that is in force meanwhile")
+        .query("seconds", openapi::integer(canary::SECONDS_MIN, canary::SECONDS_MAX), "how long it is tried; 30 if not given")
         .header("If-Match", openapi::any_text(), "the `ETag` that the change was made on")
         .body::<PolicyPatch>(json!({ "rateLimiting": { "messageLimit": { "maxMessages": 50 } } }))
         .gives::<PolicyInForce>("the policy with the change")
         .with_header("ETag", "the new version")
-        .fails(StatusCode::CONFLICT, "others change the policy at the same time")
+        .fails(StatusCode::CONFLICT, "others change the policy at the same time, or another one is on trial")
+        .fails(StatusCode::NOT_FOUND, "no such node is alive")
         .fails(StatusCode::PRECONDITION_FAILED, "another version is in force")
 }
 
@@ -152,7 +180,7 @@ async fn judge(
     Ok((current, policy))
 }
 
-fn record(api: &Api, caller: &Caller, message: &str, before: &PolicyVersion, after: &Policy, version: u64) {
+pub(super) fn record(api: &Api, caller: &Caller, message: &str, before: &PolicyVersion, after: &Policy, version: u64) {
     let paths: Vec<Value> = changes(&before.policy, after).into_iter().map(|change| change.path.into()).collect();
     tracing::info!(version, by = caller.name, "policy changed");
     api.record(EventType::PolicyChanged, Severity::High, caller, message, |record| {
@@ -172,11 +200,11 @@ pub(super) async fn current(api: &Api) -> Result<PolicyVersion, Problem> {
 }
 
 async fn show(api: &Api, policy: Policy, version: u64) -> Result<Response, Problem> {
-    let nodes = api.state.nodes.nodes(api.clock.now()).await?;
-    let nodes: Vec<_> =
-        nodes.into_iter().map(|node| NodePolicy { id: node.id, policy_version: node.policy_version }).collect();
+    let now = api.clock.now();
+    let nodes: Vec<_> = api.state.nodes.nodes(now).await?.into_iter().map(NodePolicy::from).collect();
     let applied = nodes.iter().all(|node| node.policy_version >= version);
-    Ok(([(ETAG, etag(version))], Success(PolicyInForce { policy, version, applied, nodes })).into_response())
+    let canary = api.state.trials.under_way(now).await?.map(canary::UnderWay::from);
+    Ok(([(ETAG, etag(version))], Success(PolicyInForce { policy, version, applied, nodes, canary })).into_response())
 }
 
 fn etag(version: u64) -> String {

@@ -5,6 +5,7 @@ use axum::extract::{Extension, State};
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use picket_shared::clock::CLOCK_OFFSET_MAX_MS;
+use picket_shared::policy::Enforce;
 use picket_shared::state::{Mode, NodeStatus, StateError};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -138,6 +139,14 @@ fn judge(api: &Api, findings: Findings) -> Health {
             status: Status::Degraded,
             kind: "node",
             message: format!("node {} decides without the shared state", node.id),
+        });
+    }
+    for node in nodes.iter().filter(|node| node.enforce != Enforce::On) {
+        let whose = if node.is_switched { "its own switch" } else { "the policy" };
+        issues.push(Issue {
+            status: Status::Warning,
+            kind: "enforcement",
+            message: format!("node {} refuses nobody: enforcement is `{}` by {whose}", node.id, node.enforce.as_str()),
         });
     }
     for node in nodes.iter().filter(|node| node.clock_offset_ms.unsigned_abs() > CLOCK_OFFSET_MAX_MS) {

@@ -5,6 +5,7 @@ mod audit_logs;
 pub(crate) mod auth;
 mod block_ip;
 mod blocks;
+mod canary;
 mod config;
 mod csv;
 mod dashboard;
@@ -26,6 +27,7 @@ mod preview;
 mod problem;
 mod report;
 mod reputation;
+mod revoke;
 mod rollback;
 mod routes;
 mod stream;
@@ -47,6 +49,7 @@ use picket_shared::state::{BlockView, LivePolicy};
 use picket_shared::tasks::Tasks;
 use serde::Serialize;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::alarms::Alarms;
 use crate::enforcement::Enforcement;
@@ -85,6 +88,8 @@ pub(crate) struct Api {
     pub(crate) tasks: Tasks,
     pub(crate) instruments: Instruments,
     pub(crate) trusted_proxies: Vec<IpNet>,
+    /// how long an application's token may live
+    pub(crate) token_age_max: Duration,
     pub(crate) exports: export::Slots,
     pub(crate) analytics: analytics::Cache,
     pub(crate) answers: idempotency::Answers,
@@ -133,6 +138,7 @@ fn routes() -> Routes {
         .post("/block-ip", block_ip::post, block_ip::describe())
         .post("/unblock-ip", unblock_ip::post, unblock_ip::describe())
         .get("/blocks", blocks::get, blocks::describe())
+        .post("/revoke", revoke::post, revoke::describe())
         .get("/reputation/{ip}", reputation::get, reputation::describe())
         .get("/report", report::get, report::describe())
         .get("/nodes", nodes::get, nodes::describe())

@@ -2,6 +2,7 @@
 
 use axum::extract::State;
 use picket_shared::clock::Timestamp;
+use picket_shared::policy::Enforce;
 use picket_shared::state::{CoordinatorStatus, Mode, NodeStatus};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -27,6 +28,12 @@ pub(super) struct Node {
     policy_version: u64,
     connections: u64,
     last_seen: Timestamp,
+    /// what it does with refusals
+    enforce: Enforce,
+    /// whether that is the word of its own switch
+    is_switched: bool,
+    /// whether it runs a policy on trial
+    on_trial: bool,
 }
 
 impl From<NodeStatus> for Node {
@@ -38,6 +45,9 @@ impl From<NodeStatus> for Node {
             policy_version: status.policy_version,
             connections: status.connections,
             last_seen: status.last_seen,
+            enforce: status.enforce,
+            is_switched: status.is_switched,
+            on_trial: status.on_trial,
         }
     }
 }

@@ -16,13 +16,14 @@ use std::sync::Arc;
 
 use super::CheckApi;
 use super::problem::Problem;
-use crate::admission::admit;
+use crate::admission::{admit, count_handshake};
 use crate::answer::Answer;
 use crate::attempt::Attempt;
-use crate::checks::{handshake_rate, upgrade_rate};
+use crate::checks::upgrade_rate;
 use crate::decide::{self, Case, Stage};
 use crate::forwarded;
 use crate::handshake;
+use crate::pardons::Pardons;
 use crate::refusal::Refusal;
 use crate::stopwatch::Stopwatch;
 
@@ -89,17 +90,20 @@ impl CheckApi {
         let (gate, now) = (&self.gate, self.gate.clock.now());
         let case = |stage| Case { user_agent, ..Case::of(attempt, stage) };
         let refuse = |stage, refusal: Refusal| Answer::from(decide::refuse(gate, case(stage), refusal));
-        let handshakes = gate.policy.current().limits.handshakes;
-        handshake_rate::check(&gate.handshakes, handshakes, attempt.address, now)
-            .map_err(|denial| refuse(Stage::Handshake, denial.into()))?;
+        let mut pardons = Pardons::by(gate);
+        let counted = count_handshake(gate, attempt.address, &mut pardons, now);
+        decide::pardoned(gate, case(Stage::Handshake), pardons);
+        counted.map_err(|denial| refuse(Stage::Handshake, denial.into()))?;
         gate.memory
             .check()
             .and_then(|()| upgrade_rate::check(&gate.upgrades, now, u16::from_le_bytes(random::bytes())))
             .map_err(|denial| refuse(Stage::Handshake, denial.into()))?;
+        let mut pardons = Pardons::by(gate);
         let stopwatch = Stopwatch::of_admission();
-        let admission = admit(gate, attempt, now).await;
+        let outcome = admit(gate, attempt, &mut pardons, now).await;
         stopwatch.stop(gate);
-        let (_, admitted) = admission.map_err(|refusal| refuse(Stage::Admission, refusal))?;
+        decide::pardoned(gate, case(Stage::Admission), pardons);
+        let (_, admitted) = outcome.map_err(|refusal| refuse(Stage::Admission, refusal))?;
         decide::came_in(gate, case(Stage::Admission), &admitted.principal);
         let mut response = Response::new(Body::empty());
         forwarded::add_claims(response.headers_mut(), attempt, None, "http", Some(&admitted.principal));

@@ -22,10 +22,11 @@ use super::body::Asked;
 use super::connections::{Full, Talk};
 use super::problem::Problem;
 use super::verdict::Verdict;
-use crate::admission::{Admitted, Screened, complete, screen};
+use crate::admission::{Admitted, Screened, complete, count_handshake, screen};
 use crate::attempt::{Attempt, ClaimedOrigin};
-use crate::checks::{handshake_rate, upgrade_rate};
+use crate::checks::upgrade_rate;
 use crate::decide::{self, Case, Stage};
+use crate::pardons::Pardons;
 use crate::refusal::{Denial, Refusal};
 use crate::stopwatch::Stopwatch;
 
@@ -131,7 +132,7 @@ impl CheckApi {
         }
         let (screened, admitted) = talk.entry.take()?;
         talk.entry = Some((Screened { rate: Default::default() }, admitted.clone()));
-        let renewed = self.stay(&talk, &screened, admitted, question, now).await;
+        let renewed = self.stay(&mut talk, &screened, admitted, question, now).await;
         Some(match renewed {
             Ok(admitted) => {
                 talk.becomes(screened, admitted);
@@ -148,7 +149,7 @@ impl CheckApi {
 
     async fn stay(
         &self,
-        talk: &Talk,
+        talk: &mut Talk,
         screened: &Screened,
         admitted: Admitted,
         question: &Question,
@@ -159,7 +160,10 @@ impl CheckApi {
             return Ok(admitted);
         };
         let held = [admitted];
-        let new = complete(&self.gate, screened, &talk.attempt, Some(token), &held, now).await?;
+        let mut pardons = Pardons::by(&self.gate);
+        let new = complete(&self.gate, screened, &talk.attempt, Some(token), &held, &mut pardons, now).await;
+        decide::pardoned(&self.gate, question.case(Stage::Session), pardons);
+        let new = new?;
         talk.may_stay(&self.gate, &new.principal, now)?;
         if !held[0].principal.is_same(&new.principal) {
             decide::came_in(&self.gate, question.case(Stage::Admission), &new.principal);
@@ -169,21 +173,24 @@ impl CheckApi {
 
     async fn come_in(&self, question: Question, now: Timestamp) -> Result<(), Denial> {
         let gate = &self.gate;
-        let handshakes = gate.policy.current().limits.handshakes;
-        handshake_rate::check(&gate.handshakes, handshakes, question.attempt.address, now)
-            .map_err(|denial| self.refuse(&question, Stage::Handshake, denial))?;
+        let mut pardons = Pardons::by(gate);
+        let counted = count_handshake(gate, question.attempt.address, &mut pardons, now);
+        decide::pardoned(gate, question.case(Stage::Handshake), pardons);
+        counted.map_err(|denial| self.refuse(&question, Stage::Handshake, denial))?;
         gate.memory
             .check()
             .and_then(|()| upgrade_rate::check(&gate.upgrades, now, u16::from_le_bytes(random::bytes())))
             .map_err(|denial| self.refuse(&question, Stage::Handshake, denial))?;
+        let mut pardons = Pardons::by(gate);
         let stopwatch = Stopwatch::of_admission();
-        let admitted = self.admit(&question, now).await;
+        let admitted = self.admit(&question, &mut pardons, now).await;
         stopwatch.stop(gate);
+        decide::pardoned(gate, question.case(Stage::Admission), pardons);
         let (mut screened, admitted) = admitted.map_err(|refusal| self.refuse(&question, Stage::Admission, refusal))?;
         let rate = std::mem::take(&mut screened.rate);
         let principal = admitted.principal.clone();
         if let Some(id) = question.id.clone() {
-            let talk = Talk::new(question.attempt.clone(), Some((screened, admitted)), &gate.traffic);
+            let talk = Talk::new(question.attempt.clone(), Some((screened, admitted)), &gate.traffic, now);
             if let Err(Full) = self.connections.insert(id, talk, now) {
                 refund_all(&*gate.counters, rate).await;
                 return Err(self.refuse(&question, Stage::Admission, full()));
@@ -194,10 +201,15 @@ impl CheckApi {
     }
 
     /// both steps of admission, as one: the application says all that it knows
-    async fn admit(&self, question: &Question, now: Timestamp) -> Result<(Screened, Admitted), Refusal> {
-        let screened = screen(&self.gate, &question.attempt, now).await?;
+    async fn admit(
+        &self,
+        question: &Question,
+        pardons: &mut Pardons,
+        now: Timestamp,
+    ) -> Result<(Screened, Admitted), Refusal> {
+        let screened = screen(&self.gate, &question.attempt, pardons, now).await?;
         let token = question.token.as_ref();
-        let admitted = complete(&self.gate, &screened, &question.attempt, token, &[], now).await?;
+        let admitted = complete(&self.gate, &screened, &question.attempt, token, &[], pardons, now).await?;
         Ok((screened, admitted))
     }
 

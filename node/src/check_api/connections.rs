@@ -3,19 +3,21 @@
 
 use parking_lot::Mutex;
 use picket_shared::clock::Timestamp;
-use picket_shared::reason::Reason;
+use picket_shared::policy::Reasons;
 use picket_shared::state::Traffic;
-use picket_shared::token::{LEEWAY, Principal};
+use picket_shared::token::Principal;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::admission::{Admitted, Screened, still_admissible, still_welcome};
+use crate::admission::{Admitted, Screened, not_expired, still_admissible, still_welcome};
 use crate::attempt::Attempt;
 use crate::config::Limits;
+use crate::decide::{self, Case, Stage};
 use crate::gate::Gate;
 use crate::inspection::Rates;
+use crate::pardons::Pardons;
 use crate::refusal::Denial;
 use crate::session::{Presence, Violations};
 
@@ -96,17 +98,23 @@ pub struct Talk {
     pub violations: Violations,
     /// why it has to end; whatever it says after that is answered so
     pub ended: Option<Denial>,
+    /// since when it is known
+    pub since: Timestamp,
+    /// what was recorded of it although its rule is in shadow: once each
+    pardoned: Reasons,
     presence: Option<Presence>,
 }
 
 impl Talk {
-    pub fn new(attempt: Attempt, entry: Option<(Screened, Admitted)>, traffic: &Arc<Traffic>) -> Self {
+    pub fn new(attempt: Attempt, entry: Option<(Screened, Admitted)>, traffic: &Arc<Traffic>, now: Timestamp) -> Self {
         let mut talk = Talk {
             attempt,
             entry: None,
             rates: Rates::default(),
             violations: Violations::default(),
             ended: None,
+            since: now,
+            pardoned: Reasons::default(),
             presence: Some(Presence::new(traffic.clone())),
         };
         if let Some((screened, admitted)) = entry {
@@ -132,14 +140,26 @@ impl Talk {
     }
 
     /// what a session at the proxy is held to whenever something changed
-    pub fn may_stay(&self, gate: &Gate, speaker: &Principal, now: Timestamp) -> Result<(), Denial> {
-        let expires = speaker.user().and_then(|user| user.expires);
-        if expires.is_some_and(|expires| expires.plus(LEEWAY) <= now) {
-            return Err(Reason::TokenExpired.into());
-        }
+    pub fn may_stay(&mut self, gate: &Gate, speaker: &Principal, now: Timestamp) -> Result<(), Denial> {
+        let mut pardons = Pardons::except(gate, self.pardoned);
+        let verdict = self.is_admissible(gate, speaker, &mut pardons, now);
+        self.pardoned = pardons.told();
+        let case = Case { principal: Some(speaker), ..Case::of(&self.attempt, Stage::Session) };
+        decide::pardoned(gate, case, pardons);
+        verdict
+    }
+
+    fn is_admissible(
+        &self,
+        gate: &Gate,
+        speaker: &Principal,
+        pardons: &mut Pardons,
+        now: Timestamp,
+    ) -> Result<(), Denial> {
+        pardons.ask(not_expired(speaker, now))?;
         match self.entry {
-            Some(_) => still_admissible(gate, &self.attempt, [speaker], now),
-            None => still_welcome(gate, self.attempt.address, speaker, now),
+            Some(_) => still_admissible(gate, &self.attempt, [speaker], pardons, now),
+            None => still_welcome(gate, self.attempt.address, speaker, pardons, now),
         }
     }
 
@@ -155,6 +175,7 @@ impl Talk {
 mod tests {
     use super::*;
     use crate::attempt::ClaimedOrigin;
+    use picket_shared::reason::Reason;
 
     fn talk(traffic: &Arc<Traffic>) -> Talk {
         let attempt = Attempt {
@@ -165,7 +186,7 @@ mod tests {
             route: "/v1/check".into(),
             trace: None,
         };
-        Talk::new(attempt, None, traffic)
+        Talk::new(attempt, None, traffic, Timestamp::default())
     }
 
     #[test]

@@ -29,6 +29,7 @@ use crate::content::{Flaw, texts};
 use crate::decide::{self, Case, Stage};
 use crate::gate::Gate;
 use crate::inspection::{self, Body, Event, Speaker, inspect};
+use crate::pardons::Pardons;
 use crate::protocol::msgpack;
 use crate::refusal::Denial;
 use crate::session::{Step, record};
@@ -95,7 +96,7 @@ fn user(id: Option<String>, roles: Option<Vec<String>>) -> Result<Option<Princip
         (None, None) => Ok(None),
         (None, Some(_)) => Err(Mistake::new("roles", "are those of a user: name one in `user`")),
         (Some(id), roles) => {
-            let user = User::from_json(&Value::from(id), roles.map(Value::from).as_ref(), None);
+            let user = User::from_json(&Value::from(id), roles.map(Value::from).as_ref());
             let user =
                 user.ok_or_else(|| Mistake::new("user", "must have from 1 to 256 bytes, and at most 64 roles"))?;
             Ok(Some(Principal::User(user)))
@@ -109,7 +110,7 @@ impl CheckApi {
             return Ok(known);
         }
         let attempt = attempt(Some(question.id.clone()), question.address);
-        let talk = Talk::new(attempt.clone(), None, &self.gate.traffic);
+        let talk = Talk::new(attempt.clone(), None, &self.gate.traffic, now);
         let inserted = self.connections.insert(question.id.clone(), talk, now);
         inserted.map_err(|_| decide::refuse(&self.gate, Case::of(&attempt, Stage::Session), full()))
     }
@@ -150,8 +151,16 @@ fn speaker(talk: &Talk, named: Option<&Principal>) -> Principal {
     let own = talk.principal();
     match (named, own) {
         (Some(named), Some(own)) if named.is_same(own) && named.roles().next().is_none() => own.clone(),
-        (Some(named), _) => named.clone(),
+        (Some(named), _) => vouched_for(named, talk),
         (None, own) => own.cloned().unwrap_or(Principal::Anonymous),
+    }
+}
+
+/// the application vouches for whom it names since the connection is known: a revocation of that user ends the connection
+fn vouched_for(named: &Principal, talk: &Talk) -> Principal {
+    match named {
+        Principal::Anonymous => Principal::Anonymous,
+        Principal::User(user) => Principal::User(User { issued: Some(talk.since), ..user.clone() }),
     }
 }
 
@@ -175,10 +184,11 @@ async fn hear(gate: &Gate, talk: &mut Talk, speaker: &Principal, question: &Ques
         body: Body::Json { text: read.text(), name_at: None, payload: inspection::Payload::Whole, packed_at: None },
     };
     let mut voice = Speaker { principal: speaker, address: attempt.address, rates: &mut talk.rates };
+    let mut pardons = Pardons::by(gate);
     let stopwatch = Stopwatch::of_inspection(now);
-    let outcome = inspect(gate, &mut voice, &event, now).await;
+    let outcome = inspect(gate, &mut voice, &event, &mut pardons, now).await;
     stopwatch.stop(gate);
-    match record(gate, case, outcome) {
+    match record(gate, case, outcome, pardons) {
         Ok(cleared) => Verdict { payload: read.rewritten(cleared.into_message(), question), ..Verdict::ALLOWED },
         Err(denial) => match talk.violations.refused(gate, denial.clone(), Vec::new()) {
             Step::End(_, denial) => {

@@ -34,9 +34,6 @@ impl Observation {
 }
 
 pub fn check(rules: &ValidationRules, event: &Event<'_>, checked: Checked) -> Result<Finding, Denial> {
-    if let (Some(name), Body::Json { text, payload, .. }) = (event.name, &event.body) {
-        schema(rules, name, text, *payload)?;
-    }
     if rules.content == ContentMode::Off {
         return Ok(Finding::default());
     }
@@ -47,14 +44,18 @@ pub fn check(rules: &ValidationRules, event: &Event<'_>, checked: Checked) -> Re
     })
 }
 
-fn schema(rules: &ValidationRules, event: &str, json: &str, payload: Payload) -> Result<(), Denial> {
-    let Some(schema) = rules.schema_of(event) else {
+/// whether the payload has the form that its event must have
+pub fn check_schema(rules: &ValidationRules, event: &Event<'_>) -> Result<(), Denial> {
+    let (Some(name), Body::Json { text, payload, .. }) = (event.name, &event.body) else {
         return Ok(());
     };
-    let value = payload_of(json, payload).ok_or_else(|| Denial::from(Reason::Malformed))?;
+    let Some(schema) = rules.schema_of(name) else {
+        return Ok(());
+    };
+    let value = payload_of(text, *payload).ok_or_else(|| Denial::from(Reason::Malformed))?;
     schema.validate(&value).map_err(|error| {
         let place = error.instance_path().to_string();
-        Denial::from(Reason::Schema).because(format!("validation.schemas.{event} at `{place}`"))
+        Denial::from(Reason::Schema).because(format!("validation.schemas.{name} at `{place}`"))
     })
 }
 

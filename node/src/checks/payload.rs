@@ -2,6 +2,7 @@
 
 use picket_shared::policy::ValidationRules;
 use picket_shared::reason::Reason;
+use std::ops::Range;
 
 use crate::content::{Bounds, Flaw, scan};
 use crate::inspection::{Body, Event};
@@ -15,18 +16,18 @@ pub struct Checked {
 }
 
 impl Checked {
-    const NOTHING: Checked = Checked { may_act: false, may_signal: false };
+    pub const NOTHING: Checked = Checked { may_act: false, may_signal: false };
     const ANYTHING: Checked = Checked { may_act: true, may_signal: true };
 }
 
-pub fn check(rules: &ValidationRules, keys_max: usize, event: &Event<'_>) -> Result<Checked, Denial> {
-    let checked = check_form(rules, keys_max, event)?;
+/// whether the event may be sent at all
+pub fn check_name(rules: &ValidationRules, event: &Event<'_>) -> Result<(), Denial> {
     match event.name {
         Some(name) if !rules.knows(name) => Err(Reason::UnknownEvent.into()),
         None if event.is_named_protocol && !rules.knows("") => {
             Err(Denial::from(Reason::UnknownEvent).because("the event has no name"))
         }
-        _ => Ok(checked),
+        _ => Ok(()),
     }
 }
 
@@ -44,13 +45,30 @@ pub fn check_form(rules: &ValidationRules, keys_max: usize, event: &Event<'_>) -
         Body::Json { text, name_at, .. } => {
             let bounds =
                 Bounds { max_depth: rules.depth_max, max_keys: keys_max, max_text_chars: rules.text_chars_max };
-            let scan = scan(text, &bounds, name_at.clone()).map_err(denial)?;
-            Ok(Checked { may_act: scan.may_act, may_signal: scan.may_signal })
+            json(text, &bounds, name_at.clone())
         }
         Body::Text(text) if text.chars().count() > rules.text_chars_max => Err(Reason::TextTooLong.into()),
         Body::Text(_) => Ok(Checked::ANYTHING),
         Body::Opaque => Ok(Checked::NOTHING),
     }
+}
+
+/// the same where depth and length do not matter; what the codec itself could not read is not passed on unread
+pub fn check_without_lengths(keys_max: usize, event: &Event<'_>) -> Result<Checked, Denial> {
+    match (&event.flaw, &event.body) {
+        (Some(flaw), _) => Err(Denial::from(Reason::Malformed).because(format!("{flaw:?}"))),
+        (None, Body::Json { text, name_at, .. }) => {
+            let bounds = Bounds { max_depth: usize::MAX, max_keys: keys_max, max_text_chars: usize::MAX };
+            json(text, &bounds, name_at.clone())
+        }
+        (None, Body::Text(_)) => Ok(Checked::ANYTHING),
+        (None, Body::Opaque) => Ok(Checked::NOTHING),
+    }
+}
+
+fn json(text: &str, bounds: &Bounds, name_at: Option<Range<usize>>) -> Result<Checked, Denial> {
+    let scan = scan(text, bounds, name_at).map_err(denial)?;
+    Ok(Checked { may_act: scan.may_act, may_signal: scan.may_signal })
 }
 
 fn denial(flaw: Flaw) -> Denial {

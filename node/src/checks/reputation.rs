@@ -78,9 +78,7 @@ mod tests {
         view.add_missing(blocks);
         let allow_list: Vec<_> = address::parse_network(allow_list).into_iter().collect();
         let address = IpAddr::from([192, 0, 2, 7]);
-        let principal = user.map_or(Principal::Anonymous, |id| {
-            Principal::User(User { id: id.into(), roles: [].into(), expires: None })
-        });
+        let principal = user.map_or(Principal::Anonymous, |id| Principal::User(User::named(id)));
         [
             check(&view, &allow_list, address, NOW).is_err(),
             check_principal(&view, &allow_list, address, &principal, NOW).is_err(),

@@ -4,6 +4,7 @@ use parking_lot::Mutex;
 use picket_shared::clock::Timestamp;
 use picket_shared::reason::Reason;
 use picket_shared::secret::Secret;
+use picket_shared::state::RevocationView;
 use picket_shared::token::User;
 use reqwest::{Client, StatusCode, Url};
 use serde_json::Value;
@@ -70,13 +71,18 @@ impl Introspector {
         })
     }
 
-    pub async fn user(&self, token: &Secret, now: Timestamp) -> Result<User, Denial> {
+    /// whom the session belongs to; an answer that was given before a revocation of its user is asked for again
+    pub async fn user(&self, token: &Secret, revocations: &RevocationView, now: Timestamp) -> Result<User, Denial> {
         let key: [u8; 32] = Sha256::digest(token.expose()).into();
-        let known = self.answers.lock().known.get(&key).filter(|answer| now < answer.until).cloned();
+        let holds = |answer: &&Answer| {
+            let is_void = answer.user.as_ref().is_some_and(|user| revocations.against(user).is_some());
+            now < answer.until && !is_void
+        };
+        let known = self.answers.lock().known.get(&key).filter(holds).cloned();
         let user = match known {
             Some(answer) => answer.user,
             None => {
-                let user = tokio::time::timeout(ANSWER_WAIT, self.ask(token))
+                let user = tokio::time::timeout(ANSWER_WAIT, self.ask(token, now))
                     .await
                     .unwrap_or_else(|_| Err(Reason::UpstreamSlow.into()))?;
                 self.remember(key, Answer { user: user.clone(), until: now.plus(self.hold) }, now);
@@ -92,12 +98,12 @@ impl Introspector {
             answers.known.retain(|_, answer| now < answer.until);
             answers.sweep_after = now.plus(SWEEP_PAUSE);
         }
-        if answers.known.len() < CACHE_ENTRIES_MAX {
+        if answers.known.len() < CACHE_ENTRIES_MAX || answers.known.contains_key(&key) {
             answers.known.insert(key, answer);
         }
     }
 
-    async fn ask(&self, token: &Secret) -> Result<Option<User>, Denial> {
+    async fn ask(&self, token: &Secret, now: Timestamp) -> Result<Option<User>, Denial> {
         let unavailable = |what: String| {
             Denial::from(Reason::UpstreamUnavailable).because(format!("auth.sessions.introspectUrl {what}"))
         };
@@ -108,14 +114,14 @@ impl Introspector {
             false => unavailable("does not answer".into()),
         })?;
         match answer.status() {
-            StatusCode::OK => self.read(answer).await.map_err(unavailable),
+            StatusCode::OK => self.read(answer, now).await.map_err(unavailable),
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Ok(None),
             status => Err(unavailable(format!("answers {status}"))),
         }
     }
 
     /// the user that the answer names; `null`, or an answer that names none, is nobody
-    async fn read(&self, mut answer: reqwest::Response) -> Result<Option<User>, String> {
+    async fn read(&self, mut answer: reqwest::Response, asked: Timestamp) -> Result<Option<User>, String> {
         let mut body = Vec::new();
         while let Some(chunk) = answer.chunk().await.map_err(|_| "breaks off".to_owned())? {
             if body.len() + chunk.len() > ANSWER_BYTES_MAX {
@@ -125,6 +131,7 @@ impl Introspector {
         }
         let value: Value = serde_json::from_slice(&body).map_err(|_| "does not answer JSON".to_owned())?;
         let id = value.is_object().then(|| value.pointer(&self.user_pointer)).flatten();
-        Ok(id.and_then(|id| User::from_json(id, value.pointer(&self.role_pointer), None)))
+        let user = id.and_then(|id| User::from_json(id, value.pointer(&self.role_pointer)));
+        Ok(user.map(|user| User { issued: Some(asked), ..user }))
     }
 }

@@ -9,6 +9,7 @@ pub use sources::{FoundToken, TokenSource, TokenSources};
 use picket_shared::clock::Timestamp;
 use picket_shared::reason::Reason;
 use picket_shared::secret::Secret;
+use picket_shared::state::{RevocationView, Revoked};
 use picket_shared::token::{Principal, TokenError, TokenVerifier, User};
 
 use crate::config::InvalidToken;
@@ -19,6 +20,7 @@ pub struct Keys {
     pub sources: TokenSources,
     pub verifier: TokenVerifier,
     pub sessions: Option<Introspector>,
+    pub revocations: RevocationView,
     pub on_invalid: InvalidToken,
     pub token_bytes_max: usize,
 }
@@ -29,13 +31,19 @@ impl Keys {
         let Some(token) = token.filter(|_| self.judges_tokens()) else {
             return Ok(Principal::Anonymous);
         };
-        match self.user(token, now).await {
-            Ok(user) => Ok(Principal::User(user)),
+        match self.proven(token, now).await {
+            Ok(principal) => Ok(principal),
             Err(denial) if self.on_invalid == InvalidToken::Anonymous && is_verdict(denial.reason) => {
                 Ok(Principal::Anonymous)
             }
             Err(denial) => Err(denial),
         }
+    }
+
+    async fn proven(&self, token: &Secret, now: Timestamp) -> Result<Principal, Denial> {
+        let principal = Principal::User(self.user(token, now).await?);
+        self.still_proven(&principal)?;
+        Ok(principal)
     }
 
     fn judges_tokens(&self) -> bool {
@@ -50,12 +58,24 @@ impl Keys {
         let signed = self.verifier.has_issuers() && TokenVerifier::looks_like_jwt(token.expose());
         match (&self.sessions, signed) {
             (None, _) => self.verified(token, now),
-            (Some(sessions), false) => sessions.user(token, now).await,
+            (Some(sessions), false) => sessions.user(token, &self.revocations, now).await,
             // Both: the token must be genuine, and its session still active.
             (Some(sessions), true) => {
                 let user = self.verified(token, now)?;
-                sessions.user(token, now).await.map(|_| user)
+                sessions.user(token, &self.revocations, now).await.map(|_| user)
             }
+        }
+    }
+
+    /// whether what proved the user still does
+    pub fn still_proven(&self, principal: &Principal) -> Result<(), Denial> {
+        match principal.user().and_then(|user| self.revocations.against(user)) {
+            None => Ok(()),
+            Some(revoked) => Err(Denial::from(Reason::TokenRevoked).because(match revoked {
+                Revoked::Token(jti) => format!("the token {jti}"),
+                Revoked::User(user, before) => format!("tokens of {user} issued before {before}"),
+                Revoked::Everyone(before) => format!("tokens issued before {before}"),
+            })),
         }
     }
 
@@ -63,6 +83,9 @@ impl Keys {
         self.verifier.verify(token.expose(), now).map_err(|error| match error {
             TokenError::Expired => Reason::TokenExpired.into(),
             TokenError::Invalid => Reason::TokenInvalid.into(),
+            TokenError::NoKeys => {
+                Denial::from(Reason::KeysUnavailable).because("auth.jwt.issuers: jwksUrl does not answer")
+            }
         })
     }
 }

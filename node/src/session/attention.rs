@@ -1,4 +1,4 @@
-//! One bell for all sessions of a node: rung when the block list, the policy or the node's own fate changed.
+//! One bell for all sessions of a node: rung when the block list, the policy, revoked tokens or the node's own fate changed.
 
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -83,8 +83,7 @@ async fn next_ring(mut bell: watch::Receiver<Notice>) {
 /// rings whenever one of the sources changed, until `stop` resolves
 pub async fn ring_on_changes(
     attention: Attention,
-    mut blocks: watch::Receiver<u64>,
-    mut policy: watch::Receiver<u64>,
+    [mut blocks, mut policy, mut revocations]: [watch::Receiver<u64>; 3],
     stop: impl Future<Output = ()>,
 ) {
     tokio::pin!(stop);
@@ -92,6 +91,7 @@ pub async fn ring_on_changes(
         let changed = tokio::select! {
             changed = blocks.changed() => changed,
             changed = policy.changed() => changed,
+            changed = revocations.changed() => changed,
             () = &mut stop => return,
         };
         if changed.is_err() {

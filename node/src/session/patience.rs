@@ -11,6 +11,7 @@ use super::step::Conversation;
 use crate::admission::still_admissible;
 use crate::attempt::Attempt;
 use crate::gate::Gate;
+use crate::pardons::Pardons;
 use crate::refusal::Denial;
 
 /// why a write did not end well
@@ -52,7 +53,10 @@ pub async fn patiently(
             tokio::select! {
                 outcome = take_time(&mut write, written, gate.limits.write_timeout()) => return outcome,
                 _ = bell.changed() => {
-                    if let Err(denial) = still_admissible(gate, attempt, conversation.principals(), gate.clock.now()) {
+                    // What is pardoned is recorded when the session itself looks.
+                    let mut pardons = Pardons::by(gate);
+                    let principals = conversation.principals();
+                    if let Err(denial) = still_admissible(gate, attempt, principals, &mut pardons, gate.clock.now()) {
                         return Err(Stuck::Denied(denial));
                     }
                 }

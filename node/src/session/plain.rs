@@ -15,6 +15,7 @@ use crate::content::Flaw;
 use crate::decide::{self, Case, Stage};
 use crate::gate::Gate;
 use crate::inspection::{Body, Event, Payload, Rates, Speaker, inspect, timed};
+use crate::pardons::Pardons;
 use crate::protocol::{Refused, locate, msgpack};
 use crate::refusal::Denial;
 use crate::route::Route;
@@ -79,10 +80,11 @@ impl Plain {
         };
         let mut speaker =
             Speaker { principal: &self.admitted.principal, address: attempt.address, rates: &mut self.rates };
+        let mut pardons = Pardons::by(gate);
         let stopwatch = Stopwatch::of_inspection(now);
-        let outcome = inspect(gate, &mut speaker, &event, now).await;
+        let outcome = inspect(gate, &mut speaker, &event, &mut pardons, now).await;
         stopwatch.stop(gate);
-        match record(gate, case, outcome) {
+        match record(gate, case, outcome, pardons) {
             Ok(cleared) => Step::Forward(cleared),
             Err(denial) => {
                 let answers = self.answer(&denial, name, json.unwrap_or_default()).into_iter().collect();

@@ -66,7 +66,7 @@ mod tests {
     #[test]
     fn a_connection_counts_once_under_its_best_identity() {
         let traffic = Arc::new(Traffic::default());
-        let user = Principal::User(User { id: "alice".into(), roles: [].into(), expires: None });
+        let user = Principal::User(User::named("alice"));
         let mut presence = Presence::new(traffic.clone());
         for (principal, expected) in [(&Principal::Anonymous, (1, 0)), (&user, (0, 1)), (&Principal::Anonymous, (0, 1))]
         {

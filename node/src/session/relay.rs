@@ -5,6 +5,7 @@
 
 use futures_util::{SinkExt, StreamExt};
 use picket_shared::clock::Timestamp;
+use picket_shared::policy::Reasons;
 use picket_shared::reason::Reason;
 use picket_shared::tasks::Tasks;
 use std::future::poll_fn;
@@ -23,12 +24,13 @@ use super::client::Client;
 use super::guard::violation_of;
 use super::patience::{Stuck, failures_speak_at_the_next_read, patiently};
 use super::sockets::{Heard, Sockets};
-use super::step::{Conversation, Step};
+use super::step::{Conversation, Deadline, Step};
 use crate::admission::still_admissible;
 use crate::attempt::Attempt;
 use crate::config::Limits;
 use crate::decide::{self, Case, Stage};
 use crate::gate::Gate;
+use crate::pardons::Pardons;
 use crate::protocol::frames::Violation;
 use crate::refusal::Denial;
 
@@ -51,6 +53,8 @@ pub struct Relay {
     sockets: Sockets,
     attention: Listener,
     clock: Alarms,
+    /// what was recorded of it although its rule is in shadow: once each
+    pardoned: Reasons,
 }
 
 /// the moments at which something is due
@@ -63,6 +67,8 @@ struct Alarms {
     /// until when the client is not read
     resume: Option<Timestamp>,
     armed_for: Option<Timestamp>,
+    /// its token is over, and that is pardoned
+    outlives_token: bool,
     timer: Pin<Box<Sleep>>,
 }
 
@@ -103,9 +109,10 @@ impl Relay {
             leave: None,
             resume: None,
             armed_for: None,
+            outlives_token: false,
             timer: Box::pin(sleep(SLEEP_MAX)),
         };
-        Relay { gate, tasks, attempt, conversation, sockets, attention, clock }
+        Relay { gate, tasks, attempt, conversation, sockets, attention, clock, pardoned: Reasons::default() }
     }
 
     pub async fn run(mut self: Box<Self>) {
@@ -277,8 +284,24 @@ impl Relay {
         if let (Some(spread), None) = (notice.drain, self.clock.leave) {
             self.clock.leave = Some(now.plus(random_part(spread)));
         }
-        let admissible = still_admissible(&self.gate, &self.attempt, self.conversation.principals(), now);
+        self.clock.outlives_token = false;
+        let mut pardons = Pardons::except(&self.gate, self.pardoned);
+        let principals = self.conversation.principals();
+        let admissible = still_admissible(&self.gate, &self.attempt, principals, &mut pardons, now);
+        self.pardon(pardons);
         admissible.map_err(|denial| self.deny(denial))
+    }
+
+    fn pardon(&mut self, pardons: Pardons) {
+        self.pardoned = pardons.told();
+        let principals = self.conversation.principals();
+        let case = Case { principal: principals.first().copied(), ..Case::of(&self.attempt, Stage::Session) };
+        decide::pardoned(&self.gate, case, pardons);
+    }
+
+    /// when its token is over, unless that passes
+    fn expiry(&self) -> Deadline {
+        self.conversation.expiry().filter(|_| !self.clock.outlives_token)
     }
 
     async fn alarm(&mut self) -> Result<(), End> {
@@ -294,6 +317,14 @@ impl Relay {
             && due <= now
         {
             return Err(self.deny(reason));
+        }
+        if let Some((due, reason)) = self.expiry()
+            && due <= now
+        {
+            let mut pardons = Pardons::except(&self.gate, self.pardoned);
+            pardons.ask(Err::<(), _>(reason)).map_err(|denial| self.deny(denial))?;
+            self.clock.outlives_token = true;
+            self.pardon(pardons);
         }
         let limits = self.gate.limits;
         if self.message_due().is_some_and(|due| due <= now) {
@@ -319,7 +350,8 @@ impl Relay {
             None => self.clock.last_heard.plus(Duration::from_millis(limits.ping_interval_ms)),
         };
         let own = self.conversation.deadline().map(|(due, _)| due);
-        let due = [own, self.clock.leave, self.clock.resume, self.message_due()]
+        let expiry = self.expiry().map(|(due, _)| due);
+        let due = [own, expiry, self.clock.leave, self.clock.resume, self.message_due()]
             .into_iter()
             .flatten()
             .fold(silence, Timestamp::min);

@@ -21,6 +21,7 @@ use crate::gate::Gate;
 use crate::inspection::{
     Body, Cleared, Event, Inspected, Payload, Rates, Speaker, inspect, inspect_ack, inspect_connect,
 };
+use crate::pardons::Pardons;
 use crate::pending::Place;
 use crate::protocol::socketio::{
     self, Call, ClientPacket, Kind, Packet, PacketBounds, PacketError, Reply, ServerPacket,
@@ -148,8 +149,7 @@ impl SocketIo {
             namespace.stage = NamespaceStage::Left;
         }
         if self.waiting.is_none() && self.principals().next().is_none() {
-            let per_address = gate.policy.current().limits.per_address;
-            let place = gate.pending.enter(attempt.address, per_address).ok();
+            let place = gate.waits_for_connect(attempt.address).ok();
             self.waiting = Some(Waiting { _place: place, due: connect_due(gate, now), reason: Reason::Slow });
         }
     }
@@ -157,8 +157,10 @@ impl SocketIo {
     /// counts a packet that is no event against the connection's own limits; a step if it is one too many
     fn charge(&mut self, gate: &Gate, attempt: &Attempt, now: Timestamp) -> Option<Step> {
         let limits = &gate.policy.current().limits;
-        let denial = event_rate::check(&mut self.rates.connection, limits, now).err()?;
-        let denial = decide::refuse(gate, Case::of(attempt, Stage::Inspection), denial);
+        let mut pardons = Pardons::by(gate);
+        let counted = pardons.ask(event_rate::check(&mut self.rates.connection, limits, now));
+        decide::pardoned(gate, Case::of(attempt, Stage::Inspection), pardons);
+        let denial = decide::refuse(gate, Case::of(attempt, Stage::Inspection), counted.err()?);
         Some(self.violations.refused(gate, denial, Vec::new()))
     }
 
@@ -256,7 +258,10 @@ impl SocketIo {
             }
             None => {}
         }
-        match self.admit(gate, attempt, message, auth.as_ref(), now).await {
+        let mut pardons = Pardons::by(gate);
+        let admitted = self.admit(gate, attempt, message, auth.as_ref(), &mut pardons, now).await;
+        decide::pardoned(gate, Case::of(attempt, Stage::Admission), pardons);
+        match admitted {
             Ok((admitted, cleared)) => {
                 self.enter(gate, attempt, name, admitted);
                 Step::Forward(cleared)
@@ -284,23 +289,28 @@ impl SocketIo {
         attempt: &Attempt,
         message: &Message,
         auth: Option<&socketio::Payload<'_>>,
+        pardons: &mut Pardons,
         now: Timestamp,
     ) -> Result<(Admitted, Cleared), Refusal> {
         let named = auth.map_or(Ok(None), |auth| locate(&auth.json, &EventField::parse("token")));
         let named = match (named, auth) {
             (Ok(named), _) => named,
             (Err(_), Some(auth)) if has_null_token(&auth.json) => None,
-            (Err(_), _) => return Err(Denial::from(Reason::TokenInvalid).because("auth.token is not a string").into()),
+            (Err(_), _) => {
+                pardons.ask(Err::<(), _>(Denial::from(Reason::TokenInvalid).because("auth.token is not a string")))?;
+                None
+            }
         };
+        let token_at = named.as_ref().map(|named| named.at.clone());
         let cleared = match auth {
-            Some(auth) => inspect_auth(gate, attempt, message, auth, named.as_ref().map(|named| named.at.clone()))?,
+            Some(auth) => inspect_auth(gate, attempt, message, auth, token_at, pardons)?,
             None => Cleared::protocol(message.clone()),
         };
         let token = named.map(|named| Secret::new(named.name.strip_prefix("Bearer ").unwrap_or(&named.name)));
         let token = gate.keys.sources.in_connect(token, attempt.token.as_ref());
         let held: Vec<_> = self.namespaces.iter().filter_map(Namespace::admitted).cloned().collect();
         let stopwatch = Stopwatch::of_admission();
-        let admitted = complete(gate, &self.screened, attempt, token.as_ref(), &held, now).await;
+        let admitted = complete(gate, &self.screened, attempt, token.as_ref(), &held, pardons, now).await;
         stopwatch.stop(gate);
         Ok((admitted?, cleared))
     }
@@ -335,8 +345,9 @@ impl SocketIo {
         let event =
             Event { frame: message, size: message.len(), name: Some(name), is_named_protocol: true, flaw: None, body };
         let mut speaker = Speaker { principal: &admitted.principal, address: attempt.address, rates: &mut self.rates };
+        let mut pardons = Pardons::by(gate);
         let stopwatch = Stopwatch::of_inspection(now);
-        let outcome = inspect(gate, &mut speaker, &event, now).await;
+        let outcome = inspect(gate, &mut speaker, &event, &mut pardons, now).await;
         stopwatch.stop(gate);
         let case = Case {
             principal: Some(&admitted.principal),
@@ -344,7 +355,7 @@ impl SocketIo {
             message: Some(message),
             ..Case::of(attempt, Stage::Inspection)
         };
-        match record(gate, case, outcome) {
+        match record(gate, case, outcome, pardons) {
             Ok(cleared) => self.expect(gate, call.attachments, message.len(), Some(cleared), now),
             Err(denial) if denial.reason == Reason::Malformed => Step::End(Vec::new(), denial),
             Err(denial) => {
@@ -368,15 +379,16 @@ impl SocketIo {
         let event =
             Event { frame: message, size: message.len(), name: None, is_named_protocol: false, flaw: None, body };
         let mut speaker = Speaker { principal: &admitted.principal, address: attempt.address, rates: &mut self.rates };
+        let mut pardons = Pardons::by(gate);
         let stopwatch = Stopwatch::of_inspection(now);
-        let outcome: Result<Inspected, Refusal> = inspect_ack(gate, &mut speaker, &event, now);
+        let outcome: Result<Inspected, Refusal> = inspect_ack(gate, &mut speaker, &event, &mut pardons, now);
         stopwatch.stop(gate);
         let case = Case {
             principal: Some(&admitted.principal),
             message: Some(message),
             ..Case::of(attempt, Stage::Inspection)
         };
-        match record(gate, case, outcome) {
+        match record(gate, case, outcome, pardons) {
             Ok(cleared) => self.expect(gate, reply.attachments, message.len(), Some(cleared), now),
             Err(denial) if denial.reason == Reason::Malformed => Step::End(Vec::new(), denial),
             Err(denial) => {
@@ -483,10 +495,11 @@ fn inspect_auth(
     message: &Message,
     auth: &socketio::Payload<'_>,
     token_at: Option<Range<usize>>,
+    pardons: &mut Pardons,
 ) -> Result<Cleared, Denial> {
     let body = body(auth, token_at, Payload::Whole);
     let auth = Event { frame: message, size: message.len(), name: None, is_named_protocol: false, flaw: None, body };
-    let inspected = inspect_connect(gate, &auth)?;
+    let inspected = inspect_connect(gate, &auth, pardons)?;
     for observation in &inspected.observed {
         decide::observed(gate, Case::of(attempt, Stage::Admission), observation);
     }

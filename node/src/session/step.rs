@@ -10,6 +10,7 @@ use crate::attempt::Attempt;
 use crate::decide::{self, Case};
 use crate::gate::Gate;
 use crate::inspection::{Cleared, Inspected};
+use crate::pardons::Pardons;
 use crate::refusal::{Denial, Refusal};
 
 /// what follows from a message of the client
@@ -59,13 +60,20 @@ impl Conversation {
         }
     }
 
-    /// asked for at every message, so it allocates nothing
+    /// when its own protocol ends it; asked for at every message, so it allocates nothing
     pub fn deadline(&self) -> Deadline {
+        match self {
+            Conversation::Plain(_) => None,
+            Conversation::SocketIo(socketio) => socketio.deadline(),
+        }
+    }
+
+    /// when the first of its tokens is over
+    pub fn expiry(&self) -> Deadline {
         match self {
             Conversation::Plain(plain) => expiry(&plain.admitted.principal),
             Conversation::SocketIo(socketio) => {
-                let expiries = socketio.principals().filter_map(expiry);
-                socketio.deadline().into_iter().chain(expiries).min_by_key(|(moment, _)| *moment)
+                socketio.principals().filter_map(expiry).min_by_key(|(moment, _)| *moment)
             }
         }
     }
@@ -97,7 +105,13 @@ fn ends_at_once(reason: Reason) -> bool {
 }
 
 /// records the outcome of an inspection once
-pub fn record(gate: &Gate, case: Case<'_>, outcome: Result<Inspected, Refusal>) -> Result<Cleared, Denial> {
+pub fn record(
+    gate: &Gate,
+    case: Case<'_>,
+    outcome: Result<Inspected, Refusal>,
+    pardons: Pardons,
+) -> Result<Cleared, Denial> {
+    decide::pardoned(gate, case, pardons);
     match outcome {
         Ok(inspected) => {
             for observation in &inspected.observed {

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-use super::{Behaviour, Countries, Notification};
+use super::{Behaviour, Countries, Notification, Rule};
 
 /// the most that `validation.maxPayloadSize` may allow, in bytes
 pub const PAYLOAD_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -31,8 +31,11 @@ impl Environment {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Policy {
-    /// whether refusals are carried out
+    /// whether refusals are carried out: `on`; `shadow`, where they are recorded and everybody passes; `off`, where nothing is looked at
+    /// but what is needed to forward. What protects the gateway itself holds in any case
     pub enforce: Enforce,
+    /// rules that are in shadow while others are enforced
+    pub shadow: Vec<Rule>,
     pub cors: Cors,
     pub rate_limiting: RateLimiting,
     pub validation: Validation,
@@ -47,6 +50,18 @@ pub enum Enforce {
     On,
     Shadow,
     Off,
+}
+
+impl Enforce {
+    pub const ALL: [Enforce; 3] = [Enforce::On, Enforce::Shadow, Enforce::Off];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Enforce::On => "on",
+            Enforce::Shadow => "shadow",
+            Enforce::Off => "off",
+        }
+    }
 }
 
 /// which web pages may connect

@@ -3,6 +3,7 @@
 mod behaviour;
 mod countries;
 mod document;
+mod enforcement;
 mod glob;
 mod notification;
 mod origin;
@@ -13,12 +14,13 @@ mod validate;
 pub use behaviour::{Behaviour, BehaviourRule, BehaviourRules, Then, When, Whose};
 pub use countries::{Countries, Country, CountryRules, Unknown};
 pub use document::*;
+pub use enforcement::{Enforcement, Reasons, Rule};
 pub use glob::Glob;
 pub use notification::{Notification, NotificationKind};
 pub use origin::{Origin, OriginPattern};
 pub use rules::{CorsRules, EventLimit, Limits, Rules, SecurityRules, ValidationRules};
 pub use stored::{serialize_stored, stored, unmask};
-pub use validate::{not_carried_out, read};
+pub use validate::read;
 
 use schemars::JsonSchema;
 use serde::Serialize;

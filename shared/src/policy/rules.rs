@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use super::{
-    BehaviourRules, ContentMode, CountryRules, Environment, Glob, Mistake, NamedEventLimit, Origin, OriginPattern, Per,
-    Policy, notification,
+    BehaviourRules, ContentMode, CountryRules, Enforce, Enforcement, Environment, Glob, Mistake, NamedEventLimit,
+    Origin, OriginPattern, Per, Policy, notification,
 };
 use crate::address;
 use crate::reason::Reason;
@@ -23,6 +23,7 @@ const PATTERN_BYTES_MAX: usize = 1 << 20;
 #[derive(Debug)]
 pub struct Rules {
     pub document: Policy,
+    pub enforcement: Enforcement,
     pub cors: CorsRules,
     pub limits: Limits,
     pub validation: ValidationRules,
@@ -120,10 +121,16 @@ pub struct SecurityRules {
 }
 
 impl Rules {
+    /// the same rules, with another word than the document's on what is done with refusals
+    pub fn under(self, mode: Enforce) -> Rules {
+        Rules { enforcement: Enforcement::of(mode, &self.document.shadow), ..self }
+    }
+
     /// compiles the document, or says every mistake in it
     pub fn compile(document: Policy, environment: Environment) -> Result<Rules, Vec<Mistake>> {
-        let mut mistakes = super::not_carried_out(&document);
+        let mut mistakes = Vec::new();
         let rules = Rules {
+            enforcement: Enforcement::of(document.enforce, &document.shadow),
             cors: cors(&document, environment, &mut mistakes),
             limits: limits(&document, &mut mistakes),
             validation: validation(&document, &mut mistakes),

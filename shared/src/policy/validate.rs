@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Enforce, Mistake, Policy};
+use super::{Mistake, Policy};
 use crate::schema;
 
 /// the policy that `value` writes, or every mistake in it; patterns, addresses and the like are judged by `Rules::compile`
@@ -11,22 +11,8 @@ pub fn read(value: &Value) -> Result<Policy, Vec<Mistake>> {
     if !mistakes.is_empty() {
         return Err(mistakes);
     }
-    let policy: Policy = serde_path_to_error::deserialize(value)
-        .map_err(|error| vec![Mistake::new(error.path().to_string(), error.inner().to_string())])?;
-    let mistakes = not_carried_out(&policy);
-    if mistakes.is_empty() { Ok(policy) } else { Err(mistakes) }
-}
-
-/// settings that this version knows and does not carry out: refused rather than ignored
-pub fn not_carried_out(policy: &Policy) -> Vec<Mistake> {
-    let mut mistakes = Vec::new();
-    if policy.enforce != Enforce::On {
-        mistakes.push(Mistake::new(
-            "enforce",
-            "only `on` is carried out in this version; remove the key or set it to `on`",
-        ));
-    }
-    mistakes
+    serde_path_to_error::deserialize(value)
+        .map_err(|error| vec![Mistake::new(error.path().to_string(), error.inner().to_string())])
 }
 
 #[cfg(test)]
@@ -39,12 +25,6 @@ mod tests {
         let policy = read(&json!({ "security": { "suspiciousActivityThreshold": 9 } })).unwrap();
         assert_eq!(policy.security.suspicious_activity_threshold, 9);
         assert_eq!(policy.rate_limiting, super::super::RateLimiting::default());
-    }
-
-    #[test]
-    fn what_would_be_ignored_is_refused() {
-        let mistakes = read(&json!({ "enforce": "shadow" })).unwrap_err();
-        assert_eq!(mistakes[0].path, "enforce");
     }
 
     #[test]

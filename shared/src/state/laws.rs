@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::{
-    Block, BlockLog, BlockOrigin, BlockScope, BlockView, Charge, Claim, CounterKey, Lease, LeaseKey, LimitName,
-    Published, State, Subject,
+    Added, Block, BlockLog, BlockOrigin, BlockScope, BlockView, Charge, Claim, CounterKey, Lease, LeaseKey, LimitName,
+    Published, Revocation, RevocationPosition, Revoked, State, Subject, Trial,
 };
 use crate::address::AddressKey;
 use crate::audit::{AuditRecord, EventType, Severity};
@@ -39,6 +39,8 @@ macro_rules! state_laws {
             the_block_log_leads_to_the_same_list_as_the_set,
             x20_a_leader_of_an_earlier_term_blocks_nothing,
             a_policy_is_replaced_only_by_who_saw_it,
+            revoked_tokens_are_read_once_each_in_order_until_they_end,
+            one_policy_is_on_trial_at_a_time_until_it_ends,
             audit_records_are_held_until_acknowledged,
             a_silent_node_is_forgotten,
         );
@@ -228,6 +230,56 @@ pub async fn a_policy_is_replaced_only_by_who_saw_it(state: &State) {
     assert_eq!(policies.current().await.unwrap().unwrap().policy, next);
 }
 
+pub async fn revoked_tokens_are_read_once_each_in_order_until_they_end(state: &State) {
+    let list = &state.revocations;
+    let one = |n: u64, until| Revocation {
+        revoked: Revoked::Token(format!("token-{n}")),
+        by: "law".into(),
+        at: at(n),
+        until: at(until),
+    };
+    let nothing = list.since(&RevocationPosition::default()).await.unwrap();
+    assert_eq!((nothing.from_start, nothing.revocations.len()), (true, 0));
+    assert_eq!(list.revoke(vec![one(1, 5000), one(2, 9000)], at(1)).await.unwrap(), Added::Yes);
+    let first = list.since(&nothing.at).await.unwrap();
+    assert_eq!((first.from_start, first.revocations), (true, vec![one(1, 5000), one(2, 9000)]));
+    let end = list.since(&first.at).await.unwrap();
+    assert_eq!((end.from_start, end.revocations.len(), &end.at), (false, 0, &first.at));
+    // The same again changes nothing.
+    list.revoke(vec![one(2, 9000)], at(2)).await.unwrap();
+    list.revoke(vec![one(3, 9000)], at(3)).await.unwrap();
+    let next = list.since(&end.at).await.unwrap();
+    assert_eq!((next.from_start, next.revocations), (false, vec![one(3, 9000)]));
+    // What has ended makes room, and whoever stood elsewhere reads all that is left.
+    list.revoke(vec![one(4, 9000)], at(6000)).await.unwrap();
+    let elsewhere = RevocationPosition { id: "another list's".into(), ..next.at };
+    let all = list.since(&elsewhere).await.unwrap();
+    assert_eq!((all.from_start, all.revocations), (true, vec![one(2, 9000), one(3, 9000), one(4, 9000)]));
+}
+
+pub async fn one_policy_is_on_trial_at_a_time_until_it_ends(state: &State) {
+    let trial = |id: &str, began, until| Trial {
+        id: id.into(),
+        node: "edge".into(),
+        base: 1,
+        by: "law".into(),
+        began: at(began),
+        until: at(until),
+        policy: Policy::default(),
+    };
+    let trials = &state.trials;
+    assert_eq!(trials.under_way(at(0)).await.unwrap(), None);
+    assert!(trials.begin(trial("a", 0, 5000), at(0)).await.unwrap());
+    assert!(!trials.begin(trial("b", 1, 6000), at(1)).await.unwrap(), "another one is under way");
+    assert_eq!(trials.under_way(at(4999)).await.unwrap(), Some(trial("a", 0, 5000)));
+    assert_eq!(trials.under_way(at(5000)).await.unwrap(), None);
+    assert!(trials.begin(trial("b", 5000, 9000), at(5000)).await.unwrap());
+    trials.end("a").await.unwrap();
+    assert!(trials.under_way(at(6000)).await.unwrap().is_some(), "another one has ended");
+    trials.end("b").await.unwrap();
+    assert_eq!(trials.under_way(at(6000)).await.unwrap(), None);
+}
+
 pub async fn audit_records_are_held_until_acknowledged(state: &State) {
     let record = |n: u64| {
         AuditRecord::new(EventType::ConnectionAttempt, Severity::Low, [192, 0, 2, 1].into(), n.to_string(), at(n))
@@ -257,6 +309,9 @@ pub async fn a_silent_node_is_forgotten(state: &State) {
         connections: 0,
         last_seen,
         traffic: super::TrafficSnapshot::default(),
+        enforce: Default::default(),
+        is_switched: false,
+        on_trial: false,
         clock_offset_ms: 0,
     };
     state.nodes.node_alive(status("a", at(0))).await.unwrap();

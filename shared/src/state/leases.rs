@@ -63,6 +63,11 @@ pub struct Lease {
 }
 
 impl Lease {
+    /// a place that counts nowhere, for whom no limit holds
+    pub fn uncounted(leases: &Arc<dyn Leases>) -> Lease {
+        Lease { leases: leases.clone(), keys: Default::default() }
+    }
+
     /// takes all claims, or says which one was full
     pub async fn acquire(
         leases: &Arc<dyn Leases>,

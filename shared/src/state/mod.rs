@@ -15,9 +15,11 @@ mod outage;
 mod overshoot;
 mod policies;
 mod redis;
+mod revocations;
 mod shares;
 #[cfg(test)]
 mod shares_model;
+mod trials;
 
 #[cfg(any(test, feature = "laws"))]
 #[expect(clippy::unwrap_used, clippy::panic, reason = "laws are the bodies of tests")]
@@ -39,8 +41,12 @@ pub use outage::{KnownNodes, Stance, Stances, WithStance};
 pub use overshoot::{Overshoot, Overshot};
 pub use policies::{FilePolicy, LivePolicy, Policies, PolicySource, PolicyVersion, Published, follow_policy};
 pub use redis::{ClockSource, ConnectError, RedisOptions, RedisState, check_authorities};
-
+pub use revocations::{
+    Added, OnLostRevocations, REVOCATIONS_MAX, Revocation, RevocationLog, RevocationPosition, RevocationView,
+    Revocations, Revoked, follow_revocations,
+};
 pub use shares::{Excess, Holdings, ShareId, Shares, Spent, Taken};
+pub use trials::{Trial, Trials, follow_trials};
 
 use std::sync::Arc;
 
@@ -58,6 +64,8 @@ pub struct State {
     pub leases: Arc<dyn Leases>,
     pub blocks: Arc<dyn Blocks>,
     pub policies: Arc<dyn Policies>,
+    pub revocations: Arc<dyn Revocations>,
+    pub trials: Arc<dyn Trials>,
     pub audit: Arc<dyn AuditLog>,
     pub nodes: Arc<dyn Nodes>,
 }
@@ -72,6 +80,8 @@ impl State {
             leases: memory.clone(),
             blocks: memory.clone(),
             policies: memory.clone(),
+            revocations: memory.clone(),
+            trials: memory.clone(),
             audit: memory.clone(),
             nodes: memory,
         }

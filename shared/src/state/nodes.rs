@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::StateError;
 use crate::clock::Timestamp;
+use crate::policy::Enforce;
 use crate::reason::Reason;
 
 /// how a node decides
@@ -42,6 +43,15 @@ pub struct NodeStatus {
     pub connections: u64,
     pub last_seen: Timestamp,
     pub traffic: TrafficSnapshot,
+    /// what it does with refusals
+    #[serde(default)]
+    pub enforce: Enforce,
+    /// whether that is the word of its switch, and not the policy's
+    #[serde(default)]
+    pub is_switched: bool,
+    /// whether it runs a policy on trial
+    #[serde(default)]
+    pub on_trial: bool,
     /// how far the cluster's clock is ahead of the node's machine
     #[serde(default)]
     pub clock_offset_ms: i64,

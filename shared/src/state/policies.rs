@@ -2,6 +2,7 @@
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use tokio::sync::watch;
 
 use super::StateError;
 use crate::clock::Timestamp;
-use crate::policy::{self, Environment, Mistake, Policy, Rules};
+use crate::policy::{self, Enforce, Enforcement, Environment, Mistake, Policy, Rules};
 
 /// who a policy is by that was put back after the state lost it
 const RESTORED_BY: &str = "picket (restored)";
@@ -68,19 +69,47 @@ pub struct LivePolicy {
 
 struct Live {
     rules: ArcSwap<Rules>,
+    layers: Mutex<Layers>,
     environment: Environment,
     version: watch::Sender<u64>,
+}
+
+/// what the rules in force are made of
+struct Layers {
+    published: Policy,
+    /// takes the published one's place for a while, in this process alone
+    trial: Option<Policy>,
+    /// takes the place of `enforce`, by the hand of who stands at this machine
+    switch: Option<Enforce>,
+}
+
+impl Layers {
+    fn compile(&self, environment: Environment) -> Result<Rules, Vec<Mistake>> {
+        let document = self.trial.as_ref().unwrap_or(&self.published);
+        let rules = Rules::compile(document.clone(), environment)?;
+        Ok(match self.switch {
+            Some(mode) => rules.under(mode),
+            None => rules,
+        })
+    }
 }
 
 impl LivePolicy {
     /// the policy of the file, in force until the state answers; or every mistake in it
     pub fn starting_with(policy: Policy, environment: Environment) -> Result<Self, Vec<Mistake>> {
-        let rules = ArcSwap::from_pointee(Rules::compile(policy, environment)?);
-        Ok(LivePolicy { shared: Arc::new(Live { rules, environment, version: watch::Sender::new(0) }) })
+        let layers = Layers { published: policy, trial: None, switch: None };
+        let rules = ArcSwap::from_pointee(layers.compile(environment)?);
+        let (layers, version) = (Mutex::new(layers), watch::Sender::new(0));
+        Ok(LivePolicy { shared: Arc::new(Live { rules, layers, environment, version }) })
     }
 
     pub fn current(&self) -> Arc<Rules> {
         self.shared.rules.load_full()
+    }
+
+    /// what is done with refusals; asked for at every message, so it takes no reference
+    pub fn enforcement(&self) -> Enforcement {
+        self.shared.rules.load().enforcement
     }
 
     pub fn version(&self) -> u64 {
@@ -96,11 +125,11 @@ impl LivePolicy {
         self.shared.version.subscribe()
     }
 
-    /// the policy in force, as the state would hold it
+    /// the published policy, as the state would hold it
     pub fn as_version(&self) -> PolicyVersion {
         PolicyVersion {
             version: self.version(),
-            policy: self.current().document.clone(),
+            policy: self.shared.layers.lock().published.clone(),
             by: RESTORED_BY.to_owned(),
             at: Timestamp::default(),
         }
@@ -111,9 +140,13 @@ impl LivePolicy {
         if version.version <= self.version() {
             return;
         }
-        match Rules::compile(version.policy, self.shared.environment) {
-            Ok(rules) => {
-                self.shared.rules.store(Arc::new(rules));
+        // What was on trial was on trial against the policy before.
+        let changed = self.change(|layers| {
+            layers.published = version.policy;
+            layers.trial = None;
+        });
+        match changed {
+            Ok(()) => {
                 self.shared.version.send_replace(version.version);
                 tracing::info!(version = version.version, "policy in force");
             }
@@ -126,6 +159,50 @@ impl LivePolicy {
                 );
             }
         }
+    }
+
+    /// puts a policy in the place of the published one, or takes it back; one with a mistake is refused
+    pub fn try_out(&self, trial: Option<Policy>) {
+        if self.shared.layers.lock().trial == trial {
+            return;
+        }
+        let begins = trial.is_some();
+        match self.change(|layers| layers.trial = trial) {
+            Ok(()) => {
+                self.shared.version.send_modify(|_| ());
+                tracing::info!(begins, "trial of a policy");
+            }
+            Err(mistakes) => tracing::error!(?mistakes, "policy on trial refused"),
+        }
+    }
+
+    pub fn is_on_trial(&self) -> bool {
+        self.shared.layers.lock().trial.is_some()
+    }
+
+    /// puts another word in the place of `enforce`, whatever the policy says now and later; or takes it back
+    pub fn switch(&self, mode: Option<Enforce>) {
+        match self.change(|layers| layers.switch = mode) {
+            Ok(()) => self.shared.version.send_modify(|_| ()),
+            // What compiled once compiles again.
+            Err(mistakes) => tracing::error!(?mistakes, "enforcement not switched"),
+        }
+    }
+
+    pub fn switched(&self) -> Option<Enforce> {
+        self.shared.layers.lock().switch
+    }
+
+    /// changes the layers and what is in force, or neither
+    fn change(&self, change: impl FnOnce(&mut Layers)) -> Result<(), Vec<Mistake>> {
+        let mut layers = self.shared.layers.lock();
+        let mut changed =
+            Layers { published: layers.published.clone(), trial: layers.trial.clone(), switch: layers.switch };
+        change(&mut changed);
+        let rules = changed.compile(self.shared.environment)?;
+        self.shared.rules.store(Arc::new(rules));
+        *layers = changed;
+        Ok(())
     }
 }
 

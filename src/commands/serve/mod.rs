@@ -13,9 +13,10 @@ use banner::Banner;
 use data_dir::{DataDir, Planned};
 use picket_shared::audit::{OUTBOX_RECORDS_MAX, Outbox};
 use picket_shared::clock::{Clock, SystemClock};
-use picket_shared::snapshot::{self, Snapshot};
+use picket_shared::snapshot::{self, Known, Snapshot};
 use picket_shared::state::{
-    BlockView, FilePolicy, KnownNodes, LivePolicy, State, follow_and_seed_blocks, follow_blocks, follow_policy,
+    BlockView, FilePolicy, KnownNodes, LivePolicy, OnLostRevocations, RevocationView, State, follow_and_seed_blocks,
+    follow_blocks, follow_policy, follow_revocations, follow_trials,
 };
 use picket_shared::tasks::Tasks;
 use picket_shared::telemetry::{BlockPropagation, Metrics, Telemetry, Tracer};
@@ -74,6 +75,7 @@ struct Common {
     outage: Option<watch::Receiver<bool>>,
     policy: LivePolicy,
     blocks: BlockView,
+    revocations: RevocationView,
     known: KnownNodes,
     outbox: Outbox,
     clock: Arc<dyn Clock>,
@@ -175,14 +177,25 @@ impl Common {
         let file = FilePolicy { policy: config.policy.clone(), source: config.state.policy_source };
         let policies = state.policies.clone();
         edge.spawn("policy", follow_policy(policy.clone(), policies, file, clock.now(), edge.stopped()));
+        if process.role.is_node() {
+            let (trials, id) = (state.trials.clone(), process.id.clone());
+            edge.spawn("trials", follow_trials(policy.clone(), trials, id, clock.clone(), edge.stopped()));
+        }
         let (view, list) = (blocks.clone(), state.blocks.clone());
         match process.role.is_coordinator() {
             true => edge.spawn("blocks", follow_and_seed_blocks(view, list, clock.clone(), edge.stopped())),
             false => edge.spawn("blocks", follow_blocks(view, list, clock.clone(), edge.stopped())),
         }
+        let revocations = RevocationView::default();
+        let on_loss = match process.role.is_coordinator() {
+            true => OnLostRevocations::Seed,
+            false => OnLostRevocations::Wait,
+        };
+        let (view, list) = (revocations.clone(), state.revocations.clone());
+        edge.spawn("revocations", follow_revocations(view, list, clock.clone(), on_loss, edge.stopped()));
         edge.spawn("outbox", outbox.clone().deliver(state.audit.clone(), clock.clone(), edge.stopped()));
         let known = KnownNodes::default();
-        Ok(Common { state, outage, policy, blocks, known, outbox, clock, metrics, tracer })
+        Ok(Common { state, outage, policy, blocks, revocations, known, outbox, clock, metrics, tracer })
     }
 
     /// puts the snapshot in force, if there is one, and keeps it up to date; a broken one is said and left behind
@@ -198,11 +211,16 @@ impl Common {
             }
         };
         let has_snapshot = found.is_some();
+        let known = Known {
+            policy: self.policy.clone(),
+            blocks: self.blocks.clone(),
+            revocations: self.revocations.clone(),
+            nodes: self.known.clone(),
+        };
         if let Some(snapshot) = found {
-            snapshot.restore(&self.policy, &self.blocks, &self.known);
+            snapshot.restore(&known);
         }
-        let (policy, blocks, known) = (self.policy.clone(), self.blocks.clone(), self.known.clone());
-        edge.spawn("snapshot", snapshot::keep(path, policy, blocks, known, edge.stopped()));
+        edge.spawn("snapshot", snapshot::keep(path, known, edge.stopped()));
         has_snapshot
     }
 
@@ -218,6 +236,7 @@ impl Common {
             tasks: center.clone(),
             metrics: self.metrics.clone(),
             trusted_proxies: config.node.trusted_proxies.clone(),
+            token_age_max: Duration::from_millis(config.auth.jwt.max_token_age_ms),
             is_alone: !process.role.is_node(),
         }
     }
@@ -236,6 +255,7 @@ impl Common {
             state: self.state.clone(),
             policy: self.policy.clone(),
             blocks: self.blocks.clone(),
+            revocations: self.revocations.clone(),
             outbox: self.outbox.clone(),
             clock: self.clock.clone(),
             tasks: edge.clone(),

@@ -172,11 +172,30 @@ fn keys(issuers: &[IssuerConfig], at: impl Fn(usize) -> String, config: &Config,
                 mistakes.push(Mistake::new(format!("{}.{name}", at(index)), "must not be empty"));
             }
         }
+        if let Some(url) = &issuer.jwks_url
+            && is_production(config)
+            && is_in_clear(url)
+        {
+            let message =
+                "fetches keys in clear, and whoever is on the way could put others in their place; use https://";
+            mistakes.push(Mistake::new(format!("{}.jwksUrl", at(index)), message));
+        }
         let field = if issuer.secret.is_some() { "secret" } else { "secretFile" };
         if is_production(config) && hmac_secret(issuer).is_ok_and(|secret| credential::is_known(secret.expose())) {
             mistakes.push(Mistake::new(format!("{}.{field}", at(index)), EVERYBODY_KNOWS));
         }
     }
+}
+
+/// whether somebody on the way could change what is fetched: not on loopback
+fn is_in_clear(url: &str) -> bool {
+    let is_loopback = |url: &Url| match url.host() {
+        Some(url::Host::Domain(name)) => name == "localhost",
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    };
+    Url::parse(url).is_ok_and(|url| url.scheme() == "http" && !is_loopback(&url))
 }
 
 #[cfg(test)]

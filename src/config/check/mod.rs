@@ -191,7 +191,7 @@ mod tests {
             ),
             (json!({ "telemetry": { "otlpEndpoint": "collector:4317" } }), "telemetry.otlpEndpoint", "http://"),
             (json!({ "telemetry": { "otlpEndpoint": "http://a:b@x" } }), "telemetry.otlpEndpoint", "HEADERS"),
-            (json!({ "policy": { "enforce": "shadow" } }), "policy.enforce", "in this version"),
+            (json!({ "policy": { "shadow": ["everything"] } }), "policy.shadow[0]", "messageRate"),
             (
                 json!({ "policy": { "cors": { "allowedOrigins": ["*"] } } }),
                 "policy.cors.allowedOrigins[0]",

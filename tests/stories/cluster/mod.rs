@@ -4,9 +4,11 @@
 mod audit;
 mod blocks;
 mod budgets;
+mod canary;
 mod herd;
 mod incident;
 mod keys;
+mod kill_switch;
 mod loss;
 mod members;
 mod meter;

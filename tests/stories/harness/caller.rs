@@ -139,6 +139,10 @@ impl Outcome {
         }
     }
 
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::Refused(_))
+    }
+
     pub fn refused(self) -> Refusal {
         match self {
             Self::Admitted(client) => panic!("expected to be refused, but came in: {:?}", client.answer),

@@ -4,7 +4,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+use jsonwebtoken::jwk::Jwk;
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, encode};
 use serde_json::{Map, Value, json};
 
 pub const SECRET: &str = "an-hmac-secret-of-the-stories-0123456789abcdef";
@@ -22,6 +23,17 @@ pub fn issuer() -> Value {
 pub fn rsa_issuer() -> Value {
     let key = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/stories/keys/issuer.pub.pem");
     json!({ "issuer": ISSUER, "audience": AUDIENCE, "algorithms": ["RS256"], "publicKeyFile": key })
+}
+
+/// The same issuer, where its keys are published at a URL.
+pub fn publishing_issuer(url: &str) -> Value {
+    json!({ "issuer": ISSUER, "audience": AUDIENCE, "algorithms": ["RS256"], "jwksUrl": url })
+}
+
+/// The public key as an issuer publishes it.
+pub fn public_jwk() -> Value {
+    let key = DecodingKey::from_rsa_pem(PUBLIC_KEY.as_bytes()).unwrap();
+    serde_json::to_value(Jwk::from_decoding_key(&key, Some(Algorithm::RS256)).unwrap()).unwrap()
 }
 
 pub fn seconds_from_now(seconds: i64) -> i64 {
@@ -70,6 +82,13 @@ impl Token {
             &EncodingKey::from_rsa_pem(PRIVATE_KEY.as_bytes()).unwrap(),
         )
         .unwrap()
+    }
+
+    /// By the key of this name, with more in the header.
+    pub fn signed_by_key(&self, kid: &str, header: impl FnOnce(&mut Header)) -> String {
+        let mut head = Header { kid: Some(kid.to_owned()), ..Header::new(Algorithm::RS256) };
+        header(&mut head);
+        encode(&head, &self.claims, &EncodingKey::from_rsa_pem(PRIVATE_KEY.as_bytes()).unwrap()).unwrap()
     }
 
     /// With a header of the forger's choice and no signature.

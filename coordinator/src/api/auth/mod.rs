@@ -213,6 +213,7 @@ impl Gate {
         let user = tokens.verify(token, now).map_err(|error| match error {
             TokenError::Expired => Problem::unauthorized("the token has expired"),
             TokenError::Invalid => self.refuse_token(address, now),
+            TokenError::NoKeys => Problem::unavailable("the keys of coordinator.tokens could not be fetched"),
         })?;
         let has = |role: &str| user.roles.iter().any(|own| own == role);
         let scopes: Arc<[Scope]> = match (has("admin"), has("viewer")) {

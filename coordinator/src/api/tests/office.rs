@@ -99,6 +99,7 @@ impl OfficeBuilder {
             tasks: tasks.clone(),
             metrics: metrics.clone(),
             trusted_proxies: self.trusted_proxies.iter().map(|text| text.parse().unwrap()).collect(),
+            token_age_max: picket_shared::token::TOKEN_AGE_MAX,
             is_alone: true,
         })
         .await
@@ -172,6 +173,9 @@ impl Office {
             connections: traffic.active_connections,
             last_seen: self.clock.now(),
             traffic,
+            enforce: Default::default(),
+            is_switched: false,
+            on_trial: false,
             clock_offset_ms,
         };
         self.state.nodes.node_alive(status).await.unwrap();
@@ -213,6 +217,7 @@ fn issuer() -> IssuerConfig {
         secret: Some(Secret::new(SECRET)),
         secret_file: None,
         public_key_file: None,
+        jwks_url: None,
     }
 }
 

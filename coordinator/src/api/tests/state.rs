@@ -52,7 +52,8 @@ async fn the_members_are_listed() {
         (&node["id"], &node["mode"], &node["policyVersion"], &node["connections"]),
         (&json!("edge-1"), &json!("normal"), &json!(1), &json!(2))
     );
-    assert_eq!(office.admin().get("/config").await.data()["nodes"], json!([{ "id": "edge-1", "policyVersion": 1 }]));
+    let node = json!({ "id": "edge-1", "policyVersion": 1, "enforce": "on", "isSwitched": false, "onTrial": false });
+    assert_eq!(office.admin().get("/config").await.data()["nodes"], json!([node]));
 }
 
 #[tokio::test]

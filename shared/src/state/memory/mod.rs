@@ -6,6 +6,8 @@ mod counters;
 mod leases;
 mod nodes;
 mod policies;
+mod revocations;
+mod trials;
 
 /// all contracts over one process's memory
 #[derive(Default)]
@@ -16,6 +18,8 @@ pub struct Memory {
     leases: leases::Table,
     nodes: nodes::Roster,
     policies: policies::Versions,
+    revocations: revocations::List,
+    trials: trials::Slot,
 }
 
 #[cfg(test)]

@@ -17,13 +17,19 @@ const PERIOD: Duration = Duration::from_secs(5);
 pub(super) struct Hints {
     pub(super) blocks: watch::Sender<u64>,
     pub(super) policy: watch::Sender<u64>,
+    pub(super) revocations: watch::Sender<u64>,
     /// when a heartbeat came through the subscription last
     heard: Mutex<Instant>,
 }
 
 impl Default for Hints {
     fn default() -> Self {
-        Hints { blocks: watch::Sender::new(0), policy: watch::Sender::new(0), heard: Mutex::new(Instant::now()) }
+        Hints {
+            blocks: watch::Sender::new(0),
+            policy: watch::Sender::new(0),
+            revocations: watch::Sender::new(0),
+            heard: Mutex::new(Instant::now()),
+        }
     }
 }
 
@@ -32,6 +38,7 @@ impl Hints {
     pub(super) fn suspect(&self) {
         hint(&self.blocks);
         hint(&self.policy);
+        hint(&self.revocations);
     }
 
     pub(super) fn silence(&self) -> Duration {
@@ -88,7 +95,9 @@ pub(super) async fn poll(redis: Arc<Redis>, stop: impl Future<Output = ()>) {
 
 impl Redis {
     async fn subscribe(&self) {
-        let channels = vec![self.keys.blocks_channel(), self.keys.policy_channel(), self.keys.heartbeat_channel()];
+        let keys = &self.keys;
+        let channels =
+            vec![keys.blocks_channel(), keys.policy_channel(), keys.revocations_channel(), keys.heartbeat_channel()];
         match self.link.subscriber().subscribe(channels).await {
             // What was published before is gone.
             Ok(()) => self.hints.suspect(),
@@ -102,6 +111,8 @@ impl Redis {
             hint(&self.hints.blocks);
         } else if channel == self.keys.policy_channel() {
             hint(&self.hints.policy);
+        } else if channel == self.keys.revocations_channel() {
+            hint(&self.hints.revocations);
         } else {
             *self.hints.heard.lock() = Instant::now();
             // Who says no name found an empty Redis.

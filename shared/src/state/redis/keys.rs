@@ -79,8 +79,17 @@ impl Keys {
         ["list", "ends", "automatic", "log", "whole", "term"].map(|part| format!("{}:{{blocks}}:{part}", self.prefix))
     }
 
+    /// the three keys of revoked tokens, in the order of `revoke.lua`
+    pub(super) fn revocations(&self) -> [String; 3] {
+        ["list", "log", "ends"].map(|part| format!("{}:{{revocations}}:{part}", self.prefix))
+    }
+
     pub(super) fn policy(&self) -> String {
         format!("{}:{{policy}}:versions", self.prefix)
+    }
+
+    pub(super) fn trial(&self) -> String {
+        format!("{}:{{policy}}:trial", self.prefix)
     }
 
     /// the audit stream and its dead letters
@@ -94,6 +103,10 @@ impl Keys {
 
     pub(super) fn policy_channel(&self) -> String {
         format!("{}:policy", self.prefix)
+    }
+
+    pub(super) fn revocations_channel(&self) -> String {
+        format!("{}:revocations", self.prefix)
     }
 
     pub(super) fn heartbeat_channel(&self) -> String {

@@ -16,8 +16,10 @@ mod link;
 mod nodes;
 mod policies;
 mod reply;
+mod revocations;
 mod scripts;
 mod time;
+mod trials;
 mod trust;
 mod warnings;
 mod watchdog;
@@ -185,6 +187,8 @@ impl RedisState {
             leases: self.redis.clone(),
             blocks: self.redis.clone(),
             policies: self.redis.clone(),
+            revocations: self.redis.clone(),
+            trials: self.redis.clone(),
             audit: self.redis.clone(),
             nodes: self.redis.clone(),
         }

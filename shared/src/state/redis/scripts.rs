@@ -63,5 +63,10 @@ scripts! {
     policy_read: reads "policy_read";
     policy_restore: "clock", "policy_restore";
     refund: "refund";
+    revoke: "clock", "revoke";
+    revoked_since: reads "revoked_since";
     share: "clock", "share";
+    trial_begin: "clock", "trial_begin";
+    trial_end: "trial_end";
+    trial_read: reads "trial_read";
 }

@@ -7,7 +7,7 @@ use super::{UNUSED, block, messages_of};
 use crate::audit::AuditRecord;
 use crate::policy::Policy;
 use crate::reason::Reason;
-use crate::state::{Claim, LeaseKey, RedisOptions, RedisState};
+use crate::state::{Claim, LeaseKey, RedisOptions, RedisState, Revocation, RevocationPosition, Revoked, Trial};
 use crate::window::Quota;
 
 const RULES: &str = include_str!("../../../../../deploy/redis-acl.conf");
@@ -74,6 +74,23 @@ async fn r04_each_role_does_everything_it_does_without_being_refused_once() {
     center.policies.publish(Policy::default(), None, "admin", UNUSED).await.unwrap();
     center.policies.restore(center.policies.current().await.unwrap().unwrap()).await.unwrap();
     center.nodes.coordinators(UNUSED).await.unwrap();
+    let trial = Trial {
+        id: "t".into(),
+        node: "edge".into(),
+        base: 1,
+        by: "admin".into(),
+        began: UNUSED,
+        until: crate::clock::Timestamp::from_millis(1 << 45),
+        policy: Policy::default(),
+    };
+    assert!(center.trials.begin(trial, UNUSED).await.unwrap());
+    assert!(edge.trials.under_way(UNUSED).await.unwrap().is_some());
+    center.trials.end("t").await.unwrap();
+    let revoked = Revoked::Token("stolen".into());
+    let until = crate::clock::Timestamp::from_millis(1 << 45);
+    let revocation = Revocation { revoked, by: "admin".into(), at: UNUSED, until };
+    center.revocations.revoke(vec![revocation.clone()], UNUSED).await.unwrap();
+    assert_eq!(edge.revocations.since(&RevocationPosition::default()).await.unwrap().revocations, [revocation]);
 
     let charge = edge.counters.charge(messages_of("alice"), Quota::new(2, 60_000), UNUSED).await.unwrap();
     let crate::state::Charge::Granted(permit) = charge else { panic!("refused") };

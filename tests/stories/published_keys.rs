@@ -1,0 +1,102 @@
+//! Keys that an issuer publishes: found by name, rotated, away.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::harness::{KeyServer, Picket, PicketBuilder, Token, Upstream, eventually, publishing_issuer, soon};
+
+async fn knowing(issuer: &KeyServer, upstream: &Upstream) -> Picket {
+    let picket = plan(issuer, upstream).start().await;
+    eventually("the issuer's keys", async || (issuer.fetched() == 1).then_some(())).await;
+    let token = Token::of("alice").signed_by_key("first", |_| ());
+    picket.caller("198.51.100.1").bearing(&token).comes_in_eventually().await;
+    picket
+}
+
+fn plan(issuer: &KeyServer, upstream: &Upstream) -> PicketBuilder {
+    Picket::guarding(upstream).issuer(publishing_issuer(&issuer.url()))
+}
+
+#[tokio::test]
+async fn j03_j04_j05_j06_what_a_token_says_of_its_key_chooses_among_its_issuers_keys_and_no_more() {
+    let (issuer, other) = (KeyServer::publishing("first").await, KeyServer::publishing("theirs").await);
+    let upstream = Upstream::echo().await;
+    let picket = knowing(&issuer, &upstream).await;
+    let claims = Token::of("alice");
+    let seen = upstream.requests().len();
+
+    let refused = async |token: String| {
+        picket.caller("198.51.100.7").bearing(&token).connects().await.refused_with(401, "token_invalid");
+    };
+    refused(claims.signed_by_key("second", |head| head.jku = Some(other.url()))).await;
+    refused(claims.signed_by_key("theirs", |head| head.x5u = Some(other.url()))).await;
+    refused(claims.clone().with("iss", other.url()).signed_by_key("theirs", |_| ())).await;
+    for kid in ["../../keys/first", "' OR '1'='1", "http://127.0.0.1/", "first\u{0}", "*", &"k".repeat(4000)] {
+        refused(claims.signed_by_key(kid, |_| ())).await;
+    }
+    assert_eq!(
+        (other.fetched(), upstream.requests().len()),
+        (0, seen),
+        "no question to anybody else, and nobody came in"
+    );
+    claims_come_in(&picket, claims.signed_by_key("first", |head| head.jku = Some(other.url()))).await;
+    assert_eq!(other.fetched(), 0);
+}
+
+async fn claims_come_in(picket: &Picket, token: String) {
+    picket.caller("198.51.100.7").bearing(&token).comes_in().await;
+}
+
+#[tokio::test]
+async fn j09_x32_a_new_key_serves_half_a_minute_later_and_a_storm_of_unknown_ones_costs_one_fetch() {
+    let issuer = KeyServer::publishing("first").await;
+    let upstream = Upstream::echo().await;
+    let picket = knowing(&issuer, &upstream).await;
+    let claims = Token::of("alice");
+    let mut open = picket.caller("198.51.100.7").bearing(&claims.signed_by_key("first", |_| ())).comes_in().await;
+
+    issuer.publishes("second");
+    let start = std::time::Instant::now();
+    for n in 0..200 {
+        let token = claims.signed_by_key(&format!("unknown-{n}"), |_| ());
+        let asked = std::time::Instant::now();
+        picket.caller("198.51.100.8").bearing(&token).connects().await.refused_with(401, "token_invalid");
+        assert!(asked.elapsed() < Duration::from_secs(1), "401 at once");
+    }
+    let second = claims.signed_by_key("second", |_| ());
+    if start.elapsed() < Duration::from_secs(25) {
+        assert_eq!(issuer.fetched(), 1, "no fetch in half a minute, whatever is asked for");
+    }
+    let (_, waited) = soon("the rotated key", Duration::from_secs(40), async || {
+        let outcome = picket.caller("198.51.100.9").bearing(&second).connects().await;
+        (!outcome.is_refusal()).then_some(())
+    })
+    .await;
+    eprintln!("j09: a rotated key served after {waited:?}, {} fetches", issuer.fetched());
+    assert_eq!(issuer.fetched(), 2);
+    open.is_still_served().await;
+    let first = claims.signed_by_key("first", |_| ());
+    picket.caller("198.51.100.9").bearing(&first).connects().await.refused_with(401, "token_invalid");
+
+    issuer.fails();
+    picket.caller("198.51.100.9").bearing(&second).comes_in().await;
+    open.is_still_served().await;
+}
+
+#[tokio::test]
+async fn x32_without_keys_tokens_wait_and_who_brings_none_comes_in() {
+    let issuer = KeyServer::publishing("first").await;
+    issuer.fails();
+    let upstream = Upstream::echo().await;
+    let picket = plan(&issuer, &upstream).start().await;
+
+    let token = Token::of("alice").signed_by_key("first", |_| ());
+    let refusal = picket.caller("198.51.100.7").bearing(&token).connects().await;
+    refusal.refused_with(503, "keys_unavailable").may_be_retried();
+    let strangers = Token::of("alice").with("iss", "https://evil.example").signed_by_key("first", |_| ());
+    picket.caller("198.51.100.7").bearing(&strangers).connects().await.refused_with(401, "token_invalid");
+    picket.caller("198.51.100.7").comes_in().await.is_still_served().await;
+    picket.admin().changes_policy(json!({ "security": { "allowAnonymous": false } })).await.succeeds();
+    picket.caller("198.51.100.7").gets_refused_eventually().await;
+}
