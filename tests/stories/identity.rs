@@ -147,6 +147,26 @@ async fn j08_a_token_of_another_time_audience_or_issuer_is_401() {
 }
 
 #[tokio::test]
+async fn j10_a_giant_token_is_401_or_431_and_a_deep_one_401() {
+    let upstream = Upstream::echo().await;
+    let picket = Picket::guarding(&upstream).issuer(issuer()).start().await;
+    let nested = (0..300).fold(json!(1), |inner, _| json!([inner]));
+
+    are_refused(
+        &picket.caller("198.51.100.7"),
+        vec![
+            ("too long, well signed", Token::of("alice").with("pad", "x".repeat(9000)).signed(), "token_invalid"),
+            ("nested 300 deep, well signed", Token::of("alice").with("deep", nested).signed(), "token_invalid"),
+        ],
+    )
+    .await;
+    let giant = Token::of("alice").with("pad", "x".repeat(200_000)).signed();
+    let refusal = picket.caller("198.51.100.7").bearing(&giant).connects().await.refused();
+    assert_eq!(refusal.head.status(), 431, "{refusal:?}");
+    upstream.saw_no_request();
+}
+
+#[tokio::test]
 async fn where_it_is_configured_a_bad_token_makes_an_anonymous_not_a_refusal() {
     let upstream = Upstream::echo().await;
     let picket = Picket::guarding(&upstream)
