@@ -1,7 +1,9 @@
 //! The executable as a command that runs to its end: `check-config`, `schema`, `token`, or a start that must fail.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -52,26 +54,31 @@ impl Program {
             .stderr(Stdio::piped())
             .spawn()
             .expect("the picket executable starts");
+        // Read as it comes: who says more than a pipe holds would never end.
+        let (stdout, stderr) = (all_of(child.stdout.take().unwrap()), all_of(child.stderr.take().unwrap()));
         let deadline = Instant::now() + ENDS_WITHIN;
-        while child.try_wait().unwrap().is_none() {
+        let status = loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                break Some(status);
+            }
             if Instant::now() > deadline {
                 child.kill().unwrap();
-                let Output { stdout, stderr, .. } = child.wait_with_output().unwrap();
-                panic!(
-                    "{arguments:?} did not end: {}{}",
-                    String::from_utf8_lossy(&stdout),
-                    String::from_utf8_lossy(&stderr)
-                );
+                break None;
             }
             std::thread::sleep(Duration::from_millis(10));
-        }
-        let output = child.wait_with_output().unwrap();
-        Ended {
-            code: output.status.code(),
-            stdout: String::from_utf8(output.stdout).expect("stdout in UTF-8"),
-            stderr: String::from_utf8(output.stderr).expect("stderr in UTF-8"),
-        }
+        };
+        let (stdout, stderr) = (stdout.join().unwrap(), stderr.join().unwrap());
+        let status = status.unwrap_or_else(|| panic!("{arguments:?} did not end: {stdout}{stderr}"));
+        Ended { code: status.code(), stdout, stderr }
     }
+}
+
+fn all_of(mut pipe: impl Read + Send + 'static) -> JoinHandle<String> {
+    std::thread::spawn(move || {
+        let mut text = String::new();
+        pipe.read_to_string(&mut text).expect("what it says is UTF-8");
+        text
+    })
 }
 
 impl Ended {
