@@ -164,7 +164,7 @@ mod tests {
             ("validation.allowedEventTypes", "must be a list or null, not \"chat:*\""),
             (
                 "zzz",
-                "unknown key; known here are `cors`, `enforce`, `monitoring`, `rateLimiting`, `security`, `validation`",
+                "unknown key; known here are `cors`, `enforce`, `monitoring`, `rateLimiting`, `security`, `shadow`, `validation`",
             ),
         ];
         let said = said::<Policy>(document);
