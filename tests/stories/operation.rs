@@ -121,43 +121,6 @@ async fn x35_a_node_at_the_end_of_its_memory_lets_nobody_more_in_and_says_when_t
 }
 
 #[tokio::test]
-async fn x35_open_sockets_stay_while_a_node_without_memory_lets_nobody_more_in() {
-    const ROOM: u64 = 64 * 1024 * 1024;
-    const UNFINISHED: usize = 900_000;
-    const AT_ONCE: usize = 10;
-    let upstream = Upstream::echo().await;
-    let usual = {
-        let picket = Picket::guarding(&upstream).start().await;
-        picket.caller("198.51.100.7").comes_in().await.is_still_served().await;
-        // What is touched for the first time counts too: the program's own pages, the loops that wait for their turn.
-        tokio::time::sleep(std::time::Duration::from_secs(2)).await;
-        picket.resident_bytes()
-    };
-    let budget = json!({ "limits": { "memoryBytesMax": usual + ROOM } });
-    let mut picket = Picket::guarding(&upstream).node(budget).start().await;
-    let mut alice = picket.caller("198.51.100.7").comes_in().await;
-
-    let unfinished = Frame::text(vec![b' '; UNFINISHED]).declaring(1_000_000).bytes();
-    let mut holding = Vec::new();
-    eventually("the node to be at the end of its memory", async || {
-        let address = format!("198.51.100.{}", 10 + holding.len() / AT_ONCE);
-        for _ in 0..AT_ONCE {
-            let mut wire = picket.wire(&address).await;
-            wire.writes(&unfinished).await;
-            holding.push(wire);
-        }
-        (picket.metric("picket_memory_used_percent").await >= 98.0).then_some(())
-    })
-    .await;
-
-    picket.caller("198.51.100.8").connects().await.refused_with(503, "overload").may_be_retried();
-    alice.is_still_served().await;
-    assert!(picket.is_running());
-    drop(holding);
-    alice.is_still_served().await;
-}
-
-#[tokio::test]
 async fn without_routes_in_development_a_demo_is_behind_the_gateway() {
     let mut picket =
         Picket::builder().with(json!({ "environment": "development" })).also_listening("demo").start().await;
