@@ -5,6 +5,11 @@ mod key_set;
 mod remote_keys;
 mod verifier;
 
+#[cfg(test)]
+mod forgeries;
+#[cfg(test)]
+mod wycheproof;
+
 pub use issuer::{
     ISSUERS_MAX, IssuerConfig, KeyError, KeyFamily, SECRET_BYTES_MIN, SigningAlgorithm, check_jwks_url, hmac_secret,
     sign,

@@ -208,12 +208,17 @@ impl Issuer {
     }
 
     fn proven(&self, token: &str, key: &DecodingKey) -> Result<Map<String, Value>, TokenError> {
-        decode::<Map<String, Value>>(token, key, &self.validation).map(|data| data.claims).map_err(|error| {
+        let proven = decode::<Map<String, Value>>(token, key, &self.validation).map_err(|error| {
             if !matches!(error.kind(), ErrorKind::InvalidSignature | ErrorKind::InvalidIssuer) {
                 tracing::debug!(%error, "token not accepted");
             }
             TokenError::Invalid
-        })
+        })?;
+        // Whoever does not know an extension that is critical must refuse it (RFC 7515 section 4.1.11), and none is known here.
+        match proven.header.crit {
+            Some(_) => Err(TokenError::Invalid),
+            None => Ok(proven.claims),
+        }
     }
 }
 

@@ -47,7 +47,8 @@ async fn a_day(cluster: &Cluster, network: &str) -> Refusals {
             }
         }
     }
-    let mut frank = cluster.node(0).caller(&format!("{network}.7")).bearing(&Token::of("frank").signed()).comes_in().await;
+    let mut frank =
+        cluster.node(0).caller(&format!("{network}.7")).bearing(&Token::of("frank").signed()).comes_in().await;
     frank.sends(json!({ "type": "chat:say", "text": SCRIPT })).await;
     if frank.receives_text(|text| text.contains("chat:say")).await.contains("hostile_content") {
         refusals.insert(("content", 7), 1);
