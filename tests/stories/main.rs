@@ -15,6 +15,7 @@
 mod harness;
 
 mod admission;
+mod alarms;
 mod behaviour;
 mod blocks;
 mod check_api;
