@@ -31,6 +31,8 @@ pub enum Stage {
 }
 
 impl Stage {
+    pub const ALL: [Stage; 4] = [Stage::Handshake, Stage::Admission, Stage::Inspection, Stage::Session];
+
     pub const fn as_str(self) -> &'static str {
         match self {
             Stage::Handshake => "handshake",
@@ -66,8 +68,8 @@ impl<'a> Case<'a> {
 pub fn refuse(gate: &Gate, case: Case<'_>, refusal: impl Into<Refusal>) -> Denial {
     let mut denial = Denial::from(refusal.into());
     gate.traffic.count_refusal(denial.reason, matches!(case.stage, Stage::Handshake | Stage::Admission));
-    gate.instruments.refused(case.stage, denial.reason);
-    spans::refused(gate, &case, denial.reason);
+    let recorded = spans::refused(gate, &case, denial.reason);
+    gate.instruments.refused(case.stage, denial.reason, recorded);
     let record = AuditRecord::refusal(denial.reason, case.attempt.address, gate.clock.now());
     denial.appeal = AppealCode::of(&record.id);
     gate.outbox.record(describe(gate, case, with_facts(record, &denial), denial.detail.as_deref()));
@@ -77,7 +79,7 @@ pub fn refuse(gate: &Gate, case: Case<'_>, refusal: impl Into<Refusal>) -> Denia
 /// records a refusal that is on no client's account, since a trusted proxy stands for many: without the reason that is scored
 pub fn refuse_unscored(gate: &Gate, case: Case<'_>, mut denial: Denial) -> Denial {
     gate.traffic.count_refusal(denial.reason, true);
-    gate.instruments.refused(case.stage, denial.reason);
+    gate.instruments.refused(case.stage, denial.reason, None);
     let record = AuditRecord::refusal(denial.reason, case.attempt.address, gate.clock.now());
     let record = AuditRecord { reason: None, ..record }.with("refusedFor", denial.reason.token());
     denial.appeal = AppealCode::of(&record.id);
@@ -91,7 +93,7 @@ pub fn pardoned(gate: &Gate, case: Case<'_>, pardons: Pardons) {
         gate.instruments.pardoned(case.stage, denial.reason);
         let record = AuditRecord::refusal(denial.reason, case.attempt.address, gate.clock.now());
         let record = AuditRecord { reason: None, severity: Severity::Low, ..record };
-        let record = record.with("shadow", true).with("refusedFor", denial.reason.token());
+        let record = with_facts(record.with("shadow", true).with("refusedFor", denial.reason.token()), &denial);
         gate.outbox.record(describe(gate, case, record, denial.detail.as_deref()));
     }
 }
