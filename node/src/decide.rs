@@ -7,12 +7,13 @@ use picket_shared::audit::{AuditRecord, EXCERPT_BYTES_MAX, EventType, IDENTIFIER
 use picket_shared::hex;
 use picket_shared::telemetry::Trace;
 use picket_shared::token::Principal;
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::attempt::Attempt;
+use crate::attempt::{Attempt, ClaimedOrigin};
 use crate::checks::content::Observation;
 use crate::gate::Gate;
 use crate::pardons::Pardons;
@@ -154,7 +155,19 @@ fn describe(gate: &Gate, case: Case<'_>, mut record: AuditRecord, detail: Option
         record.metadata.extend(place.country.map(|country| ("country".to_owned(), country.to_string().into())));
         record.metadata.extend(place.asn.map(|asn| ("asn".to_owned(), asn.into())));
     }
+    if case.stage == Stage::Admission {
+        record = record.with("origin", told(&case.attempt.origin));
+    }
     record.with("stage", case.stage.as_str()).with("policyVersion", gate.policy.version())
+}
+
+/// a page as itself, `null` where none was said; what is no origin is told so that it is none to whoever reads it again
+fn told(origin: &ClaimedOrigin) -> Value {
+    match origin {
+        ClaimedOrigin::Missing => Value::Null,
+        ClaimedOrigin::Page(page) => page.to_string().into(),
+        ClaimedOrigin::Unusable(text) => format!("unusable: {}", printable(text, EXCERPT_BYTES_MAX)).into(),
+    }
 }
 
 /// what a record keeps of a message: its size, its hash, and the first few bytes, escaped; whoever passes one knows that no

@@ -24,3 +24,4 @@ mod store;
 mod succession;
 mod telemetry;
 mod topologies;
+mod what_if;
