@@ -3,6 +3,7 @@
 import os
 import subprocess
 import unittest
+from pathlib import Path
 
 import yaml
 
@@ -28,6 +29,14 @@ class Compose(unittest.TestCase):
             command = [os.environ["PICKET_BIN"], "check-config", "--role", role, DEPLOY / "compose" / "picket.yaml"]
             checked = subprocess.run(command, env=variables, capture_output=True, text=True)
             self.assertEqual((checked.returncode, checked.stderr), (0, ""))
+
+    def test_mounts_files_that_are_there_and_that_their_programs_take(self):
+        services = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"].values()
+        mounted = {volume.split(":")[0] for service in services for volume in service.get("volumes", []) if volume.startswith("./")}
+        self.assertEqual({path.name for path in (DEPLOY / "compose").iterdir()}, {Path(path).name for path in mounted})
+        for command in [["haproxy", "-c", "-f", "compose/haproxy.cfg"], ["node", "--check", "compose/chat.mjs"]]:
+            checked = subprocess.run(command, cwd=DEPLOY, capture_output=True, text=True)
+            self.assertEqual(checked.returncode, 0, checked.stdout + checked.stderr)
 
 
 if __name__ == "__main__":
