@@ -9,6 +9,7 @@ use thread_priority::unix::{
     NormalThreadSchedulePolicy, ThreadSchedulePolicy, set_thread_priority_and_policy, thread_native_id,
 };
 
+use crate::audit::{self, AuditArgs};
 use crate::bare::{self, BareArgs};
 use crate::blocks::{self, BlocksArgs};
 use crate::compare::{self, CompareArgs};
@@ -21,6 +22,7 @@ use crate::identities::{self, IdentitiesArgs};
 use crate::ingest::{self, IngestArgs};
 use crate::load::{self, LoadArgs};
 use crate::lookup::{self, LookupArgs};
+use crate::pages::{self, PagesArgs};
 use crate::queries::{self, QueriesArgs};
 use crate::roll::{self, RollArgs};
 use crate::shares::{self, SharesArgs};
@@ -37,6 +39,8 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// What users notice of a coordinator that stands still or has a full disk, at a thousand audit records a second
+    Audit(AuditArgs),
     /// Time from a block at the API until the last open socket of the address, on three nodes, is closed
     Blocks(BlocksArgs),
     /// Processor time, memory and latency beside bare proxies, a Node proxy and a Socket.IO server
@@ -60,6 +64,8 @@ enum Command {
     Ingest(IngestArgs),
     /// Time and memory of the block list with a million prefixes
     Lookup(LookupArgs),
+    /// How long pages of the audit trail take among ten million records, in SQLite or PostgreSQL
+    Pages(PagesArgs),
     /// Latency of checks while the management API searches a million audit records
     Queries(QueriesArgs),
     /// Restart three nodes behind HAProxy, one after the other, and see what users notice of it
@@ -78,6 +84,7 @@ enum Command {
 /// what the process ends with
 pub fn run(cli: Cli) -> Result<ExitCode> {
     match cli.command {
+        Command::Audit(args) => many_threads()?.block_on(audit::run(&args)),
         Command::Blocks(args) => many_threads()?.block_on(blocks::run(&args)),
         Command::Compare(args) => many_threads()?.block_on(compare::run(&args)),
         // One thread, whose processor time is the attackers'.
@@ -89,6 +96,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Identities(args) => many_threads()?.block_on(identities::run(&args)),
         Command::Ingest(args) => many_threads()?.block_on(ingest::run(&args)),
         Command::Lookup(args) => lookup::run(&args),
+        Command::Pages(args) => many_threads()?.block_on(pages::run(&args)),
         Command::Queries(args) => many_threads()?.block_on(queries::run(&args)),
         Command::Roll(args) => return many_threads()?.block_on(roll::command(&args)),
         Command::Shares(args) => many_threads()?.block_on(shares::run(&args)),

@@ -4,6 +4,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line speaks to the terminal")]
 #![expect(clippy::disallowed_methods, reason = "a stopwatch reads the clock; tasks end with their runtime")]
 
+mod audit;
 mod bare;
 mod blocks;
 mod chart;
@@ -26,6 +27,7 @@ mod lookup;
 mod machine;
 mod measure;
 mod numbers;
+mod pages;
 mod peers;
 mod picket;
 mod ports;

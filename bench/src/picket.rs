@@ -86,9 +86,14 @@ impl Plan<'_> {
     }
 
     pub async fn coordinator(&self, id: &str, cores: Option<&str>) -> Result<Picket> {
-        let management = ports::free();
-        let ops = ports::free();
-        let config = self.config(id, management, ops);
+        self.coordinator_with(id, cores, Value::Object(Map::new())).await
+    }
+
+    /// with its configuration laid over by a merge patch
+    pub async fn coordinator_with(&self, id: &str, cores: Option<&str>, patch: Value) -> Result<Picket> {
+        let (management, ops) = (ports::free(), ports::free());
+        let mut config = self.config(id, management, ops);
+        merge(&mut config, patch);
         let mut coordinator = self.start("coordinator", id, config, (management, ops), cores, &[])?;
         coordinator.process.listens(management).await?;
         Ok(coordinator)
@@ -124,7 +129,10 @@ impl Plan<'_> {
         let directory = TempDir::new()?;
         let data = directory.path().join("data");
         std::fs::create_dir(&data)?;
-        config["coordinator"]["auditStore"] = json!(format!("sqlite:{}", data.join("audit.db").display()));
+        let store = &mut config["coordinator"]["auditStore"];
+        if store.is_null() {
+            *store = json!(format!("sqlite:{}", data.join("audit.db").display()));
+        }
         let file = directory.path().join("picket.yaml");
         std::fs::write(&file, serde_json::to_string_pretty(&config)?)?;
         let mut command = command(cores, self.executable);

@@ -20,10 +20,11 @@ pub struct Running {
     said: Said,
 }
 
-/// a command bound to these cores, or to none in particular; it is killed too when this program is
+/// A command bound to these cores, or to none in particular; it is killed too when this program is. What it writes beyond a bound is
+/// an error of the write, as on a full disk, and no signal.
 pub fn command(cores: Option<&str>, program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL"]);
+    command.args(["--pdeathsig", "KILL", "env", "--ignore-signal=XFSZ"]);
     if let Some(cores) = cores {
         command.args(["taskset", "--cpu-list", cores]);
     }
@@ -113,6 +114,16 @@ impl Running {
         let sent = tokio::process::Command::new("kill").args(["-s", signal, &id]).status().await?;
         if !sent.success() {
             bail!("{} did not get SIG{signal}: {sent}", self.name);
+        }
+        Ok(())
+    }
+
+    /// bytes, or `unlimited`; of files that it has or opens
+    pub async fn may_write_files_of(&self, bytes: &str) -> Result<()> {
+        let (id, bound) = (self.child.id().to_string(), format!("--fsize={bytes}"));
+        let done = tokio::process::Command::new("prlimit").args(["--pid", &id, &bound]).status().await?;
+        if !done.success() {
+            bail!("{} got no bound of its files: prlimit is in util-linux", self.name);
         }
         Ok(())
     }

@@ -58,7 +58,7 @@ pub async fn run(args: &QueriesArgs) -> Result<()> {
     let limits = json!({ "upgradesPerSecondMax": LIMIT_BEYOND });
     let plan = Plan { executable: &executable, redis: redis.url(), routes: json_route(upstream), policy, limits };
     let trail = Trail::open(&redis).await?;
-    trail.fill(args.records).await?;
+    trail.fill(args.records, 0).await?;
     let coordinator = plan.coordinator("coordinator-1", None).await?;
     trail.is_stored(&redis, &coordinator).await?;
     renice(coordinator.process.id())?;

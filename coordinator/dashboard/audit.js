@@ -12,7 +12,7 @@ export function audit(place, parameters) {
     eventType: choice("eventType", [], "every kind"),
     severity: choice("severity", [], "every severity"),
     ip: h("input", { name: "ip", placeholder: "192.0.2.0/24", value: parameters.get("ip") ?? "" }),
-    userId: h("input", { name: "userId" }),
+    userId: h("input", { name: "userId", value: parameters.get("userId") ?? "" }),
     text: h("input", { name: "text" }),
   };
   const results = h("div");

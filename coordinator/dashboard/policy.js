@@ -1,8 +1,9 @@
-// The policy: read, edited as JSON, judged by the coordinator, saved on top of the version that was read; and its history.
+// The policy: read, edited as JSON, judged by the coordinator, replayed over the audit trail, saved on top of the version that was read; and its history.
 
 import { get, post, put } from "./api.js";
 import { failure, h, notice, show, table, time } from "./dom.js";
 import { mergePatch } from "./patch.js";
+import { forecast } from "./whatif.js";
 
 export function policy(place) {
   const editor = h("textarea", { spellcheck: "false", "aria-label": "policy as JSON" });
@@ -37,6 +38,17 @@ export function policy(place) {
       show(message, failure(error));
     }
   };
+  const ask = async (event) => {
+    const button = event.currentTarget;
+    button.disabled = true;
+    show(message, notice("", "replaying the last 24 hours…"));
+    try {
+      show(message, forecast(await post("/config/what-if", edited())));
+    } catch (error) {
+      show(message, failure(error));
+    }
+    button.disabled = false;
+  };
   const save = async () => {
     if (await send("/config", "saved")) await load();
   };
@@ -54,6 +66,7 @@ export function policy(place) {
     h("section", {}, title, message, editor, h("div", { class: "buttons" },
       h("button", { onclick: save }, "Save"),
       h("button", { class: "quiet", onclick: () => send("/config?dryRun=true", "no mistakes; nothing is changed yet") }, "Validate"),
+      h("button", { class: "quiet", onclick: ask }, "What if?"),
       h("button", { class: "quiet", onclick: () => load().then(() => show(message)) }, "Discard"))),
     h("section", {}, h("h2", {}, "History"), versions));
   load();

@@ -7,6 +7,7 @@ mod appeals;
 mod behaviour;
 pub mod config;
 mod enforcement;
+mod forecast;
 mod heartbeat;
 mod ingest;
 mod listener;
@@ -250,6 +251,7 @@ fn run(parts: Parts, opened: Opened) {
         trusted_proxies,
         token_age_max,
         exports: api::Exports::default(),
+        what_if: api::Turn::default(),
         analytics: api::AnalyticsCache::default(),
         answers: api::Answers::default(),
         streams: api::Streams::default(),

@@ -4,9 +4,9 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use picket_shared::state::LivePolicy;
-use picket_shared::telemetry::Metrics;
+use picket_shared::telemetry::{Exemplars, Metrics};
 use serde_json::json;
 
 use crate::store::AuditStore;
@@ -40,7 +40,7 @@ async fn readyz(State(ops): State<Ops>) -> Response {
     (status, Json(json!({ "store": status.is_success(), "policyVersion": ops.policy.version() }))).into_response()
 }
 
-async fn metrics(State(ops): State<Ops>) -> Response {
+async fn metrics(State(ops): State<Ops>, headers: HeaderMap) -> Response {
     let is_enabled = ops.policy.current().document.monitoring.enable_metrics;
-    ops.metrics.answer(is_enabled).into_response()
+    ops.metrics.answer(is_enabled, &headers, &Exemplars::default()).into_response()
 }

@@ -8,12 +8,13 @@ use picket_shared::hex;
 use picket_shared::reason::Reason;
 use picket_shared::telemetry::Trace;
 use picket_shared::token::Principal;
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::attempt::Attempt;
+use crate::attempt::{Attempt, ClaimedOrigin};
 use crate::checks::content::Observation;
 use crate::gate::Gate;
 use crate::pardons::{Notes, Pardons};
@@ -31,6 +32,8 @@ pub enum Stage {
 }
 
 impl Stage {
+    pub const ALL: [Stage; 4] = [Stage::Handshake, Stage::Admission, Stage::Inspection, Stage::Session];
+
     pub const fn as_str(self) -> &'static str {
         match self {
             Stage::Handshake => "handshake",
@@ -66,8 +69,8 @@ impl<'a> Case<'a> {
 pub fn refuse(gate: &Gate, case: Case<'_>, refusal: impl Into<Refusal>) -> Denial {
     let mut denial = Denial::from(refusal.into());
     gate.traffic.count_refusal(denial.reason, matches!(case.stage, Stage::Handshake | Stage::Admission));
-    gate.instruments.refused(case.stage, denial.reason);
-    spans::refused(gate, &case, denial.reason);
+    let recorded = spans::refused(gate, &case, denial.reason);
+    gate.instruments.refused(case.stage, denial.reason, recorded);
     let record = AuditRecord::refusal(denial.reason, case.attempt.address, gate.clock.now());
     denial.appeal = AppealCode::of(&record.id);
     gate.outbox.record(describe(gate, case, with_facts(record, &denial), denial.detail.as_deref()));
@@ -77,7 +80,7 @@ pub fn refuse(gate: &Gate, case: Case<'_>, refusal: impl Into<Refusal>) -> Denia
 /// records a refusal that is on no client's account, since a trusted proxy stands for many: without the reason that is scored
 pub fn refuse_unscored(gate: &Gate, case: Case<'_>, mut denial: Denial) -> Denial {
     gate.traffic.count_refusal(denial.reason, true);
-    gate.instruments.refused(case.stage, denial.reason);
+    gate.instruments.refused(case.stage, denial.reason, None);
     let record = AuditRecord::refusal(denial.reason, case.attempt.address, gate.clock.now());
     let record = AuditRecord { reason: None, ..record }.with("refusedFor", denial.reason.token());
     denial.appeal = AppealCode::of(&record.id);
@@ -103,7 +106,7 @@ fn pardoned_if(gate: &Gate, case: Case<'_>, pardons: Pardons, mut is_recorded: i
         }
         let record = AuditRecord::refusal(denial.reason, case.attempt.address, gate.clock.now());
         let record = AuditRecord { reason: None, severity: Severity::Low, ..record };
-        let record = record.with("shadow", true).with("refusedFor", denial.reason.token());
+        let record = with_facts(record.with("shadow", true).with("refusedFor", denial.reason.token()), &denial);
         gate.outbox.record(describe(gate, case, record, denial.detail.as_deref()));
     }
 }
@@ -165,7 +168,19 @@ fn describe(gate: &Gate, case: Case<'_>, mut record: AuditRecord, detail: Option
         record.metadata.extend(place.country.map(|country| ("country".to_owned(), country.to_string().into())));
         record.metadata.extend(place.asn.map(|asn| ("asn".to_owned(), asn.into())));
     }
+    if case.stage == Stage::Admission {
+        record = record.with("origin", told(&case.attempt.origin));
+    }
     record.with("stage", case.stage.as_str()).with("policyVersion", gate.policy.version())
+}
+
+/// a page as itself, `null` where none was said; what is no origin is told so that it is none to whoever reads it again
+fn told(origin: &ClaimedOrigin) -> Value {
+    match origin {
+        ClaimedOrigin::Missing => Value::Null,
+        ClaimedOrigin::Page(page) => page.to_string().into(),
+        ClaimedOrigin::Unusable(text) => format!("unusable: {}", printable(text, EXCERPT_BYTES_MAX)).into(),
+    }
 }
 
 /// what a record keeps of a message: its size, its hash, and the first few bytes, escaped; whoever passes one knows that no

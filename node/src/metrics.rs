@@ -8,7 +8,7 @@ use picket_shared::policy::Enforce;
 use picket_shared::reason::Reason;
 use picket_shared::state::{Identities, LivePolicy, Mode, Overshoot, Traffic};
 use picket_shared::tasks::Tasks;
-use picket_shared::telemetry::DECISION_SECONDS;
+use picket_shared::telemetry::{DECISION_SECONDS, Exemplars, Recorded};
 use picket_shared::token::RemoteKeys;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -24,7 +24,10 @@ pub struct Instruments {
     durations: Histogram<f64>,
     observations: Counter<u64>,
     ejections: Counter<u64>,
+    exemplars: Exemplars,
 }
+
+const REFUSED: &str = "refused";
 
 impl Instruments {
     pub fn new(meter: &Meter, traffic: &Arc<Traffic>, outbox: &Outbox, tasks: &Tasks) -> Self {
@@ -51,6 +54,7 @@ impl Instruments {
                 .with_description("Times that an upstream was left alone for a while, after failures in a row.")
                 .with_unit("{ejection}")
                 .build(),
+            exemplars: exemplars_of_refusals(),
         }
     }
 
@@ -63,13 +67,22 @@ impl Instruments {
             .add(1, &[KeyValue::new("picket.stage", stage.as_str()), KeyValue::new("picket.outcome", "allowed")]);
     }
 
-    pub fn refused(&self, stage: Stage, reason: Reason) {
+    /// `recorded` is its span, where there is one
+    pub fn refused(&self, stage: Stage, reason: Reason, recorded: Option<Recorded>) {
         let labels = [
             KeyValue::new("picket.stage", stage.as_str()),
-            KeyValue::new("picket.outcome", "refused"),
+            KeyValue::new("picket.outcome", REFUSED),
             KeyValue::new("picket.reason", reason.token()),
         ];
         self.decisions.add(1, &labels);
+        if let Some(recorded) = recorded {
+            self.exemplars.note([stage.as_str(), REFUSED, reason.token()], recorded);
+        }
+    }
+
+    /// the latest trace of each kind of refusal
+    pub fn exemplars(&self) -> &Exemplars {
+        &self.exemplars
     }
 
     pub fn decided(&self, stage: Stage, took: Duration) {
@@ -88,6 +101,14 @@ impl Instruments {
     pub fn observed(&self, reason: Reason) {
         self.observations.add(1, &[KeyValue::new("picket.reason", reason.token())]);
     }
+}
+
+/// a place for each series that `refused` can make
+fn exemplars_of_refusals() -> Exemplars {
+    let series = Stage::ALL
+        .into_iter()
+        .flat_map(|stage| Reason::ALL.into_iter().map(move |reason| [stage.as_str(), REFUSED, reason.token()]));
+    Exemplars::of("picket_decisions_total", ["picket_stage", "picket_outcome", "picket_reason"], series)
 }
 
 /// how often certificates, keys and secrets were renewed, or could not be

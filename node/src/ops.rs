@@ -1,7 +1,7 @@
 //! The ops listener: liveness, readiness and metrics, apart from the data port.
 
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
@@ -41,7 +41,7 @@ async fn readyz(State(ops): State<Ops>) -> Response {
     (status, Json(json!({ "mode": mode, "policyVersion": policy.version(), "enforce": enforce }))).into_response()
 }
 
-async fn metrics(State(ops): State<Ops>) -> Response {
+async fn metrics(State(ops): State<Ops>, headers: HeaderMap) -> Response {
     let is_enabled = ops.gate.policy.current().document.monitoring.enable_metrics;
-    ops.metrics.answer(is_enabled).into_response()
+    ops.metrics.answer(is_enabled, &headers, ops.gate.instruments.exemplars()).into_response()
 }

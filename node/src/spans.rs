@@ -9,7 +9,7 @@ use opentelemetry::trace::Status;
 use opentelemetry::{KeyValue, Value};
 use picket_shared::audit::{IDENTIFIER_BYTES_MAX, printable};
 use picket_shared::reason::Reason;
-use picket_shared::telemetry::{Description, Keep, Level, Trace};
+use picket_shared::telemetry::{Description, Keep, Level, Recorded, Trace};
 use std::net::IpAddr;
 
 use crate::decide::{Case, Stage};
@@ -87,8 +87,8 @@ impl Exchange {
 }
 
 /// a decision against a connection or an event
-pub fn refused(gate: &Gate, case: &Case<'_>, reason: Reason) {
-    record(gate, case, Keep::Always, Some(reason));
+pub fn refused(gate: &Gate, case: &Case<'_>, reason: Reason) -> Option<Recorded> {
+    record(gate, case, Keep::Always, Some(reason))
 }
 
 /// a connection, or one namespace of it, came in
@@ -101,16 +101,15 @@ pub fn cleared(gate: &Gate, case: &Case<'_>) {
     record(gate, case, Keep::IfSampledAndPaced, None);
 }
 
-fn record(gate: &Gate, case: &Case<'_>, keep: Keep, reason: Option<Reason>) {
-    if let (Some(tracer), Some(trace), Some(started)) = (&gate.tracer, &case.attempt.trace, case.started) {
-        tracer.record(trace, keep, || Description {
-            level: Level::Decision,
-            name: name(case.stage).into(),
-            started,
-            attributes: decision(gate, case, reason),
-            status: reason.map_or(Status::Unset, |reason| Status::error(reason.token())),
-        });
-    }
+fn record(gate: &Gate, case: &Case<'_>, keep: Keep, reason: Option<Reason>) -> Option<Recorded> {
+    let (tracer, trace, started) = (gate.tracer.as_ref()?, case.attempt.trace.as_ref()?, case.started?);
+    tracer.record(trace, keep, || Description {
+        level: Level::Decision,
+        name: name(case.stage).into(),
+        started,
+        attributes: decision(gate, case, reason),
+        status: reason.map_or(Status::Unset, |reason| Status::error(reason.token())),
+    })
 }
 
 const fn name(stage: Stage) -> &'static str {

@@ -32,3 +32,18 @@ impl Stopwatch {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_admission_is_timed_and_of_the_inspections_those_of_one_millisecond_of_64() {
+        let is_timed = |ms| Stopwatch::of_inspection(Timestamp::from_millis(ms)).begun.is_some();
+        let start = 1_700_000_000_000;
+        let timed: Vec<u64> = (start..start + 10 * SAMPLE_MS).filter(|ms| is_timed(*ms)).collect();
+        assert_eq!(timed.len(), 10);
+        assert!(timed.windows(2).all(|two| two[1] - two[0] == SAMPLE_MS), "{timed:?}");
+        assert!((0..10).all(|_| Stopwatch::of_admission().begun.is_some()));
+    }
+}

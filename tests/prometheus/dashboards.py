@@ -64,6 +64,8 @@ DASHBOARDS = {
                 (quantile(part, "picket_decision_duration_seconds", labels='picket_stage="inspection"'), f"p{part * 100:.0f}") for part in (0.5, 0.9, 0.99)
             ]),
             ("Mode", "1 for the mode that a node is in.", "short", "timeseries", [(gauge("picket_mode", "instance, picket_mode", how="max"), "{{instance}} {{picket_mode}}")]),
+            ("Enforcement", "1 for what a node does with refusals.", "short", "timeseries", [(gauge("picket_enforcement", "instance, picket_enforce", how="max"), "{{instance}} {{picket_enforce}}")]),
+            ("Keys of issuers", "Time since they were fetched; they are asked for every five minutes, and serve for an hour.", "s", "timeseries", [(gauge("picket_token_keys_age_seconds", "picket_issuer", how="max"), "{{picket_issuer}}")]),
             ("Clock", "How far Redis's clock is ahead; more than two seconds is an error.", "ms", "timeseries", [(gauge("picket_clock_offset_milliseconds", "instance", how="max"), "{{instance}}")]),
             ("Upstreams", "Refusals for the application's sake, and upstreams left alone.", "ops", "timeseries", [
                 (rate("picket_decisions_total", "picket_reason", UPSTREAM), "{{picket_reason}}"),
@@ -198,10 +200,16 @@ def panel(number: int, title: str, tells: str, unit: str, kind: str, targets: li
         "fieldConfig": {"defaults": {"unit": unit, "min": None if unit == "ms" else 0}, "overrides": []},
         "options": {"legend": {"displayMode": "list", "placement": "bottom"}, "tooltip": {"mode": "multi", "sort": "desc"}} if kind == "timeseries" else {},
         "targets": [
-            {"refId": chr(ord("A") + index), "datasource": source, "expr": expression, "legendFormat": legend} | at_once
+            {"refId": chr(ord("A") + index), "datasource": source, "expr": expression, "legendFormat": legend} | at_once | exemplar(kind, expression)
             for index, (expression, legend) in enumerate(targets)
         ],
     }
+
+
+def exemplar(kind: str, expression: str) -> dict:
+    """refusals lead to their traces: docs/telemetry.md"""
+    shown = kind == "timeseries" and expression.startswith("sum") and "picket_decisions_total" in expression
+    return {"exemplar": True} if shown else {}
 
 
 def made() -> dict[Path, str]:

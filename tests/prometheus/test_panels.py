@@ -1,15 +1,13 @@
 """Every panel, asked of a real Prometheus that reads a real picket; and an alert that fires there."""
 
-import http.client
 import json
 import re
 import unittest
-import urllib.error
 import urllib.parse
-import urllib.request
 
-from processes import ProcessTest, free_port, until
-from test_rules import RULES, expressions
+from processes import until
+from test_rules import expressions
+from watched import WatchedTest, get
 
 # What a picket without Redis, without TLS and without trouble has nothing to say of.
 UNTOUCHED = {
@@ -19,6 +17,7 @@ UNTOUCHED = {
     "picket_upstream_ejections_total",
     "picket_telemetry_dropped_total",
     "picket_observations_total",
+    "picket_token_keys_age_seconds",
     "picket_audit_records_not_stored_total",
     "picket_audit_records_deleted_total",
     "picket_audit_records_repeated_total",
@@ -32,53 +31,12 @@ UNTOUCHED = {
 }
 # The labels of what nobody causes here: reasons of refusals but one, and events.
 NOT_CAUSED = ["picket_reason=", 'picket_stage="inspection"']
-UPGRADE = {
-    "Connection": "Upgrade",
-    "Upgrade": "websocket",
-    "Sec-WebSocket-Version": "13",
-    "Sec-WebSocket-Key": "MDEyMzQ1Njc4OWFiY2RlZg==",
-    "Origin": "https://evil.example.com",
-}
 
 
-def get(url: str, headers: dict | None = None) -> str:
-    """the body of any answer; empty without one"""
-    try:
-        with urllib.request.urlopen(urllib.request.Request(url, headers=headers or {}), timeout=10) as answer:
-            return answer.read().decode()
-    except urllib.error.HTTPError as answer:
-        return answer.read().decode()
-    except OSError:
-        return ""
-
-
-class Panels(ProcessTest):
-    def setUp(self):
-        super().setUp()
-        self.picket(["standalone"], "picket")
-        self.gateway, self.ops, self.management = (
-            self.address("picket", listener) for listener in ["gateway", "operations", "management"]
-        )
-
-    def prometheus(self) -> str:
-        address = f"127.0.0.1:{free_port()}"
-        config = {
-            "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
-            "rule_files": [str(RULES)],
-            "scrape_configs": [{"job_name": "picket", "static_configs": [{"targets": [self.ops]}]}],
-        }
-        (self.folder / "prometheus.yml").write_text(json.dumps(config))
-        flags = ["--config.file=prometheus.yml", "--storage.tsdb.path=data", f"--web.listen-address={address}"]
-        self.start(["prometheus", *flags])
-        until(lambda: "is Ready" in get(f"http://{address}/-/ready"))
-        return f"http://{address}"
-
+class Panels(WatchedTest):
     def cause_trouble(self):
         """so that what is counted only when it happens is there"""
-        connection = http.client.HTTPConnection(self.gateway, timeout=10)
-        self.addCleanup(connection.close)
-        connection.request("GET", "/chat", headers=UPGRADE)
-        self.assertEqual(connection.getresponse().status, 403)
+        self.is_refused()
         get(f"http://{self.management}/api/security/nodes", {"Authorization": "Basic YTpi"})
 
     def test_shows_something(self):

@@ -28,7 +28,6 @@ def node(metric: str, course: str, labels: str = "") -> dict:
     return {f'{metric}{{instance="a"{", " + labels if labels else ""}}}': course}
 
 
-
 def durations(metric: str, within: str, quick: int, labels: str = "") -> dict:
     """so many of a hundred each minute are within the objective"""
     return node(f"{metric}_bucket", f"0+{quick}x500", f'{labels}le="{within}"') | node(
@@ -40,12 +39,16 @@ def decided(stage: str, within: str, quick: int) -> dict:
     return durations("picket_decision_duration_seconds", within, quick, f'picket_stage="{stage}", ')
 
 
+ISSUER = "https://id.example.com"
 CALM = (
     decisions("", 600, outcome="allowed")
     | decisions("connection_rate", 6)
     | decided("admission", "0.05", 100)
     | decided("inspection", "0.001", 100)
     | durations("picket_block_propagation_seconds", "1", 100)
+    | node("picket_enforcement", "0x500", 'picket_enforce="off"')
+    | node("picket_enforcement", "0x340 1x160", 'picket_enforce="shadow"')
+    | node("picket_token_keys_age_seconds", "290x500", f'picket_issuer="{ISSUER}"')
     | node("picket_connections_active", "1000x500", 'picket_identity="anonymous"')
     | node("picket_mode", "0x500", 'picket_mode="degraded"')
     | node("picket_clock_offset_milliseconds", "3x500")
@@ -61,6 +64,8 @@ CALM = (
         "picket_audit_lag": "20x500",
         "picket_audit_store_failures_total": "0x500",
         'picket_audit_records_deleted_total{cause="number"}': "0x500",
+        'picket_alarms_notifications_total{outcome="delivered"}': "0+1x500",
+        'picket_alarms_notifications_total{outcome="given_up"}': "2x500",
         'picket_coordinator_logins_total{outcome="refused"}': "0x500",
         'picket_coordinator_requests_total{status="success"}': "0+60x500",
     }
@@ -81,6 +86,8 @@ TROUBLE = {
     "PicketClockOff": node("picket_clock_offset_milliseconds", f"3x{BEFORE} -2500x80"),
     "PicketPanic": node("picket_panics_total", f"0x{BEFORE} 1x80"),
     "PicketCertificateNotRenewed": node("picket_renewals_total", f"_x{BEFORE} 1x80", 'picket_outcome="failed"'),
+    "PicketTokenKeysOld": node("picket_token_keys_age_seconds", f"290x{BEFORE} 1200+60x80", f'picket_issuer="{ISSUER}"'),
+    "PicketNotEnforcing": node("picket_enforcement", "0x310 1x140", 'picket_enforce="off"'),
     "PicketConnectionsLost": node("picket_connections_active", f"1000x{BEFORE + 6} 400x80", 'picket_identity="anonymous"'),
     "PicketManyRefusals": decisions("connection_rate", 1200),
     "PicketOverload": decisions("overload", 60, stage="handshake"),
@@ -93,6 +100,7 @@ TROUBLE = {
     "PicketAuditLag": {"picket_audit_lag": f"20x{BEFORE} 20000x80"},
     "PicketAuditStoreFailing": {"picket_audit_store_failures_total": f"0x{BEFORE} 0+2x80"},
     "PicketAuditStoreFull": {'picket_audit_records_deleted_total{cause="number"}': f"0x{BEFORE} 1000x80"},
+    "PicketAlarmsUndelivered": {'picket_alarms_notifications_total{outcome="dropped"}': f"_x{BEFORE} 1x80"},
     "PicketManagementAttacked": {'picket_coordinator_logins_total{outcome="refused"}': f"0x{BEFORE} 0+9x80"},
     "PicketManagementFailing": {'picket_coordinator_requests_total{status="server_error"}': "0+30x500"},
     "PicketTelemetryDropped": node(
@@ -150,6 +158,12 @@ def expressions() -> list[str]:
     return asked
 
 
+def documented() -> list[str]:
+    """a line each of the documents' blocks of PromQL"""
+    blocks = [block for path in (ROOT / "docs").glob("*.md") for block in re.findall(r"^```promql\n(.*?)^```", path.read_text(), re.M | re.S)]
+    return [line for block in blocks for line in block.splitlines()]
+
+
 ROW = r"^\| `(picket\.[\w.]+)` \| (counter|gauge|up-down counter|histogram) \| `([^`]*)`"
 UNITS = {"ms": "_milliseconds", "s": "_seconds", "By": "_bytes"}
 SUFFIXES = {"counter": ["_total"], "gauge": [""], "up-down counter": [""], "histogram": ["_bucket", "_sum", "_count"]}
@@ -174,7 +188,9 @@ class Dashboards(unittest.TestCase):
             self.assertEqual(path.read_text(), text, f"{path.name} is stale: UPDATE_DOCS=1 tests/run helm")
 
     def test_ask_what_prometheus_understands(self):
-        rules = [{"record": f"panel:{number}", "expr": asked} for number, asked in enumerate(expressions())]
+        self.assertGreater(len(documented()), 5)
+        asked = expressions() + documented()
+        rules = [{"record": f"panel:{number}", "expr": expression} for number, expression in enumerate(asked)]
         with tempfile.NamedTemporaryFile("w", suffix=".yml") as file:
             yaml.safe_dump({"groups": [{"name": "panels", "rules": rules}]}, file)
             checked = promtool("check", "rules", file.name)
@@ -183,7 +199,7 @@ class Dashboards(unittest.TestCase):
     def test_and_rules_name_metrics_that_there_are(self):
         known = names_of_prometheus()
         self.assertGreater(len(known), 20)
-        asked = expressions() + [rule["expr"] for group in GROUPS for rule in group["rules"]]
+        asked = expressions() + documented() + [rule["expr"] for group in GROUPS for rule in group["rules"]]
         for expression in asked:
             plain = re.sub(r'"[^"]*"', "", expression)
             named = set(re.findall(r"\bpicket_\w+(?=[\[{) ]|$)", re.sub(r"\{[^}]*\}|by \([^)]*\)", "", plain)))
@@ -192,7 +208,7 @@ class Dashboards(unittest.TestCase):
 
     def test_and_rules_name_reasons_that_there_are(self):
         reasons = set(re.findall(r"^\| `(\w+)`", (ROOT / "docs" / "reasons.md").read_text(), re.MULTILINE))
-        asked = expressions() + [rule["expr"] for group in GROUPS for rule in group["rules"]]
+        asked = expressions() + documented() + [rule["expr"] for group in GROUPS for rule in group["rules"]]
         for expression in asked:
             for pattern in re.findall(r'picket_reason=~?"([^"]*)"', expression):
                 for one in pattern.split("|"):

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use serde_json::json;
+
 use crate::harness::{ADMIN, PASSWORD, Picket, Upstream};
 
 /// what a configuration of the documents may lack here: files of their readers, and parts that another page has
@@ -178,24 +180,105 @@ fn is_environment(words: &str) -> bool {
     words.split_whitespace().all(|word| word.contains('='))
 }
 
-#[tokio::test]
-async fn the_commands_of_the_management_page_do_what_they_say() {
-    let upstream = Upstream::echo().await;
-    let picket = Picket::guarding(&upstream).start().await;
-    let address = picket.address("management");
-    let documents = Document::all();
-    let management = documents.iter().find(|document| document.path.ends_with("docs/management.md")).unwrap();
-    let commands = management.blocks("sh").concat();
-    assert!(commands.lines().filter(|line| line.starts_with("curl ")).count() >= 5, "{commands}");
-    let commands = commands.replace("127.0.0.1:9090", &address.to_string()).replace("admin:", &format!("{ADMIN}:"));
-    let strict = "set -euo pipefail\ncurl() { command curl --silent --show-error --fail-with-body --max-time 20 \"$@\"; echo; }\npicket() { \"$PICKET\" \"$@\"; }\n";
+/// What the pages call by names that are a reader's: the program, and a server that goes on while the next command is typed.
+const SHELL: &str = r#"
+set -euo pipefail
+curl() { command curl --silent --show-error --fail-with-body --max-time 20 "${@//127.0.0.1:9090/$MANAGEMENT}"; echo; }
+picket() { if [[ $1 == standalone ]]; then serve "$@"; else "$PICKET" "$@"; fi; }
+cargo() { [[ "$1 $2 $3" == "run --release --" ]]; picket "${@:4}"; }
+serve() {
+    [[ -z ${server:-} ]] || ends
+    "$PICKET" "$@" > banner 2> log & server=$!
+    until grep -q operations banner; do kill -0 $server; sleep 0.05; done
+    MANAGEMENT=$(sed -n 's|.*management *http://\([^/]*\)/.*|\1|p' banner)
+    local file; file=$(sed -n 's/.*generated for this run in //p' banner)
+    PASSWORD=$([[ -z $file ]] || cat "$file")
+}
+ends() { kill $server; wait $server; }
+trap '[[ -z ${server:-} ]] || kill $server 2> /dev/null || true' EXIT
+"#;
+
+const BLOCKED: &str = r#"curl -u admin:$PASSWORD -H 'content-type: application/json' -d '{"ip": "127.0.0.1", "reason": "attacks", "force": true}' http://127.0.0.1:9090/api/security/block-ip"#;
+
+/// Runs them as a reader would, one after the other, and gives back what they printed.
+async fn run(folder: &Path, commands: &str, management: &str) -> String {
     let run = tokio::process::Command::new("bash")
-        .args(["-c", &format!("{strict}{commands}")])
+        .args(["-c", &format!("{SHELL}\n{commands}\n[[ -z ${{server:-}} ]] || ends")])
+        .current_dir(folder)
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap())
+        .env("MANAGEMENT", management)
         .env("PASSWORD", PASSWORD)
         .env("PICKET", env!("CARGO_BIN_EXE_picket"))
+        .env("PICKET_NODE__LISTEN", "127.0.0.1:0")
+        .env("PICKET_NODE__OPS_LISTEN", "127.0.0.1:0")
+        .env("PICKET_NODE__DRAIN", "{graceMs: 0, spreadMs: 0}")
+        .env("PICKET_COORDINATOR__LISTEN", "127.0.0.1:0")
         .output()
         .await
         .unwrap();
     let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    assert!(run.status.success(), "{}\n{}\n{commands}", said(&run.stdout), said(&run.stderr));
+    let log = std::fs::read_to_string(folder.join("log")).unwrap_or_default();
+    assert!(run.status.success(), "{}\n{}\n{commands}\n{log}", said(&run.stdout), said(&run.stderr));
+    said(&run.stdout)
+}
+
+fn page(name: &str) -> Document {
+    Document::all().into_iter().find(|document| document.path.ends_with(name)).unwrap()
+}
+
+fn commands(page: &Document, at_least: usize) -> String {
+    let commands = page.blocks("sh").concat();
+    let number = commands.lines().filter(|line| line.contains("curl ") || line.contains("picket ")).count();
+    assert!(number >= at_least, "{commands}");
+    commands.replace("admin:", &format!("{ADMIN}:"))
+}
+
+#[tokio::test]
+async fn the_commands_of_the_management_page_do_what_they_say() {
+    let upstream = Upstream::echo().await;
+    let picket = Picket::guarding(&upstream).start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let commands = commands(&page("docs/management.md"), 6);
+    run(folder.path(), &commands, &picket.address("management").to_string()).await;
+}
+
+#[tokio::test]
+async fn the_commands_to_get_started_start_it() {
+    for name in ["README.md", "docs/get-started.md"] {
+        let (page, folder) = (page(name), tempfile::tempdir().unwrap());
+        let all = page.blocks("sh").concat();
+        assert!(all.contains("cargo run --release -- standalone") && all.contains("picket check-config"), "{all}");
+        let [configuration] = &page.blocks("yaml")[..] else { panic!("{name}: one configuration") };
+        std::fs::write(folder.path().join("picket.yaml"), configuration).unwrap();
+        // The tests themselves are another story, and a reader's folder is one of this test.
+        let lines = all.lines().filter(|line| *line != "tests/run").collect::<Vec<_>>().join("\n");
+        // What the reader's attacks come to.
+        let lines = lines.replace("curl -u admin:$PASSWORD -H", &format!("{BLOCKED}\ncurl -u admin:$PASSWORD -H"));
+        let commands = lines.replace("/var/lib/picket", "data").replace('…', SECRET);
+        let said = run(folder.path(), &commands, "").await;
+        assert!(said.contains("https://shop.example.com"), "{name}: the effective configuration: {said}");
+        let data = std::fs::read_dir(folder.path().join("data")).unwrap().count();
+        assert!(data > 0, "{name}: nothing was kept");
+    }
+}
+
+#[tokio::test]
+async fn the_commands_to_tune_a_limit_find_who_met_it() {
+    let upstream = Upstream::echo().await;
+    let tight = json!({ "shadow": ["messageRate"], "rateLimiting": { "messageLimit": { "maxMessages": 2 } } });
+    let picket = Picket::guarding(&upstream).policy(tight).start().await;
+    let mut alice = picket.caller("198.51.100.7").comes_in().await;
+    for _ in 0..5 {
+        alice.is_still_served().await;
+    }
+    let records = picket.admin().audited("text=message_rate", 3).await;
+    assert_eq!(records[0]["metadata"]["setting"], "rateLimiting.messageLimit", "{}", records[0]);
+
+    let folder = tempfile::tempdir().unwrap();
+    let commands = commands(&page("docs/tuning.md"), 5);
+    let said = run(folder.path(), &commands, &picket.address("management").to_string()).await;
+
+    assert!(said.contains("3 \"ip\":\"198.51.100.7\""), "{said}");
+    assert!(said.contains("\"canary\":{"), "a trial is under way: {said}");
 }

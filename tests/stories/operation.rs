@@ -121,6 +121,41 @@ async fn x35_a_node_at_the_end_of_its_memory_lets_nobody_more_in_and_says_when_t
 }
 
 #[tokio::test]
+async fn x35_open_sockets_stay_while_memory_is_full_and_newcomers_come_in_again_when_it_is_given_back() {
+    const BUDGET: u64 = 256 * 1024 * 1024;
+    const UNFINISHED: usize = 900_000;
+    let upstream = Upstream::echo().await;
+    let mut picket = Picket::guarding(&upstream).node(json!({ "limits": { "memoryBytesMax": BUDGET } })).start().await;
+    let mut alice = picket.caller("198.51.100.7").comes_in().await;
+    let addresses = (10..).flat_map(|host| std::iter::repeat_n(format!("198.51.100.{host}"), 10));
+    // All are in before memory is full.
+    let mut idle = Vec::new();
+    for address in addresses.take(BUDGET as usize / UNFINISHED + 1) {
+        idle.push(picket.wire(&address).await);
+    }
+
+    let unfinished = Frame::text(vec![b' '; UNFINISHED]).declaring(1_000_000).bytes();
+    let mut holding = Vec::new();
+    eventually("the node to be at the end of its memory", async || {
+        for mut wire in idle.split_off(idle.len().saturating_sub(10)) {
+            wire.writes(&unfinished).await;
+            holding.push(wire);
+        }
+        (picket.metric("picket_memory_used_percent").await >= 98.0).then_some(())
+    })
+    .await;
+
+    picket.caller("198.51.100.8").connects().await.refused_with(503, "overload").may_be_retried();
+    alice.is_still_served().await;
+    drop(holding);
+    eventually("room for newcomers", async || (picket.metric("picket_memory_used_percent").await < 98.0).then_some(()))
+        .await;
+    picket.caller("198.51.100.8").comes_in().await.is_still_served().await;
+    alice.is_still_served().await;
+    assert!(picket.is_running());
+}
+
+#[tokio::test]
 async fn without_routes_in_development_a_demo_is_behind_the_gateway() {
     let mut picket =
         Picket::builder().with(json!({ "environment": "development" })).also_listening("demo").start().await;

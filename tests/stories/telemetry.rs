@@ -93,6 +93,10 @@ async fn a_trace_goes_from_the_client_through_the_node_to_the_upstream_and_a_ref
     assert_eq!(attribute(&refused, "picket.event.name"), "nonsense");
     assert_eq!(refused.status.unwrap().code, StatusCode::Error as i32);
     assert_eq!(attribute(&passed, "picket.event.name"), "still-served");
+    let counted = picket.openmetrics().await;
+    let counted = counted.lines().find(|line| line.contains("picket_reason=\"unknown_event\"")).expect("the refusal");
+    let exemplar = format!(" # {{trace_id=\"{TRACE}\",span_id=\"{}\"}} 1 ", hex(&refused.span_id));
+    assert!(counted.starts_with("picket_decisions_total{") && counted.contains(&exemplar), "{counted}");
 
     for (name, value) in [
         ("service.name", "picket"),
@@ -224,6 +228,12 @@ async fn without_a_collector_the_clients_trace_headers_pass_as_they_are() {
 
     assert_eq!(upstream.requests()[0].first("traceparent"), Some(traceparent("01").as_str()));
     assert_eq!(picket.metric("picket_telemetry_dropped_total").await, 0.0);
+    picket.caller("198.51.100.8").origin("https://evil.example").connects().await.refused();
+    let counted = picket.openmetrics().await;
+    assert!(
+        counted.contains("picket_outcome=\"refused\"") && !counted.contains("trace_id"),
+        "no trace to lead to: {counted}"
+    );
 }
 
 #[tokio::test]

@@ -15,5 +15,5 @@ pub async fn start(stage: &Stage, manner: &[&str]) -> Result<Standing> {
     command.args(manner);
     let mut process = Running::start("the bare proxy", command)?;
     process.listens(address).await?;
-    Ok(Standing { process, address, redis: None, _others: vec![echo], _directories: Vec::new() })
+    Ok(Standing { process, address, redis: None, coordinator: None, _others: vec![echo], _directories: Vec::new() })
 }

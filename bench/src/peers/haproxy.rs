@@ -34,7 +34,14 @@ pub async fn start((application, upstream): (Running, SocketAddr), stage: &Stage
     command.arg("-db").arg("-f").arg(&file);
     let mut process = Running::start("haproxy", command)?;
     process.listens(address).await?;
-    Ok(Standing { process, address, redis: None, _others: vec![application], _directories: vec![directory] })
+    Ok(Standing {
+        process,
+        address,
+        redis: None,
+        coordinator: None,
+        _others: vec![application],
+        _directories: vec![directory],
+    })
 }
 
 fn config(address: SocketAddr, upstream: SocketAddr) -> String {

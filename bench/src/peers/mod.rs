@@ -63,7 +63,8 @@ pub struct Standing {
     pub process: Running,
     pub address: SocketAddr,
     pub redis: Option<Redis>,
-    /// processes beside it, and their files
+    pub coordinator: Option<Running>,
+    /// other processes beside it, and their files
     _others: Vec<Running>,
     _directories: Vec<TempDir>,
 }

@@ -36,7 +36,14 @@ pub async fn start((application, upstream): (Running, SocketAddr), stage: &Stage
     command.arg("-p").arg(directory.path()).arg("-c").arg(&file).args(["-e", "stderr"]);
     let mut process = Running::start("nginx", command)?;
     process.listens(address).await?;
-    Ok(Standing { process, address, redis: None, _others: vec![application], _directories: vec![directory] })
+    Ok(Standing {
+        process,
+        address,
+        redis: None,
+        coordinator: None,
+        _others: vec![application],
+        _directories: vec![directory],
+    })
 }
 
 fn config(address: SocketAddr, upstream: SocketAddr, directory: &Path) -> String {

@@ -49,7 +49,7 @@ pub async fn start(peer: Peer, stage: &Stage, limit: u32) -> Result<Standing> {
     }
     let mut process = Running::start(peer.title(), command)?;
     process.listens(address).await?;
-    Ok(Standing { process, address, redis, _others: others, _directories: Vec::new() })
+    Ok(Standing { process, address, redis, coordinator: None, _others: others, _directories: Vec::new() })
 }
 
 /// the Socket.IO server without checks, behind a proxy

@@ -48,7 +48,8 @@ pub async fn start(
         process,
         address,
         redis: Some(redis),
-        _others: vec![echo, coordinator],
+        coordinator: Some(coordinator),
+        _others: vec![echo],
         _directories: vec![its_directory, directory],
     })
 }

@@ -38,7 +38,7 @@ struct PolicyInForce {
 }
 
 /// any part of a policy
-struct PolicyPatch;
+pub(super) struct PolicyPatch;
 
 impl JsonSchema for PolicyPatch {
     fn schema_name() -> std::borrow::Cow<'static, str> {
@@ -90,24 +90,16 @@ pub(super) async fn put(
         query.mistake("seconds", "is how long a trial lasts: name its node in `canary`");
     }
     query.finish()?;
-    if !patch.is_object() {
-        return Err(Problem::mistake("", "must be an object: the part of the policy that changes"));
-    }
+    let patched = patched(&patch)?;
     let expected = expected_version(&headers)?;
-    let patched = |current: &Policy| {
-        let mut merged = to_json(current)?;
-        merge(&mut merged, &patch);
-        policy::unmask(&mut merged, current);
-        policy::read(&merged).map_err(Problem::mistakes)
-    };
     if dry_run {
-        let (current, policy) = judge(&api, expected, patched).await?;
-        return show(&api, policy, current.version).await;
+        let (current, rules) = judge(&api, expected, patched).await?;
+        return show(&api, rules.document, current.version).await;
     }
     if let Some(node) = canary {
-        let (current, policy) = judge(&api, expected, patched).await?;
+        let (current, rules) = judge(&api, expected, patched).await?;
         let seconds = seconds.unwrap_or(canary::SECONDS_DEFAULT);
-        canary::begin(&api, caller, node, seconds, current.clone(), policy).await?;
+        canary::begin(&api, caller, node, seconds, current.clone(), rules.document).await?;
         return show(&api, current.policy, current.version).await;
     }
     let changed = change(&api, &caller, expected, "policy changed", patched).await?;
@@ -150,7 +142,7 @@ pub(super) async fn change(
     make: impl Fn(&Policy) -> Result<Policy, Problem>,
 ) -> Result<PolicyVersion, Problem> {
     for _ in 0..TRIES_MAX {
-        let (current, policy) = judge(api, expected, &make).await?;
+        let (current, Rules { document: policy, .. }) = judge(api, expected, &make).await?;
         if policy == current.policy {
             return Ok(current);
         }
@@ -165,19 +157,32 @@ pub(super) async fn change(
     Err(Problem::conflict("others change the policy at the same time; try again"))
 }
 
+/// makes of a policy the same with the patch
+pub(super) fn patched(patch: &Value) -> Result<impl Fn(&Policy) -> Result<Policy, Problem>, Problem> {
+    if !patch.is_object() {
+        return Err(Problem::mistake("", "must be an object: the part of the policy that changes"));
+    }
+    Ok(|current: &Policy| {
+        let mut merged = to_json(current)?;
+        merge(&mut merged, patch);
+        policy::unmask(&mut merged, current);
+        policy::read(&merged).map_err(Problem::mistakes)
+    })
+}
+
 /// the version in force, and what would take its place; or every mistake in that
-async fn judge(
+pub(super) async fn judge(
     api: &Api,
     expected: Option<u64>,
     make: impl Fn(&Policy) -> Result<Policy, Problem>,
-) -> Result<(PolicyVersion, Policy), Problem> {
+) -> Result<(PolicyVersion, Rules), Problem> {
     let current = current(api).await?;
     if expected.is_some_and(|expected| expected != current.version) {
         return Err(Problem::new(StatusCode::PRECONDITION_FAILED, format!("version {} is in force", current.version)));
     }
     let policy = make(&current.policy)?;
-    Rules::compile(policy.clone(), api.policy.environment()).map_err(Problem::mistakes)?;
-    Ok((current, policy))
+    let rules = Rules::compile(policy, api.policy.environment()).map_err(Problem::mistakes)?;
+    Ok((current, rules))
 }
 
 pub(super) fn record(api: &Api, caller: &Caller, message: &str, before: &PolicyVersion, after: &Policy, version: u64) {

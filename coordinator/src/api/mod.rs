@@ -33,6 +33,7 @@ mod routes;
 mod stream;
 mod subjects;
 mod unblock_ip;
+mod what_if;
 
 #[cfg(test)]
 mod tests;
@@ -61,6 +62,7 @@ pub(crate) use analytics::Cache as AnalyticsCache;
 pub(crate) use export::Slots as Exports;
 pub(crate) use idempotency::Answers;
 pub(crate) use stream::Streams;
+pub(crate) use what_if::Turn;
 
 use auth::{Caller, Gate};
 use problem::Problem;
@@ -91,6 +93,7 @@ pub(crate) struct Api {
     /// how long an application's token may live
     pub(crate) token_age_max: Duration,
     pub(crate) exports: export::Slots,
+    pub(crate) what_if: what_if::Turn,
     pub(crate) analytics: analytics::Cache,
     pub(crate) answers: idempotency::Answers,
     pub(crate) streams: stream::Streams,
@@ -135,6 +138,7 @@ fn routes() -> Routes {
         .put("/config", config::put, config::describe_put())
         .get("/config/history", history::get, history::describe())
         .post("/config/rollback", rollback::post, rollback::describe())
+        .post("/config/what-if", what_if::post, what_if::describe())
         .post("/block-ip", block_ip::post, block_ip::describe())
         .post("/unblock-ip", unblock_ip::post, unblock_ip::describe())
         .get("/blocks", blocks::get, blocks::describe())

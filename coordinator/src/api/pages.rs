@@ -23,7 +23,7 @@ macro_rules! file {
     };
 }
 
-const FILES: [File; 16] = [
+const FILES: [File; 17] = [
     file!("/", HTML, "index.html"),
     file!("/dashboard/icon.svg", "image/svg+xml", "icon.svg"),
     file!("/dashboard/style.css", "text/css; charset=utf-8", "style.css"),
@@ -40,6 +40,7 @@ const FILES: [File; 16] = [
     file!("/dashboard/reference.js", SCRIPT, "reference.js"),
     file!("/dashboard/reports.js", SCRIPT, "reports.js"),
     file!("/dashboard/stream.js", SCRIPT, "stream.js"),
+    file!("/dashboard/whatif.js", SCRIPT, "whatif.js"),
 ];
 
 /// every file with its path

@@ -15,6 +15,7 @@ use super::auth::{Caller, write};
 use super::idempotency;
 use super::openapi::{Access, Operation};
 use super::problem::Problem;
+use crate::scope::Scope;
 
 #[derive(Default)]
 pub(super) struct Routes(Vec<Route>);
@@ -109,13 +110,15 @@ async fn admit(State((api, access)): State<(Arc<Api>, Access)>, request: Request
 }
 
 fn objection(access: Access, caller: Option<&Caller>) -> Option<Problem> {
+    let lacks = |caller: &Caller, scope: Scope| {
+        let (needed, name) = (scope.as_str(), &caller.name);
+        let told = || Problem::forbidden(format!("this needs the scope `{needed}`, which {name} does not have"));
+        (!caller.may(scope)).then(told)
+    };
     match (access, caller) {
         (Access::Open, _) | (Access::Known, Some(_)) => None,
-        (Access::Scope(scope), Some(caller)) if caller.may(scope) => None,
-        (Access::Scope(scope), Some(caller)) => {
-            let (scope, name) = (scope.as_str(), &caller.name);
-            Some(Problem::forbidden(format!("this needs the scope `{scope}`, which {name} does not have")))
-        }
-        (Access::Known | Access::Scope(_), None) => Some(Problem::unauthorized("log in first")),
+        (Access::Scope(scope), Some(caller)) => lacks(caller, scope),
+        (Access::Both(one, other), Some(caller)) => lacks(caller, one).or_else(|| lacks(caller, other)),
+        (Access::Known | Access::Scope(_) | Access::Both(..), None) => Some(Problem::unauthorized("log in first")),
     }
 }

@@ -71,6 +71,7 @@ laws!(
     a_record_comes_back_as_it_was_and_is_stored_once,
     every_filter_finds_its_records,
     pages_hold_every_record_once_also_within_one_millisecond,
+    a_span_is_read_in_its_order_every_record_once,
     totals_are_exact_up_to_their_cap,
     a_summary_counts_by_kind_severity_reason_address_and_time,
     what_is_beyond_the_maximum_goes_oldest_first,
@@ -172,6 +173,26 @@ async fn pages_hold_every_record_once_also_within_one_millisecond(shelf: Shelf) 
     }
     let mut expected: Vec<_> = records.iter().map(|record| (record.timestamp, record.id.clone())).collect();
     expected.sort_by(|a, b| b.cmp(a));
+    assert_eq!(seen, expected.into_iter().map(|(_, id)| id).collect::<Vec<_>>());
+}
+
+async fn a_span_is_read_in_its_order_every_record_once(shelf: Shelf) {
+    let records: Vec<_> = (0..25).map(|n| record(n / 10, "192.0.2.1", &n.to_string())).collect();
+    shelf.holds(&records[10..]).await;
+    shelf.holds(&records[..10]).await;
+    shelf.holds(&[record(3, "192.0.2.1", "behind it")]).await;
+    let (mut seen, mut cursor) = (Vec::new(), None);
+    loop {
+        let page = shelf.store.page_in_order(Span { since: at(0), until: at(3) }, cursor.as_ref(), 4).await.unwrap();
+        assert!(page.records.len() <= 4);
+        seen.extend(page.records.into_iter().map(|record| record.id));
+        cursor = page.next;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    let mut expected: Vec<_> = records.iter().map(|record| (record.timestamp, record.id.clone())).collect();
+    expected.sort();
     assert_eq!(seen, expected.into_iter().map(|(_, id)| id).collect::<Vec<_>>());
 }
 

@@ -5,7 +5,7 @@ use picket_shared::audit::AuditRecord;
 use picket_shared::clock::Timestamp;
 
 use super::queries::search;
-use super::{AuditStore, Cursor, Filter, StoreError, Stored};
+use super::{AuditStore, Cursor, Filter, Span, StoreError, Stored};
 
 /// totals are exact up to here
 pub const TOTAL_MAX: u32 = 10_000;
@@ -50,6 +50,19 @@ impl AuditStore {
         let last = records.last().filter(|_| more);
         let next =
             last.map(|record| Cursor { timestamp: Timestamp::from_millis(record.timestamp), id: record.id.clone() });
+        Ok(Page { records, next })
+    }
+
+    /// up to `limit` records of a span after `cursor`, oldest first
+    pub async fn page_in_order(&self, span: Span, cursor: Option<&Cursor>, limit: u32) -> Result<Page, StoreError> {
+        let mut session = self.database.read().await?;
+        let records = search::in_order(&mut session, span, cursor, limit.saturating_add(1)).await?;
+        drop(session);
+        let more = records.len() > limit as usize;
+        let records = records.into_iter().take(limit as usize).map(Stored::into_record);
+        let records: Vec<_> = records.collect::<sqlx::Result<_>>()?;
+        let last = records.last().filter(|_| more);
+        let next = last.map(|record| Cursor { timestamp: record.timestamp, id: record.id.clone() });
         Ok(Page { records, next })
     }
 

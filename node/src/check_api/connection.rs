@@ -161,7 +161,9 @@ impl CheckApi {
         };
         let held = [admitted];
         let mut pardons = Pardons::by(&self.gate);
+        let stopwatch = Stopwatch::of_admission();
         let new = complete(&self.gate, screened, &talk.attempt, Some(token), &held, &mut pardons, now).await;
+        stopwatch.stop(&self.gate);
         decide::pardoned(&self.gate, question.case(Stage::Session), pardons);
         let new = new?;
         talk.may_stay(&self.gate, &new.principal, now)?;

@@ -83,7 +83,9 @@ fn active(mode: ContentMode, event: &Event<'_>) -> Result<Finding, Denial> {
     };
     match (is_active, mode) {
         (false, _) => Ok(Finding::default()),
-        (true, ContentMode::Reject) => Err(Denial::from(Reason::HostileContent).because("active markup")),
+        (true, ContentMode::Reject) => {
+            Err(Denial::from(Reason::HostileContent).because("active markup").with("setting", "validation.content"))
+        }
         (true, _) => {
             let detail = if rewritten.is_some() { "active markup removed" } else { "active markup passed on" };
             let observed = Observation::new(Reason::ActiveContent, detail);

@@ -1,6 +1,6 @@
-//! The process's instruments: read as Prometheus text, and pushed to a collector where one is named.
+//! The process's instruments: read as text of Prometheus or OpenMetrics, and pushed to a collector where one is named.
 
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Counter, Histogram, Meter, MeterProvider};
 use opentelemetry_sdk::Resource;
@@ -10,7 +10,7 @@ use opentelemetry_sdk::metrics::{MeterProviderBuilder, PeriodicReader, SdkMeterP
 use prometheus::{Registry, TextEncoder};
 use std::time::Duration;
 
-use super::{Losses, TelemetryError};
+use super::{Exemplars, Losses, TelemetryError, openmetrics};
 
 /// the content type of the Prometheus text format
 const CONTENT_TYPE_OF_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -53,16 +53,26 @@ impl Metrics {
         self.provider.meter(name)
     }
 
-    /// the answer to a scrape
-    pub fn answer(&self, is_enabled: bool) -> http::Response<String> {
+    /// the answer to a scrape: as OpenMetrics with exemplars where that is asked for, else as Prometheus's text
+    pub fn answer(&self, is_enabled: bool, asked: &HeaderMap, exemplars: &Exemplars) -> http::Response<String> {
         let mut response = http::Response::new(String::new());
-        match is_enabled.then(|| self.render()) {
-            None => *response.status_mut() = StatusCode::NOT_FOUND,
-            Some(Ok(text)) => {
+        if !is_enabled {
+            *response.status_mut() = StatusCode::NOT_FOUND;
+            return response;
+        }
+        let (content_type, rendered) = if openmetrics::is_preferred(asked) {
+            (openmetrics::CONTENT_TYPE, Ok(openmetrics::encode(&self.registry.gather(), exemplars)))
+        } else {
+            (CONTENT_TYPE_OF_TEXT, self.render())
+        };
+        match rendered {
+            Ok(text) => {
                 *response.body_mut() = text;
-                response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE_OF_TEXT));
+                let headers = response.headers_mut();
+                headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+                headers.insert(header::VARY, HeaderValue::from_static("accept"));
             }
-            Some(Err(error)) => {
+            Err(error) => {
                 tracing::error!(%error, "metrics cannot be rendered");
                 *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
             }

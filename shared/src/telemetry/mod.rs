@@ -5,14 +5,17 @@
 
 #[cfg(any(test, feature = "catalogue"))]
 pub mod catalogue;
+mod exemplars;
 mod exporters;
 mod logging;
 mod metrics;
+mod openmetrics;
 mod post;
 mod queue;
 mod settings;
 mod tracer;
 
+pub use exemplars::{Exemplars, Recorded};
 pub use logging::LogFormat;
 pub use metrics::{
     BlockPropagation, CallOutcome, DECISION_SECONDS, Metrics, StateCalls, accept_failures, observe_losses,

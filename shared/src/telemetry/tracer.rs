@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::queue::{Counted, Queue};
-use super::{Exports, Losses, Signal};
+use super::{Exports, Losses, Recorded, Signal};
 use crate::clock::wall;
 
 /// spans of events that passed, of all sampled connections together: a chat that is busy costs no more than this
@@ -155,16 +155,21 @@ impl Tracer {
         }
     }
 
-    /// records a span that ends here, if it is worth it and finds a place; it is described only then
-    pub fn record(&self, trace: &Trace, keep: Keep, describe: impl FnOnce() -> Description) {
+    /// records a span that ends here, if it is worth it and finds a place, and says which; it is described only then
+    pub fn record(&self, trace: &Trace, keep: Keep, describe: impl FnOnce() -> Description) -> Option<Recorded> {
         let is_wanted = match keep {
             Keep::Always => true,
             Keep::IfSampled => trace.is_sampled(),
             Keep::IfSampledAndPaced => trace.is_sampled() && self.pace.allows(wall()),
         };
-        if is_wanted && self.queue.enter() {
-            self.batches.on_end(self.span(trace, describe()));
+        if !is_wanted || !self.queue.enter() {
+            return None;
         }
+        let span = self.span(trace, describe());
+        let (context, at) = (&span.span_context, span.end_time);
+        let recorded = Recorded { trace_id: context.trace_id(), span_id: context.span_id(), at };
+        self.batches.on_end(span);
+        Some(recorded)
     }
 
     fn span(&self, trace: &Trace, description: Description) -> SpanData {
@@ -310,12 +315,14 @@ mod tests {
         let trace = tracer.join(&HeaderMap::new());
         tracer.record(&trace, Keep::IfSampled, || panic!("described"));
         tracer.record(&trace, Keep::IfSampledAndPaced, || panic!("described"));
-        tracer.record(&trace, Keep::Always, || description("refused"));
+        let recorded = tracer.record(&trace, Keep::Always, || description("refused")).unwrap();
         tracer.stop(Duration::from_secs(5)).unwrap();
         let spans = received.0.lock();
         assert_eq!(spans.len(), 1);
         assert!(spans[0].span_context.is_sampled() && !trace.is_sampled());
         assert_eq!(spans[0].parent_span_id, trace.own.span_id());
+        assert_eq!(recorded.trace_id, trace.own.trace_id());
+        assert_eq!((recorded.span_id, recorded.at), (spans[0].span_context.span_id(), spans[0].end_time));
         assert!(trace.traceparent().ends_with("-00"), "the upstream is not asked to sample");
     }
 
@@ -325,7 +332,7 @@ mod tests {
         let trace = tracer.join(&HeaderMap::new());
         let queue = losses.of(Signal::Traces);
         assert!(queue.enter());
-        tracer.record(&trace, Keep::Always, || panic!("described"));
+        assert_eq!(tracer.record(&trace, Keep::Always, || panic!("described")), None);
     }
 
     #[test]

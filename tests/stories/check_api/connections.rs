@@ -139,6 +139,21 @@ async fn a_token_that_comes_later_completes_the_connection_and_its_end_ends_it()
 }
 
 #[tokio::test]
+async fn a_token_that_comes_later_takes_the_time_of_an_admission() {
+    let (_upstream, builder) = both_doors().await;
+    let picket = builder.issuer(issuer()).start().await;
+    let application = picket.application();
+    let timed = async || picket.metric("picket_decision_duration_seconds_count").await;
+    assert_eq!(application.connects("c1", ALICE).await, allowed());
+    assert_eq!(timed().await, 1.0);
+    assert_eq!(application.connects("c1", ALICE).await, allowed());
+    assert_eq!(timed().await, 1.0, "nobody new is admitted");
+    let member = json!({ "token": Token::of("alice").signed() });
+    assert_eq!(application.connects_with("c1", ALICE, member).await, allowed());
+    assert_eq!(timed().await, 2.0);
+}
+
+#[tokio::test]
 async fn r17_a_panic_ends_one_connection_and_is_counted() {
     let (_upstream, builder) = both_doors().await;
     let picket = builder.environment("PICKET_TEST_PANIC_EVENT", "boom").start().await;

@@ -25,3 +25,4 @@ mod store;
 mod succession;
 mod telemetry;
 mod topologies;
+mod what_if;

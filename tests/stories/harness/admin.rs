@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use reqwest::header::{CONTENT_TYPE, HeaderMap};
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap};
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 
@@ -112,6 +112,10 @@ impl Admin {
 impl Reply {
     pub async fn from(url: &str) -> Self {
         Self::to(http().get(url), url).await
+    }
+
+    pub async fn accepting(url: &str, media_type: &str) -> Self {
+        Self::to(http().get(url).header(ACCEPT, media_type), url).await
     }
 
     async fn to(request: RequestBuilder, what: &str) -> Self {

@@ -306,6 +306,14 @@ impl Picket {
             .sum()
     }
 
+    /// All metrics in the form that may name traces.
+    pub async fn openmetrics(&self) -> String {
+        let url = format!("http://{}/metrics", self.address("ops"));
+        let reply = Reply::accepting(&url, "application/openmetrics-text;version=1.0.0").await;
+        assert!(reply.content_type().starts_with("application/openmetrics-text"), "{}", reply.content_type());
+        reply.text
+    }
+
     /// Standard error: one JSON object a line.
     pub fn log(&self) -> Vec<String> {
         self.log.lines()

@@ -227,6 +227,7 @@ fn security(access: Access) -> Value {
         Access::Open => json!([{}]),
         Access::Known => with(&[]),
         Access::Scope(scope) => with(&[scope.as_str()]),
+        Access::Both(one, other) => with(&[one.as_str(), other.as_str()]),
     }
 }
 

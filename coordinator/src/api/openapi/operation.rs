@@ -16,6 +16,8 @@ pub(in crate::api) enum Access {
     Known,
     /// whose credential has the scope
     Scope(Scope),
+    /// whose credential has both
+    Both(Scope, Scope),
 }
 
 pub(super) type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
@@ -152,6 +154,12 @@ impl Operation {
             answer.example = Some(example);
         }
         self
+    }
+}
+
+impl From<(Scope, Scope)> for Access {
+    fn from((one, other): (Scope, Scope)) -> Self {
+        Access::Both(one, other)
     }
 }
 

@@ -10,3 +10,4 @@ mod policy;
 mod secrecy;
 mod state;
 mod stream;
+mod what_if;

@@ -6,7 +6,7 @@ use super::super::database::Session;
 use super::super::filter::{Cursor, Filter, address_key, like_pattern};
 use super::super::statement::Statement;
 use super::super::stored::{COLUMNS, Stored};
-use super::super::stored_time;
+use super::super::{Span, stored_time};
 
 /// which slices of the trail are searched; what no index by slice serves is searched as a whole
 #[derive(Clone, Copy)]
@@ -52,6 +52,28 @@ pub(crate) async fn page(
         found.truncate(limit as usize);
     }
     Ok(found)
+}
+
+/// up to `limit` records of a span after `cursor`, oldest first
+pub(crate) async fn in_order(
+    session: &mut Session,
+    span: Span,
+    cursor: Option<&Cursor>,
+    limit: u32,
+) -> sqlx::Result<Vec<Stored>> {
+    let mut query = session.statement(format!("SELECT {COLUMNS} FROM audit"));
+    restrict(
+        &mut query,
+        Within::Whole,
+        &Filter { since: Some(span.since), until: Some(span.until), ..Filter::default() },
+        None,
+    );
+    if let Some(cursor) = cursor {
+        query.push(" AND (timestamp, id) > (").bind(stored_time(cursor.timestamp)).push(", ").bind(cursor.id.as_str());
+        query.push(")");
+    }
+    query.push(" ORDER BY timestamp, id LIMIT ").bind(limit);
+    session.rows(query).await?.into_iter().map(Stored::of).collect()
 }
 
 async fn page_within(

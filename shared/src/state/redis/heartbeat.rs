@@ -20,8 +20,10 @@ use crate::clock::{CLOCK_OFFSET_MAX_MS, Timestamp};
 use crate::state::StateError;
 
 const PERIOD: Duration = Duration::from_secs(1);
-/// how often a probe is sent while the circuit is open, with up to 100 ms more
+/// how often a probe is sent while the circuit is open, with up to 100 ms more; a new connection is probed at once
 const PROBE_PERIOD: Duration = Duration::from_millis(250);
+/// until a new connection, which is told of while it is set up, is there
+const SETTLES: Duration = Duration::from_millis(20);
 /// a generation not heard of for so long is dead; with the second until all know it, below ten
 const DEAD_AFTER: Duration = Duration::from_secs(8);
 /// how long the dead are remembered: longer than a lease key lives
@@ -102,12 +104,14 @@ impl Membership {
 pub(super) async fn run(redis: Arc<Redis>, stop: impl Future<Output = ()>) {
     tokio::pin!(stop);
     let mut last = Instant::now();
+    let mut reconnections = redis.link.reconnections();
     loop {
         let pause = if redis.link.is_open() { PROBE_PERIOD + jitter() } else { PERIOD };
         let mut circuit = redis.link.circuit();
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = redis.asked_to_look(last) => {}
+            Ok(_) = reconnections.recv() => tokio::time::sleep(SETTLES).await,
             // When it opens, the pause of the closed one is too long.
             Ok(()) = circuit.changed() => continue,
             () = &mut stop => return,

@@ -5,18 +5,18 @@
 
 use fred::clients::{Client, SubscriberClient};
 use fred::error::{Error, ErrorKind};
-use fred::interfaces::{ClientLike, EventInterface};
-use fred::types::config::{Config, ReconnectPolicy, TlsConnector, UnresponsiveConfig};
+use fred::interfaces::ClientLike;
+use fred::types::config::{Config, ReconnectPolicy, Server, TlsConnector, UnresponsiveConfig};
 use fred::types::{Builder, ClusterHash, CustomCommand, InfoKind, Value};
 use parking_lot::Mutex;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, broadcast, watch};
 use tokio::time::Instant;
 
 use super::circuit::Circuit;
+use super::connection::{Connection, RECONNECT_MS};
 use super::scripts::{Effect, Script};
 use super::trust;
 use super::{ConnectError, number};
@@ -33,17 +33,14 @@ const HINTS_MAX: usize = 4096;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// how long logging in may take: a master that hangs still accepts connections, and its successor is waited for meanwhile
 const GREETING_TIMEOUT: Duration = Duration::from_millis(500);
-/// the pause before a try to connect, and what chance adds at most: no more than four tries a second
-/// over the three
-const RECONNECT_MS: (u32, u32) = (1000, 200);
 
 /// in a Cluster, when a call that found its slot moving is made again: it was not carried out, and all tries fit into a deadline
 const MOVING_PAUSES_MS: [u64; 5] = [0, 2, 5, 10, 20];
 
 pub(super) struct Link {
-    checks: Client,
-    upkeep: Client,
-    subscriber: SubscriberClient,
+    checks: Connection<Client>,
+    upkeep: Connection<Client>,
+    subscriber: Connection<SubscriberClient>,
     in_flight: Semaphore,
     circuit: Mutex<Circuit>,
     is_open: watch::Sender<bool>,
@@ -93,9 +90,9 @@ impl Link {
         config.fail_fast = false;
         let (checks, upkeep) = (builder(config.clone(), timeouts.check), builder(config, UPKEEP_TIMEOUT));
         Ok(Link {
-            checks: checks.build().map_err(address)?,
-            upkeep: upkeep.build().map_err(address)?,
-            subscriber: upkeep.build_subscriber_client().map_err(address)?,
+            checks: Connection::of(checks.build().map_err(address)?),
+            upkeep: Connection::of(upkeep.build().map_err(address)?),
+            subscriber: Connection::of(upkeep.build_subscriber_client().map_err(address)?),
             in_flight: Semaphore::new(IN_FLIGHT_MAX),
             circuit: Mutex::new(Circuit::closed(Instant::now())),
             is_open: watch::Sender::new(false),
@@ -106,23 +103,22 @@ impl Link {
         })
     }
 
-    /// connects all three, again and again, until the tasks are stopped; what is connected then stays so for the last calls
+    /// connects all three, again and again
     pub(super) fn keep_connected(&self, tasks: &Tasks) {
-        tasks.spawn("redis checks", keep_connected(self.checks.clone(), tasks.stopped()));
-        tasks.spawn("redis upkeep connection", keep_connected(self.upkeep.clone(), tasks.stopped()));
-        tasks.spawn("redis errors", tell_why(self.upkeep.clone(), tasks.stopped()));
-        tasks.spawn("redis subscriber", keep_connected(self.subscriber.clone(), tasks.stopped()));
+        self.checks.keep("redis checks", false, tasks);
+        self.upkeep.keep("redis upkeep connection", true, tasks);
+        self.subscriber.keep("redis subscriber", false, tasks);
     }
 
     pub(super) async fn connected(&self, patience: Duration) -> Result<(), StateError> {
         let both = async {
-            self.checks.wait_for_connect().await?;
-            self.upkeep.wait_for_connect().await
+            self.checks.client().wait_for_connect().await?;
+            self.upkeep.client().wait_for_connect().await
         };
         match tokio::time::timeout(patience, both).await {
             Ok(outcome) => outcome.map_err(told),
             // It may have connected between the look and the wait.
-            Err(_) if self.checks.is_connected() && self.upkeep.is_connected() => Ok(()),
+            Err(_) if self.checks.is_up() && self.upkeep.is_up() => Ok(()),
             Err(_) => Err(StateError(format!("no connection within {} ms", patience.as_millis()))),
         }
     }
@@ -196,20 +192,28 @@ impl Link {
         self.timeouts_in_row.iter().map(|lane| lane.load(Ordering::Relaxed)).max().unwrap_or(0)
     }
 
+    /// each time that checks hardly have a connection again
+    pub(super) fn reconnections(&self) -> broadcast::Receiver<Server> {
+        self.checks.reconnections()
+    }
+
     pub(super) fn subscriber(&self) -> &SubscriberClient {
-        &self.subscriber
+        self.subscriber.client()
     }
 
     /// what Redis says about itself
     pub(super) async fn info(&self) -> Result<String, StateError> {
-        self.upkeep.info::<String>(Some(InfoKind::All)).await.map_err(told)
+        self.upkeep.client().info::<String>(Some(InfoKind::All)).await.map_err(told)
     }
 
     /// drops connections that only seem to live; those that are being set up already are left alone
     pub(super) async fn force_reconnection(&self) {
         self.timeouts_in_row.iter().for_each(|lane| lane.store(0, Ordering::Relaxed));
-        let (checks, upkeep, subscriber) =
-            tokio::join!(force(&self.checks), force(&self.upkeep), force(&self.subscriber),);
+        let (checks, upkeep, subscriber) = tokio::join!(
+            self.checks.force_reconnection(),
+            self.upkeep.force_reconnection(),
+            self.subscriber.force_reconnection(),
+        );
         for error in [checks, upkeep, subscriber].into_iter().filter_map(Result::err) {
             tracing::warn!(%error, "redis not reconnected yet");
         }
@@ -242,7 +246,7 @@ impl Link {
         (outcome, took)
     }
 
-    fn lane(&self, lane: Lane) -> &Client {
+    fn lane(&self, lane: Lane) -> &Connection<Client> {
         match lane {
             Lane::Checks => &self.checks,
             Lane::Upkeep => &self.upkeep,
@@ -297,59 +301,18 @@ fn builder(config: Config, timeout: Duration) -> Builder {
     builder
 }
 
-async fn keep_connected<C: ClientLike>(client: C, stop: impl Future<Output = ()>) {
-    tokio::pin!(stop);
-    loop {
-        let connection = client.connect();
-        tokio::select! {
-            ended = connection => tracing::warn!(outcome = ?ended.map_err(|error| error.to_string()), "connection to redis ended, it is set up anew"),
-            () = &mut stop => return,
-        }
-        // It ended for good: a refused login, say.
-        tokio::select! {
-            () = tokio::time::sleep(revive_delay()) => {}
-            () = &mut stop => return,
-        }
-    }
-}
-
-fn revive_delay() -> Duration {
-    let (delay, jitter) = RECONNECT_MS;
-    let [chance] = crate::random::bytes();
-    Duration::from_millis(u64::from(delay + jitter * u32::from(chance) / u32::from(u8::MAX)))
-}
-
-/// says why there is no connection, each reason once until another comes
-async fn tell_why<C: EventInterface>(client: C, stop: impl Future<Output = ()>) {
-    tokio::pin!(stop);
-    let (mut errors, mut told) = (client.error_rx(), String::new());
-    loop {
-        let error = tokio::select! {
-            error = errors.recv() => error,
-            () = &mut stop => return,
-        };
-        match error {
-            Ok((error, _)) if error.to_string() != told => {
-                told = error.to_string();
-                tracing::warn!(error = told, "no connection to redis");
-            }
-            Ok(_) | Err(RecvError::Lagged(_)) => {}
-            Err(RecvError::Closed) => errors = client.error_rx(),
-        }
-    }
-}
-
-async fn force<C: ClientLike>(client: &C) -> Result<(), Error> {
-    // A request to reconnect waits behind a connection that is being set up, and would then end it.
-    if client.is_connected() { client.force_reconnection().await } else { Ok(()) }
-}
-
 /// by its digest; a server that does not know the script gets its text within the same call
-async fn evaluate(client: &Client, script: &Script, keys: Vec<String>, arguments: Vec<Value>) -> Result<Value, Error> {
+async fn evaluate(
+    connection: &Connection<Client>,
+    script: &Script,
+    keys: Vec<String>,
+    arguments: Vec<Value>,
+) -> Result<Value, Error> {
     // What is queued for a connection that is being set up would wait for it.
-    if !client.is_connected() {
+    if !connection.is_up() {
         return Err(Error::new(ErrorKind::IO, "not connected"));
     }
+    let client = connection.client();
     let (by_digest, by_text) = match script.effect {
         Effect::Reads => ("EVALSHA_RO", "EVAL_RO"),
         Effect::Writes => ("EVALSHA", "EVAL"),

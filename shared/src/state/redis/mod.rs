@@ -6,6 +6,7 @@
 mod audit;
 mod blocks;
 mod circuit;
+mod connection;
 mod counters;
 mod heartbeat;
 mod hints;
