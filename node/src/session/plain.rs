@@ -111,6 +111,7 @@ impl Plain {
             message: denial.reason.consequence().message,
             event,
             retry_after_ms: denial.retry_after_ms(),
+            appeal: denial.appeal,
             json,
         })?;
         match self.route.protocol {

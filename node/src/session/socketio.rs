@@ -440,6 +440,7 @@ impl SocketIo {
             "event": event,
             "reason": denial.reason.token(),
             "retryAfterMs": denial.retry_after_ms(),
+            "appeal": denial.appeal.map(|code| code.to_string()),
         });
         let mut answers = vec![self.parser.event(namespace, "error", &error)];
         if let Some(id) = ack {
