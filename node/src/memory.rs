@@ -65,12 +65,29 @@ impl Memory {
     }
 }
 
-/// the limit of control groups of version 2, of the process's own group or the whole that it can see
+/// the limit of the process's own control group, or of the whole that it can see
 fn allowed_by_control_group() -> Option<u64> {
     let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
-    let own = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
-    let files = [format!("/sys/fs/cgroup{own}/memory.max"), "/sys/fs/cgroup/memory.max".to_owned()];
-    files.iter().find_map(|file| fs::read_to_string(file).ok()?.trim().parse().ok())
+    files_of_limits(&groups).iter().find_map(|file| limit_in(&fs::read_to_string(file).ok()?))
+}
+
+/// where the limits are: a machine has control groups of version 2, of version 1 with a folder for each controller, or both
+fn files_of_limits(groups: &str) -> Vec<String> {
+    let lines = groups.lines().filter_map(|line| line.split_once(':')?.1.split_once(':'));
+    let files = lines.filter_map(|(controllers, own)| match controllers {
+        "" => Some(("/sys/fs/cgroup", own, "memory.max")),
+        _ if controllers.split(',').any(|one| one == "memory") => {
+            Some(("/sys/fs/cgroup/memory", own, "memory.limit_in_bytes"))
+        }
+        _ => None,
+    });
+    files.flat_map(|(root, own, file)| [format!("{root}{own}/{file}"), format!("{root}/{file}")]).collect()
+}
+
+fn limit_in(text: &str) -> Option<u64> {
+    /// what version 1 says instead of `max` is beyond this
+    const LIMITS_BYTES_MAX: u64 = 1 << 60;
+    text.trim().parse().ok().filter(|limit| *limit < LIMITS_BYTES_MAX)
 }
 
 fn resident_bytes() -> Option<u64> {
@@ -102,6 +119,21 @@ mod tests {
         assert_eq!(at(99).buffer_bytes(256), 256, "it was smaller");
         let endless = Memory { budget_bytes: None, used_bytes: AtomicU64::new(u64::MAX) };
         assert!(endless.check().is_ok() && endless.buffer_bytes(4096) == 4096);
+    }
+
+    #[test]
+    fn the_limit_of_either_version_of_control_groups_is_found() {
+        assert_eq!(
+            files_of_limits("4:memory:/pod/c1\n3:cpu,cpuacct:/pod/c1\n0::/c1\n"),
+            [
+                "/sys/fs/cgroup/memory/pod/c1/memory.limit_in_bytes",
+                "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+                "/sys/fs/cgroup/c1/memory.max",
+                "/sys/fs/cgroup/memory.max",
+            ]
+        );
+        assert_eq!(limit_in("134217728\n"), Some(134_217_728));
+        assert_eq!([limit_in("max\n"), limit_in("9223372036854771712\n")], [None, None]);
     }
 
     #[test]

@@ -22,6 +22,7 @@ mod snapshot;
 mod spool;
 mod start;
 mod store;
+mod stream;
 mod succession;
 mod telemetry;
 mod topologies;

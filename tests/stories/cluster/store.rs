@@ -101,7 +101,7 @@ async fn are_stored(admin: &Admin, count: usize) {
 }
 
 /// The longest-living one.
-async fn leader(cluster: &Cluster) -> usize {
+pub async fn leader(cluster: &Cluster) -> usize {
     let members = cluster.admin().get("/nodes").await.data();
     let living = members["coordinators"].as_array().unwrap();
     let key =

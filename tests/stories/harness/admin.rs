@@ -6,6 +6,7 @@ use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap};
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 
+use super::events::Events;
 use super::patience::{eventually, within};
 
 pub struct Admin {
@@ -43,6 +44,18 @@ impl Admin {
             request = request.basic_auth(name, Some(password));
         }
         Reply::to(with(request), path).await
+    }
+
+    /// The stream of audit records of a query, from behind the one that was heard last.
+    pub async fn listens(&self, query: &str, last: Option<&str>) -> Events {
+        let mut request = self.http.get(format!("{}/stream?{query}", self.base));
+        if let Some((name, password)) = &self.credential {
+            request = request.basic_auth(name, Some(password));
+        }
+        if let Some(last) = last {
+            request = request.header("Last-Event-ID", last);
+        }
+        Events::of(within("the stream opens", request.send()).await.unwrap()).await
     }
 
     pub async fn changes_policy(&self, patch: Value) -> Reply {
