@@ -31,7 +31,6 @@ class Compose(unittest.TestCase):
             checked = subprocess.run(command, env=variables, capture_output=True, text=True)
             self.assertEqual((checked.returncode, checked.stderr), (0, ""))
 
-<<<<<<< HEAD
     def test_keeps_the_trail_in_postgres_where_it_is_asked_to(self):
         services = yaml.safe_load((DEPLOY / "compose.postgres.yaml").read_text())["services"]
         below = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]["coordinator"]
@@ -43,7 +42,7 @@ class Compose(unittest.TestCase):
             checked = subprocess.run(command, env=variables, capture_output=True, text=True)
             self.assertEqual((checked.returncode, checked.stderr), (0, ""))
             self.assertIn("auditStore: postgres://", checked.stdout)
-=======
+
     def test_mounts_files_that_are_there_and_that_their_programs_take(self):
         services = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"].values()
         mounted = {volume.split(":")[0] for service in services for volume in service.get("volumes", []) if volume.startswith("./")}
@@ -51,7 +50,6 @@ class Compose(unittest.TestCase):
         for command in [["haproxy", "-c", "-f", "compose/haproxy.cfg"], ["node", "--check", "compose/chat.mjs"]]:
             checked = subprocess.run(command, cwd=DEPLOY, capture_output=True, text=True)
             self.assertEqual(checked.returncode, 0, checked.stdout + checked.stderr)
->>>>>>> main
 
 
 if __name__ == "__main__":
