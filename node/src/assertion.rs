@@ -51,6 +51,7 @@ impl AssertionConfig {
             secret_file: Some(self.secret_file.clone()),
             public_key_file: None,
             jwks_url: None,
+            ca_file: None,
         }
     }
 }

@@ -5,6 +5,7 @@
 use picket_shared::appeal::AppealCode;
 use picket_shared::audit::{AuditRecord, EXCERPT_BYTES_MAX, EventType, IDENTIFIER_BYTES_MAX, Severity, printable};
 use picket_shared::hex;
+use picket_shared::reason::Reason;
 use picket_shared::telemetry::Trace;
 use picket_shared::token::Principal;
 use serde_json::Value;
@@ -16,7 +17,7 @@ use tokio_tungstenite::tungstenite::Message;
 use crate::attempt::{Attempt, ClaimedOrigin};
 use crate::checks::content::Observation;
 use crate::gate::Gate;
-use crate::pardons::Pardons;
+use crate::pardons::{Notes, Pardons};
 use crate::refusal::{Denial, Refusal};
 use crate::spans;
 
@@ -89,8 +90,20 @@ pub fn refuse_unscored(gate: &Gate, case: Case<'_>, mut denial: Denial) -> Denia
 
 /// records what passed only because its rule is in shadow: for nobody's score, and before all else dropped where there is too much
 pub fn pardoned(gate: &Gate, case: Case<'_>, pardons: Pardons) {
+    pardoned_if(gate, case, pardons, |_| true);
+}
+
+/// the same of an event; of one connection so many are recorded, and all are counted
+pub fn pardoned_event(gate: &Gate, case: Case<'_>, pardons: Pardons, notes: &mut Notes) {
+    pardoned_if(gate, case, pardons, |reason| notes.take(reason));
+}
+
+fn pardoned_if(gate: &Gate, case: Case<'_>, pardons: Pardons, mut is_recorded: impl FnMut(Reason) -> bool) {
     for denial in pardons.granted {
         gate.instruments.pardoned(case.stage, denial.reason);
+        if !is_recorded(denial.reason) {
+            continue;
+        }
         let record = AuditRecord::refusal(denial.reason, case.attempt.address, gate.clock.now());
         let record = AuditRecord { reason: None, severity: Severity::Low, ..record };
         let record = with_facts(record.with("shadow", true).with("refusedFor", denial.reason.token()), &denial);

@@ -16,6 +16,34 @@ pub struct Pardons {
     pub granted: Vec<Denial>,
 }
 
+/// records of one connection's events in shadow, besides the first for each reason; the others are counted only
+const NOTES_MAX: u32 = 100;
+
+/// what the trail was told of one connection's events in shadow
+#[derive(Debug)]
+pub struct Notes {
+    told: Reasons,
+    left: u32,
+}
+
+impl Default for Notes {
+    fn default() -> Self {
+        Notes { told: Reasons::default(), left: NOTES_MAX }
+    }
+}
+
+impl Notes {
+    /// whether one more is recorded
+    pub fn take(&mut self, reason: Reason) -> bool {
+        if self.told.insert(reason) {
+            return true;
+        }
+        let has_room = self.left > 0;
+        self.left = self.left.saturating_sub(1);
+        has_room
+    }
+}
+
 impl Pardons {
     /// by the policy in force
     pub fn by(gate: &Gate) -> Self {

@@ -78,6 +78,7 @@ mod tests {
             secret_file: None,
             public_key_file: None,
             jwks_url: None,
+            ca_file: None,
         }
     }
 

@@ -16,6 +16,7 @@ OUTSIDE = {
     ("picket-redis", "coordinator-url"): "rediss://picket-coordinator:a-password-of-its-own@redis:6380",
     ("picket-admin", "username"): "warden",
     ("picket-admin", "password"): "a-long-password-of-the-warden",
+    ("picket-postgres", "uri"): "postgres://picket:a-password-of-the-store@postgres/picket?sslmode=verify-full",
     ("picket-check", "token"): SECRET + "-check",
     ("picket-otlp", "headers"): "authorization=Basic%20abc",
 }
@@ -60,7 +61,7 @@ def write_files(folder: Path):
                  "-subj", "/CN=gateway", "-keyout", folder / "tls.key", "-out", folder / "tls.crt"],
                 check=True, capture_output=True,
             )
-        case "redis" | "upstream":
+        case "redis" | "upstream" | "postgres":
             write_files(folder / "tls")
             (folder / "ca.crt").write_text((folder / "tls" / "tls.crt").read_text())
         case "assertion":

@@ -41,7 +41,7 @@ YAMLLINT = json.dumps({"extends": "relaxed", "rules": dict.fromkeys(UNPRETTY, "d
 
 class EveryExample(unittest.TestCase):
     def test_is_there(self):
-        needed = ["cluster", "default", "everything", "external-secrets", "keda", "minimal", "sentinel", "tls"]
+        needed = ["cluster", "default", "everything", "external-secrets", "keda", "minimal", "postgres", "sentinel", "tls"]
         self.assertEqual([path.name.removesuffix("-values.yaml") for path in CI], needed)
 
     @on_every_example
@@ -233,6 +233,22 @@ class Cluster(unittest.TestCase):
             selector = service["spec"]["selector"].items()
             selected = [role for role, labels in pods.items() if selector <= labels.items()]
             self.assertEqual(selected, ["coordinator" if "coordinator" in service["metadata"]["name"] else "node"])
+
+    def test_keeps_the_trail_in_postgres_and_needs_no_volumes_then(self):
+        rendered = Rendered(values("postgres"))
+        coordinator, node = (rendered.workload(role)["spec"] for role in ["coordinator", "node"])
+        self.assertEqual((coordinator["replicas"], "volumeClaimTemplates" in coordinator), (2, False))
+        container = coordinator["template"]["spec"]["containers"][0]
+        variables = {entry["name"]: entry for entry in container["env"]}
+        secret = {"name": "picket-postgres", "key": "uri"}
+        self.assertEqual(variables["PICKET_COORDINATOR__AUDIT_STORE"]["valueFrom"]["secretKeyRef"], secret)
+        folder = Path(variables["PGSSLROOTCERT"]["value"]).parent
+        self.assertIn(str(folder), [mount["mountPath"] for mount in container["volumeMounts"]])
+        self.assertNotIn("postgres", str(node), "nodes know nothing of it")
+        self.assertIn("auditStore: postgres", picket.check_config(rendered, "coordinator").stdout)
+        policy = rendered.one("NetworkPolicy", f"{RELEASE}-picket-coordinator")["spec"]["egress"]
+        self.assertIn([{"port": 5432, "protocol": "TCP"}], [rule["ports"] for rule in policy])
+        self.assertIn("volumeClaimTemplates", Rendered(values("sentinel")).workload("coordinator")["spec"])
 
     def test_hears_what_is_missing(self):
         notes = Rendered({"ingress": {"enabled": True, "hosts": [{"host": "a"}]}}).notes

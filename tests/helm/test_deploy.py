@@ -1,6 +1,7 @@
 """The image's recipe and the compose file's configuration."""
 
 import os
+import re
 import subprocess
 import unittest
 from pathlib import Path
@@ -29,6 +30,18 @@ class Compose(unittest.TestCase):
             command = [os.environ["PICKET_BIN"], "check-config", "--role", role, DEPLOY / "compose" / "picket.yaml"]
             checked = subprocess.run(command, env=variables, capture_output=True, text=True)
             self.assertEqual((checked.returncode, checked.stderr), (0, ""))
+
+    def test_keeps_the_trail_in_postgres_where_it_is_asked_to(self):
+        services = yaml.safe_load((DEPLOY / "compose.postgres.yaml").read_text())["services"]
+        below = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]["coordinator"]
+        for name in ["coordinator", "coordinator-2"]:
+            self.assertEqual(services[name]["depends_on"]["postgres"], {"condition": "service_healthy"})
+            variables = below["environment"] | services[name]["environment"] | {"SOCKET_ADMIN_PASSWORD": picket.SECRET}
+            variables["PICKET_COORDINATOR__AUDIT_STORE"] = re.sub(r"\$\{.*\}", "a-password", variables["PICKET_COORDINATOR__AUDIT_STORE"])
+            command = [os.environ["PICKET_BIN"], "check-config", "--role", "coordinator", DEPLOY / "compose" / "picket.yaml"]
+            checked = subprocess.run(command, env=variables, capture_output=True, text=True)
+            self.assertEqual((checked.returncode, checked.stderr), (0, ""))
+            self.assertIn("auditStore: postgres://", checked.stdout)
 
     def test_mounts_files_that_are_there_and_that_their_programs_take(self):
         services = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"].values()

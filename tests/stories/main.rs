@@ -22,6 +22,8 @@ mod check_api;
 mod cluster;
 mod command_line;
 mod content;
+mod countries;
+mod database;
 mod documents;
 mod doors;
 mod frames;

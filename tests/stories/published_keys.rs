@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::harness::{KeyServer, Picket, PicketBuilder, Token, Upstream, eventually, publishing_issuer, soon};
+use crate::harness::{
+    Authority, KeyServer, Picket, PicketBuilder, TlsFront, Token, Upstream, eventually, publishing_issuer, soon,
+};
 
 async fn knowing(issuer: &KeyServer, upstream: &Upstream) -> Picket {
     let picket = plan(issuer, upstream).start().await;
@@ -99,4 +101,35 @@ async fn x32_without_keys_tokens_wait_and_who_brings_none_comes_in() {
     picket.caller("198.51.100.7").comes_in().await.is_still_served().await;
     picket.admin().changes_policy(json!({ "security": { "allowAnonymous": false } })).await.succeeds();
     picket.caller("198.51.100.7").gets_refused_eventually().await;
+}
+
+#[tokio::test]
+async fn keys_over_tls_are_taken_from_a_server_that_the_named_authority_vouches_for_and_from_no_other() {
+    let issuer = KeyServer::publishing("first").await;
+    let upstream = Upstream::echo().await;
+    let authority = Authority::new();
+    authority.signs("issuer");
+    let front = TlsFront::open_before(issuer.address(), &authority, "issuer").await;
+    let believing = |authority: &Authority| {
+        let mut entry = publishing_issuer(&front.url("https", "/jwks"));
+        entry["caFile"] = json!(authority.file("ca.pem"));
+        Picket::guarding(&upstream).issuer(entry).start()
+    };
+    let token = Token::of("alice").signed_by_key("first", |_| ());
+
+    let another = Authority::new();
+    let picket = believing(&another).await;
+    eventually("it says why there are no keys", async || {
+        picket
+            .log()
+            .iter()
+            .any(|line| line.contains("keys not fetched") && line.contains("invalid peer certificate"))
+            .then_some(())
+    })
+    .await;
+    picket.caller("198.51.100.7").bearing(&token).connects().await.refused_with(503, "keys_unavailable");
+    assert_eq!(issuer.fetched(), 0, "nothing was asked");
+
+    let picket = believing(&authority).await;
+    picket.caller("198.51.100.7").bearing(&token).comes_in_eventually().await.is_still_served().await;
 }

@@ -18,7 +18,7 @@ use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Interval, MissedTickBehavior, Sleep};
 
-use super::auth::Caller;
+use super::auth::{Caller, InUse};
 use super::input::Query;
 use super::metrics::ClusterMetrics;
 use super::openapi::{self, Operation};
@@ -78,6 +78,7 @@ pub(super) async fn get(
         metrics,
         end: Box::pin(tokio::time::sleep(LIFE)),
         stopped: Box::pin(api.tasks.stopped()),
+        session: api.gate.session_in_use(&headers),
         api,
         greeted: false,
         _place: place,
@@ -92,7 +93,7 @@ pub(super) fn describe() -> Operation {
             "`audit` events have a record as data and its id as event id, `metrics` events what `GET \
              /metrics` gives. `lost` says how many records the filters would have found that are not told: to \
              a slow reader, or to who comes back late. A comment every 15 s says that it lives; after 15 \
-             minutes it ends, and its listener comes back.",
+             minutes it ends, and its listener comes back; that of a login ends with the logout.",
         )
         .header(
             LAST_EVENT_ID,
@@ -159,6 +160,7 @@ struct Listener {
     metrics: Interval,
     end: Pin<Box<Sleep>>,
     stopped: Pin<Box<dyn Future<Output = ()> + Send>>,
+    session: Option<InUse>,
     greeted: bool,
     _place: OwnedSemaphorePermit,
 }
@@ -184,6 +186,7 @@ impl Listener {
             tokio::select! {
                 () = &mut self.stopped => return None,
                 () = &mut self.end => return None,
+                () = logged_out(&self.api, &mut self.session) => return None,
                 heard = self.live.recv() => match heard {
                     Ok(record) if self.told.contains(&record.id) || !self.filter.finds(&record) => {}
                     Ok(record) => return Some(told(&record)),
@@ -203,6 +206,14 @@ impl Listener {
                 }
             }
         }
+    }
+}
+
+/// never, without a session
+async fn logged_out(api: &Api, session: &mut Option<InUse>) {
+    match session {
+        Some(session) => api.gate.sessions.ended(session).await,
+        None => std::future::pending().await,
     }
 }
 

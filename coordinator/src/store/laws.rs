@@ -12,6 +12,7 @@ use picket_shared::reason::Reason;
 use std::sync::OnceLock;
 
 #[path = "../../../tests/stories/harness/postgres.rs"]
+#[expect(dead_code, reason = "stories of whole processes ask more of it")]
 mod server;
 
 mod chains;

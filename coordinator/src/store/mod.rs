@@ -45,6 +45,10 @@ pub enum StoreError {
         "the URL of the audit store cannot be read; write postgres://USER:PASSWORD@HOST/DATABASE?sslmode=verify-full"
     )]
     Url,
+    #[error("the authorities that vouch for the audit store's server (sslrootcert), {0}, cannot be read")]
+    Authorities(PathBuf, #[source] std::io::Error),
+    #[error("the audit store's server does not prove that it is the one in the URL (sslmode, sslrootcert)")]
+    Unproven(#[source] sqlx::Error),
     #[error("cannot create the folder {0}")]
     Folder(PathBuf, #[source] std::io::Error),
     #[error("cannot lock {0}")]

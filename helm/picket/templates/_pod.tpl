@@ -101,6 +101,19 @@ envFrom: {{- toYaml . | nindent 2 }}
     secretKeyRef:
       name: {{ include "picket.adminSecret" .root }}
       key: {{ .root.Values.admin.passwordKey }}
+{{- with .root.Values.postgres }}
+{{- if .existingSecret }}
+- name: PICKET_COORDINATOR__AUDIT_STORE
+  valueFrom:
+    secretKeyRef:
+      name: {{ .existingSecret }}
+      key: {{ .urlKey }}
+{{- if .caSecret }}
+- name: PGSSLROOTCERT
+  value: /etc/picket/postgres/{{ .caKey }}
+{{- end }}
+{{- end }}
+{{- end }}
 {{- end }}
 {{- with .root.Values.telemetry }}
 {{- if .headersSecret }}
@@ -137,6 +150,13 @@ envFrom: {{- toYaml . | nindent 2 }}
 {{- with $values.node.upstreamAssertion.existingSecret }}
 - name: assertion
   path: assertion
+  source: { secret: { secretName: {{ . }}, defaultMode: 0440 } }
+{{- end }}
+{{- end }}
+{{- if and (eq .component "coordinator") $values.postgres.existingSecret }}
+{{- with $values.postgres.caSecret }}
+- name: postgres-ca
+  path: postgres
   source: { secret: { secretName: {{ . }}, defaultMode: 0440 } }
 {{- end }}
 {{- end }}

@@ -188,7 +188,7 @@ async fn hear(gate: &Gate, talk: &mut Talk, speaker: &Principal, question: &Ques
     let stopwatch = Stopwatch::of_inspection(now);
     let outcome = inspect(gate, &mut voice, &event, &mut pardons, now).await;
     stopwatch.stop(gate);
-    match record(gate, case, outcome, pardons) {
+    match record(gate, case, outcome, pardons, &mut talk.violations.pardoned) {
         Ok(cleared) => Verdict { payload: read.rewritten(cleared.into_message(), question), ..Verdict::ALLOWED },
         Err(denial) => match talk.violations.refused(gate, denial.clone(), Vec::new()) {
             Step::End(_, denial) => {

@@ -1,8 +1,9 @@
 //! The form in which a refused message is answered: a JSON template, so that an application's own protocol can say no in its words.
 //!
-//! A text of the template that is one slot in braces is replaced: `{reason}`, `{message}`, `{event}`, `{retryAfterMs}`, or a JSON
-//! pointer into the refused message (`{/id}`). Of the message only a short scalar is told again.
+//! A text of the template that is one slot in braces is replaced: `{reason}`, `{message}`, `{event}`, `{retryAfterMs}`, `{appeal}`, or a
+//! JSON pointer into the refused message (`{/id}`). Of the message only a short scalar is told again.
 
+use picket_shared::appeal::AppealCode;
 use serde_json::{Value, json};
 
 use super::{EventField, find};
@@ -14,6 +15,8 @@ pub struct Refused<'a> {
     pub message: &'static str,
     pub event: Option<&'a str>,
     pub retry_after_ms: Option<u64>,
+    /// by which its audit record is found
+    pub appeal: Option<AppealCode>,
     /// the message that was refused
     pub json: &'a str,
 }
@@ -23,7 +26,9 @@ pub struct Refused<'a> {
 pub struct RefusalForm(Value);
 
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not one of {{reason}}, {{message}}, {{event}}, {{retryAfterMs}} and a JSON pointer such as {{/id}}")]
+#[error(
+    "`{0}` is not one of {{reason}}, {{message}}, {{event}}, {{retryAfterMs}}, {{appeal}} and a JSON pointer such as {{/id}}"
+)]
 pub struct RefusalFormError(String);
 
 /// bytes of a value of the message that an answer repeats
@@ -34,6 +39,7 @@ enum Slot<'a> {
     Message,
     Event,
     RetryAfterMs,
+    Appeal,
     /// into the refused message
     Pointer(&'a str),
 }
@@ -47,6 +53,7 @@ impl<'a> Slot<'a> {
             "message" => Ok(Slot::Message),
             "event" => Ok(Slot::Event),
             "retryAfterMs" => Ok(Slot::RetryAfterMs),
+            "appeal" => Ok(Slot::Appeal),
             pointer if pointer.starts_with('/') => Ok(Slot::Pointer(pointer)),
             _ => Err(RefusalFormError(text.to_owned())),
         })
@@ -59,6 +66,7 @@ impl<'a> Slot<'a> {
             Slot::Message => Some(refused.message.into()),
             Slot::Event => Some(refused.event.into()),
             Slot::RetryAfterMs => Some(refused.retry_after_ms.into()),
+            Slot::Appeal => Some(refused.appeal.map(|code| code.to_string()).into()),
             Slot::Pointer(pointer) => {
                 let value = find(refused.json, &EventField::parse(pointer))?;
                 let is_short_scalar = value.len() <= REPEATED_BYTES_MAX && !value.starts_with(['{', '[']);
@@ -82,6 +90,7 @@ impl RefusalForm {
             "reason": "{reason}",
             "message": "{message}",
             "retryAfterMs": "{retryAfterMs}",
+            "appeal": "{appeal}",
         }))
     }
 
@@ -125,6 +134,7 @@ mod tests {
             message: "too many events",
             event: Some("subscribe"),
             retry_after_ms: Some(70),
+            appeal: AppealCode::parse("00000-00000"),
             json,
         }
     }
@@ -135,11 +145,10 @@ mod tests {
 
     #[test]
     fn slots_are_filled_with_values_of_their_own_type() {
-        let template =
-            json!({ "id": "{/id}", "error": { "code": "{reason}", "data": ["{retryAfterMs}", "{event}", "{x"] } });
+        let template = json!({ "id": "{/id}", "error": { "code": "{reason}", "data": ["{retryAfterMs}", "{event}", "{appeal}", "{x"] } });
         assert_eq!(
             filled(template, r#"{"id":7}"#),
-            Some(json!({ "id": 7, "error": { "code": "burst", "data": [70, "subscribe", "{x"] } }))
+            Some(json!({ "id": 7, "error": { "code": "burst", "data": [70, "subscribe", "00000-00000", "{x"] } }))
         );
     }
 

@@ -84,7 +84,7 @@ impl Plain {
         let stopwatch = Stopwatch::of_inspection(now);
         let outcome = inspect(gate, &mut speaker, &event, &mut pardons, now).await;
         stopwatch.stop(gate);
-        match record(gate, case, outcome, pardons) {
+        match record(gate, case, outcome, pardons, &mut self.violations.pardoned) {
             Ok(cleared) => Step::Forward(cleared),
             Err(denial) => {
                 let answers = self.answer(&denial, name, json.unwrap_or_default()).into_iter().collect();
@@ -111,6 +111,7 @@ impl Plain {
             message: denial.reason.consequence().message,
             event,
             retry_after_ms: denial.retry_after_ms(),
+            appeal: denial.appeal,
             json,
         })?;
         match self.route.protocol {

@@ -159,7 +159,8 @@ impl SocketIo {
         let limits = &gate.policy.current().limits;
         let mut pardons = Pardons::by(gate);
         let counted = pardons.ask(event_rate::check(&mut self.rates.connection, limits, now));
-        decide::pardoned(gate, Case::of(attempt, Stage::Inspection), pardons);
+        let case = Case::of(attempt, Stage::Inspection);
+        decide::pardoned_event(gate, case, pardons, &mut self.violations.pardoned);
         let denial = decide::refuse(gate, Case::of(attempt, Stage::Inspection), counted.err()?);
         Some(self.violations.refused(gate, denial, Vec::new()))
     }
@@ -355,7 +356,7 @@ impl SocketIo {
             message: Some(message),
             ..Case::of(attempt, Stage::Inspection)
         };
-        match record(gate, case, outcome, pardons) {
+        match record(gate, case, outcome, pardons, &mut self.violations.pardoned) {
             Ok(cleared) => self.expect(gate, call.attachments, message.len(), Some(cleared), now),
             Err(denial) if denial.reason == Reason::Malformed => Step::End(Vec::new(), denial),
             Err(denial) => {
@@ -388,7 +389,7 @@ impl SocketIo {
             message: Some(message),
             ..Case::of(attempt, Stage::Inspection)
         };
-        match record(gate, case, outcome, pardons) {
+        match record(gate, case, outcome, pardons, &mut self.violations.pardoned) {
             Ok(cleared) => self.expect(gate, reply.attachments, message.len(), Some(cleared), now),
             Err(denial) if denial.reason == Reason::Malformed => Step::End(Vec::new(), denial),
             Err(denial) => {
@@ -439,6 +440,7 @@ impl SocketIo {
             "event": event,
             "reason": denial.reason.token(),
             "retryAfterMs": denial.retry_after_ms(),
+            "appeal": denial.appeal.map(|code| code.to_string()),
         });
         let mut answers = vec![self.parser.event(namespace, "error", &error)];
         if let Some(id) = ack {

@@ -10,7 +10,7 @@ use crate::attempt::Attempt;
 use crate::decide::{self, Case};
 use crate::gate::Gate;
 use crate::inspection::{Cleared, Inspected};
-use crate::pardons::Pardons;
+use crate::pardons::{Notes, Pardons};
 use crate::refusal::{Denial, Refusal};
 
 /// what follows from a message of the client
@@ -84,15 +84,18 @@ fn expiry(principal: &Principal) -> Deadline {
     Some((expires.plus(LEEWAY), Reason::TokenExpired))
 }
 
-/// refused events of one connection, up to the one that closes it
+/// refused events of one connection, up to the one that closes it, and what was told of those that were pardoned
 #[derive(Debug, Default)]
-pub struct Violations(u32);
+pub struct Violations {
+    refused: u32,
+    pub pardoned: Notes,
+}
 
 impl Violations {
     /// the step after a refusal that was recorded: the answers, and the end when it was one too many
     pub fn refused(&mut self, gate: &Gate, denial: Denial, answers: Vec<Message>) -> Step {
-        self.0 += 1;
-        let too_many = self.0 >= gate.policy.current().security.violations_before_close;
+        self.refused += 1;
+        let too_many = self.refused >= gate.policy.current().security.violations_before_close;
         match too_many || ends_at_once(denial.reason) {
             true => Step::End(answers, denial),
             false => Step::Answer(answers),
@@ -110,8 +113,9 @@ pub fn record(
     case: Case<'_>,
     outcome: Result<Inspected, Refusal>,
     pardons: Pardons,
+    notes: &mut Notes,
 ) -> Result<Cleared, Denial> {
-    decide::pardoned(gate, case, pardons);
+    decide::pardoned_event(gate, case, pardons, notes);
     match outcome {
         Ok(inspected) => {
             for observation in &inspected.observed {

@@ -69,6 +69,7 @@ impl Signer {
             secret_file: None,
             public_key_file: (!is_shared).then(|| file.path().into()),
             jwks_url: None,
+            ca_file: None,
         };
         let verifier = TokenVerifier::new(&[config], ClaimNames::default()).unwrap();
         Signer { algorithm, key, verifier, public }

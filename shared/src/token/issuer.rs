@@ -81,6 +81,8 @@ pub struct IssuerConfig {
     pub public_key_file: Option<PathBuf>,
     /// where the issuer publishes its keys (RFC 7517): they are fetched at the start and every five minutes
     pub jwks_url: Option<String>,
+    /// PEM of the only authorities that vouch for `jwksUrl`; default: the system's
+    pub ca_file: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -103,6 +105,10 @@ pub enum KeyError {
     BadKey(PathBuf),
     #[error("`jwksUrl` must be an https:// or http:// URL without a user")]
     BadUrl,
+    #[error("`caFile` says who vouches for `jwksUrl`, and there is none")]
+    LoneAuthorities,
+    #[error("{0} holds no certificate in PEM")]
+    BadAuthorities(PathBuf),
     #[error("the HTTP client cannot start: {0}")]
     Client(String),
 }

@@ -4,7 +4,8 @@
 
 use arc_swap::ArcSwapOption;
 use jsonwebtoken::Algorithm;
-use reqwest::{Client, StatusCode};
+use reqwest::{Certificate, Client, StatusCode};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -29,6 +30,7 @@ pub struct RemoteKeys {
     issuer: String,
     url: Url,
     algorithms: Vec<Algorithm>,
+    ca_file: Option<PathBuf>,
     client: Client,
     fetched: ArcSwapOption<Fetched>,
     wanted: Notify,
@@ -41,13 +43,12 @@ struct Fetched {
 
 impl RemoteKeys {
     pub(super) fn new(config: &IssuerConfig, url: Url) -> Result<Self, KeyError> {
-        let client =
-            Client::builder().timeout(ANSWER_WAIT).redirect(reqwest::redirect::Policy::none()).no_proxy().build();
         Ok(RemoteKeys {
             issuer: config.issuer.clone(),
             url,
             algorithms: config.algorithms.iter().map(|algorithm| algorithm.jose()).collect(),
-            client: client.map_err(|error| KeyError::Client(error.to_string()))?,
+            client: client(config.ca_file.as_deref())?,
+            ca_file: config.ca_file.clone(),
             fetched: ArcSwapOption::empty(),
             wanted: Notify::new(),
         })
@@ -109,9 +110,14 @@ impl RemoteKeys {
     }
 
     async fn fetch(&self) -> Result<KeySet, String> {
-        let mut answer = self.client.get(self.url.clone()).send().await.map_err(|error| match error.is_timeout() {
+        // Authorities are renewed, too: the file is read for each fetch.
+        let client = match &self.ca_file {
+            Some(file) => client(Some(file)).map_err(|error| error.to_string())?,
+            None => self.client.clone(),
+        };
+        let mut answer = client.get(self.url.clone()).send().await.map_err(|error| match error.is_timeout() {
             true => format!("no answer within {ANSWER_WAIT:?}"),
-            false => "no answer".to_owned(),
+            false => format!("no answer: {}", cause(&error)),
         })?;
         if answer.status() != StatusCode::OK {
             return Err(format!("status {}", answer.status()));
@@ -125,6 +131,28 @@ impl RemoteKeys {
         }
         KeySet::parse(&body, &self.algorithms).ok_or_else(|| "no key set with a key for these algorithms".to_owned())
     }
+}
+
+fn client(ca_file: Option<&Path>) -> Result<Client, KeyError> {
+    let mut builder = Client::builder().timeout(ANSWER_WAIT).redirect(reqwest::redirect::Policy::none()).no_proxy();
+    if let Some(path) = ca_file {
+        let pem = std::fs::read(path).map_err(|error| KeyError::Unreadable(path.to_owned(), error.to_string()))?;
+        let authorities = Certificate::from_pem_bundle(&pem).unwrap_or_default();
+        if authorities.is_empty() {
+            return Err(KeyError::BadAuthorities(path.to_owned()));
+        }
+        builder = builder.tls_certs_only(authorities);
+    }
+    builder.build().map_err(|error| KeyError::Client(cause(&error)))
+}
+
+/// the innermost says most, and no URL
+fn cause(error: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
 }
 
 /// keys in use, whatever is fetched meanwhile

@@ -185,6 +185,7 @@ impl Issuer {
         validation.validate_exp = false;
         let key = match &config.jwks_url {
             Some(url) => Key::Fetched(Arc::new(RemoteKeys::new(config, check_jwks_url(config, url)?)?)),
+            None if config.ca_file.is_some() => return Err(KeyError::LoneAuthorities),
             None => Key::Configured(decoding_key(config, family)?),
         };
         Ok(Issuer { name: config.issuer.clone(), key, validation })
@@ -240,6 +241,7 @@ mod tests {
             secret_file: None,
             public_key_file: None,
             jwks_url: None,
+            ca_file: None,
         }
     }
 

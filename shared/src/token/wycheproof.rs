@@ -66,6 +66,7 @@ fn both_forms(algorithm: SigningAlgorithm, pem: &str, mut jwk: Value) -> [Decodi
         secret_file: None,
         public_key_file: Some(file.path().into()),
         jwks_url: None,
+        ca_file: None,
     };
     let of_file = decoding_key(&config, algorithm.family()).unwrap();
     jwk["use"] = "sig".into();

@@ -4,6 +4,7 @@ mod both_doors;
 mod connections;
 mod proxies;
 mod questions;
+mod shadow;
 
 use reqwest::Method;
 use serde_json::{Value, json};

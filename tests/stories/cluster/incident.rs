@@ -15,10 +15,11 @@ async fn an_attack_is_blocked_told_appealed_explained_lifted_and_reported() {
     let admin = cluster.admin();
 
     // The attack: one hostile message at each node.
+    let mut told = String::new();
     for node in cluster.nodes() {
         let mut mallory = node.caller(MALLORY).comes_in().await;
         mallory.sends(json!({ "type": "chat:say", "text": "<script>alert(1)</script>" })).await;
-        mallory.is_refused("hostile_content").await;
+        told = mallory.is_refused("hostile_content").await["appeal"].as_str().unwrap().to_owned();
     }
 
     // The alarm.
@@ -51,6 +52,9 @@ async fn an_attack_is_blocked_told_appealed_explained_lifted_and_reported() {
     {
         assert!(said.contains(words), "{words}: {said}");
     }
+    // What was refused as an event has a code of its own.
+    let of_event = admin.get(&format!("/audit-logs/{told}/explanation")).await.data();
+    assert_eq!((&of_event["node"], &of_event["record"]["reason"]), (&json!("edge-3"), &json!("hostile_content")));
     let stranger = Program::new().runs(&["explain", &code, "--api", &api]);
     assert_eq!(stranger.code, Some(64), "{}", stranger.everything());
 

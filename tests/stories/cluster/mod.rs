@@ -5,6 +5,7 @@ mod audit;
 mod blocks;
 mod budgets;
 mod canary;
+mod failover;
 mod herd;
 mod incident;
 mod keys;

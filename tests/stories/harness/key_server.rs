@@ -43,6 +43,10 @@ impl KeyServer {
         format!("http://{}/jwks", self.address)
     }
 
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     pub fn fetched(&self) -> usize {
         self.shared.fetched.load(Ordering::SeqCst)
     }

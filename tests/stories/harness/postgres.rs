@@ -1,5 +1,7 @@
 //! A real PostgreSQL on a free port of loopback, in a folder of its own. It ends with the process that started it, however that ends.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use std::io::Write;
 use std::net::TcpListener;
 use std::path::PathBuf;
@@ -14,13 +16,23 @@ const TRIES_MAX: u32 = 1200;
 /// The server runs until standard input ends, which it does when this process is gone. It refuses to run as root.
 const SCRIPT: &str = r#"
     set -e
+    umask 077
     folder=$(mktemp -d)
     trap 'rm -rf "$folder"' EXIT
     read -r password
     echo "$password" > "$folder/password"
+    read -r certificate
+    read -r key
+    tls=off
+    if [ -n "$key" ]; then
+        echo "$certificate" | base64 -d > "$folder/server.pem"
+        echo "$key" | base64 -d > "$folder/server.key"
+        tls=on
+    fi
     "$1/initdb" -D "$folder/data" -U picket -A scram-sha-256 --pwfile="$folder/password" -N --no-locale -E UTF8 >"$folder/log" 2>&1
     "$1/postgres" -D "$folder/data" -p "$2" -k "$folder" -c listen_addresses=127.0.0.1 -c fsync=off \
-        -c synchronous_commit=off -c full_page_writes=off -c max_connections=300 >"$folder/log" 2>&1 &
+        -c synchronous_commit=off -c full_page_writes=off -c max_connections=300 \
+        -c ssl=$tls -c ssl_cert_file="$folder/server.pem" -c ssl_key_file="$folder/server.key" >"$folder/log" 2>&1 &
     server=$!
     cat >/dev/null
     kill -INT $server
@@ -36,6 +48,15 @@ pub struct Postgres {
 
 impl Postgres {
     pub fn start() -> Postgres {
+        Self::start_with("", "")
+    }
+
+    /// With TLS for those who ask for it; a certificate and its key in PEM.
+    pub fn start_with_tls(certificate: &[u8], key: &[u8]) -> Postgres {
+        Self::start_with(&STANDARD.encode(certificate), &STANDARD.encode(key))
+    }
+
+    fn start_with(certificate: &str, key: &str) -> Postgres {
         let programs = programs();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let is_root = Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout == b"0\n");
@@ -45,7 +66,7 @@ impl Postgres {
         }
         command.args(["-c", SCRIPT, "postgres"]).arg(&programs).arg(port.to_string()).current_dir("/");
         let mut supervisor = command.stdin(Stdio::piped()).spawn().expect("sh and runuser");
-        writeln!(supervisor.stdin.as_mut().unwrap(), "{PASSWORD}").unwrap();
+        writeln!(supervisor.stdin.as_mut().unwrap(), "{PASSWORD}\n{certificate}\n{key}").unwrap();
         let server = Postgres { port, programs, databases: AtomicU32::new(0), supervisor };
         server.answers();
         server
@@ -57,6 +78,18 @@ impl Postgres {
         let created = self.program("createdb").arg(&name).output().unwrap();
         assert!(created.status.success(), "{}", String::from_utf8_lossy(&created.stderr));
         format!("postgres://picket:{PASSWORD}@127.0.0.1:{}/{name}", self.port)
+    }
+
+    /// how many of Picket's connections are encrypted, and how many are not
+    pub fn encrypted(&self) -> (usize, usize) {
+        let count = |encrypted: bool| {
+            let query = format!(
+                "SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE application_name = 'picket' AND ssl = {encrypted}"
+            );
+            let output = self.program("psql").args(["-d", "postgres", "-Atc", &query]).output().unwrap();
+            String::from_utf8_lossy(&output.stdout).trim().parse().expect("a number")
+        };
+        (count(true), count(false))
     }
 
     fn answers(&self) {

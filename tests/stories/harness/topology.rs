@@ -136,6 +136,11 @@ impl Topology {
         &self.servers[0]
     }
 
+    /// SIGKILL; a replica takes its place if there is one.
+    pub fn loses_its_master(&mut self) {
+        self.servers[0].dies();
+    }
+
     /// What was asked for and refused, by all servers: user and object of each. Nothing if the permissions are enough.
     pub async fn refusals(&self) -> Vec<String> {
         let mut refusals = Vec::new();

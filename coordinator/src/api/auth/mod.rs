@@ -11,7 +11,7 @@ pub(super) mod write;
 
 pub(crate) use credential::Credential;
 pub use credential::CredentialError;
-pub(crate) use session::{COOKIE_NAME, SESSION_LIFE, Session, Sessions, cookie};
+pub(crate) use session::{COOKIE_NAME, InUse, SESSION_LIFE, Session, Sessions, cookie};
 pub(crate) use throttle::Failures;
 
 use axum::extract::{FromRequestParts, Request, State};
@@ -160,6 +160,12 @@ fn claim(headers: &HeaderMap) -> Result<Option<Claim>, Problem> {
 }
 
 impl Gate {
+    /// the session that a request was let in by; `None` if it came with a credential of its own
+    pub(crate) fn session_in_use(&self, headers: &HeaderMap) -> Option<InUse> {
+        let has_own = headers.contains_key(AUTHORIZATION);
+        if has_own { None } else { self.sessions.in_use(headers) }
+    }
+
     pub(crate) async fn log_in(&self, claim: Claim, address: IpAddr) -> Result<Caller, Problem> {
         self.slow(address)?;
         match claim {

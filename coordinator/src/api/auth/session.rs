@@ -7,6 +7,7 @@ use picket_shared::clock::Timestamp;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 
 use crate::scope::Scope;
 
@@ -28,6 +29,14 @@ pub(crate) struct Session {
 #[derive(Default)]
 pub(crate) struct Sessions {
     open: Mutex<HashMap<String, Session>>,
+    /// rings when one is closed before its time
+    closings: watch::Sender<()>,
+}
+
+/// a session that a request goes on using after it was let in
+pub(crate) struct InUse {
+    id: String,
+    closings: watch::Receiver<()>,
 }
 
 impl Sessions {
@@ -39,6 +48,7 @@ impl Sessions {
         if open.len() >= SESSIONS_MAX {
             let first = open.iter().min_by_key(|(_, session)| session.ends).map(|(id, _)| id.clone());
             first.and_then(|first| open.remove(&first));
+            self.closings.send_replace(());
         }
         open.insert(id.clone(), session);
         id
@@ -53,6 +63,21 @@ impl Sessions {
     pub(crate) fn close(&self, headers: &HeaderMap) {
         if let Some(id) = id_of(headers) {
             self.open.lock().remove(id);
+            self.closings.send_replace(());
+        }
+    }
+
+    /// what the request's cookie names, to wait for its end
+    pub(crate) fn in_use(&self, headers: &HeaderMap) -> Option<InUse> {
+        Some(InUse { id: id_of(headers)?.to_owned(), closings: self.closings.subscribe() })
+    }
+
+    /// until it is closed; that its time is up is for its user to see
+    pub(crate) async fn ended(&self, session: &mut InUse) {
+        while self.open.lock().contains_key(&session.id) {
+            if session.closings.changed().await.is_err() {
+                return;
+            }
         }
     }
 }
@@ -101,6 +126,20 @@ mod tests {
         }
         sessions.close(&own);
         assert!(sessions.find(&own, START).is_none());
+    }
+
+    #[tokio::test]
+    async fn who_uses_a_session_hears_of_its_end_and_not_of_anothers() {
+        let sessions = Sessions::default();
+        let [own, other] = [(); 2].map(|()| headers(&format!("{COOKIE_NAME}={}", sessions.open(session(), START))));
+        let mut used = sessions.in_use(&own).unwrap();
+        sessions.close(&other);
+        let waits = tokio::time::timeout(Duration::from_millis(20), sessions.ended(&mut used)).await;
+        assert!(waits.is_err(), "another one was closed");
+        sessions.close(&own);
+        sessions.ended(&mut used).await;
+        let mut late = sessions.in_use(&own).unwrap();
+        sessions.ended(&mut late).await;
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::office::{ADMIN, Office, PASSWORD, Reply};
 
 const FILES: [&str; 4] = ["/", "/dashboard/app.js", "/dashboard/style.css", "/dashboard/icon.svg"];
 
-async fn log_in(office: &Office) -> String {
+pub async fn log_in(office: &Office) -> String {
     let reply = office.stranger().post("/login", json!({ "username": ADMIN, "password": PASSWORD })).await;
     assert_eq!(reply.data()["name"], ADMIN);
     let cookie = reply.header("set-cookie").to_owned();
@@ -18,7 +18,7 @@ async fn log_in(office: &Office) -> String {
     cookie.split(';').next().unwrap().to_owned()
 }
 
-async fn with_cookie(office: &Office, method: Method, path: &str, cookie: &str) -> Reply {
+pub async fn with_cookie(office: &Office, method: Method, path: &str, cookie: &str) -> Reply {
     office.stranger().asks(method, path, |request| request.header("Cookie", cookie).json(&json!({}))).await
 }
 

@@ -218,6 +218,7 @@ fn issuer() -> IssuerConfig {
         secret_file: None,
         public_key_file: None,
         jwks_url: None,
+        ca_file: None,
     }
 }
 

@@ -4,6 +4,7 @@ use picket_shared::reason::Reason;
 use serde_json::{Value, json};
 use std::time::Duration;
 
+use super::dashboard::{log_in, with_cookie};
 use super::office::{Office, Visitor, eventually};
 use crate::api::BASE;
 
@@ -22,9 +23,13 @@ struct Heard {
 
 impl Visitor<'_> {
     async fn listens(&self, query: &str, last: Option<&str>) -> Stream {
+        self.listens_with(query, last.map(|last| ("Last-Event-ID", last))).await
+    }
+
+    async fn listens_with(&self, query: &str, header: Option<(&str, &str)>) -> Stream {
         let response = self
-            .sends(http::Method::GET, &format!("{BASE}/stream?{query}"), |request| match last {
-                Some(last) => request.header("Last-Event-ID", last),
+            .sends(http::Method::GET, &format!("{BASE}/stream?{query}"), |request| match header {
+                Some((name, value)) => request.header(name, value),
                 None => request,
             })
             .await;
@@ -55,6 +60,14 @@ impl Stream {
         })
         .await
         .unwrap_or_else(|_| panic!("no {kind} event"))
+    }
+
+    /// until the other side ends it
+    async fn ends(&mut self) {
+        let patience = Duration::from_secs(10);
+        tokio::time::timeout(patience, async { while self.response.chunk().await.unwrap().is_some() {} })
+            .await
+            .expect("the stream ends");
     }
 
     async fn block(&mut self) -> String {
@@ -141,4 +154,29 @@ async fn streams_are_bounded_and_end_with_the_coordinator() {
     })
     .await;
     office.closes().await;
+}
+
+#[tokio::test]
+async fn the_streams_of_a_login_end_with_its_logout_and_others_go_on() {
+    let office = Office::open().await;
+    let (first, second) = (log_in(&office).await, log_in(&office).await);
+    let stranger = office.stranger();
+    let mut ending = Vec::new();
+    for _ in 0..2 {
+        ending.push(stranger.listens_with("", Some(("Cookie", &first))).await);
+    }
+    let mut staying = [
+        stranger.listens_with("ip=192.0.2.0/24", Some(("Cookie", &second))).await,
+        // Its own credential counts, whatever cookie there is.
+        office.admin().listens_with("ip=192.0.2.0/24", Some(("Cookie", &first))).await,
+    ];
+    let logout = with_cookie(&office, http::Method::POST, "/api/security/logout", &first).await;
+    assert_eq!(logout.status, 200);
+    for stream in &mut ending {
+        stream.ends().await;
+    }
+    office.refuses(Reason::TokenInvalid, "192.0.2.2");
+    for stream in &mut staying {
+        assert_eq!(stream.hears("audit").await.data["ip"], "192.0.2.2");
+    }
 }

@@ -3,7 +3,9 @@
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{PgConnection, SqlSafeStr};
+use std::path::PathBuf;
 use std::str::FromStr;
+use url::Url;
 
 use picket_shared::reason::Reason;
 
@@ -22,7 +24,7 @@ const LOCK_WAIT: &str = "30s";
 pub(super) async fn open(url: &str) -> Result<Database, StoreError> {
     let options = options(url)?;
     let writer = PgPoolOptions::new().max_connections(WRITERS_MAX).acquire_timeout(WAIT_MAX);
-    let writer = writer.connect_with(options.clone()).await?;
+    let writer = writer.connect_with(options.clone()).await.map_err(not_connected)?;
     migrations().run(&writer).await?;
     let readers = PgPoolOptions::new().max_connections(READERS_MAX).acquire_timeout(WAIT_MAX);
     let readers = readers.connect_with(options).await?;
@@ -32,11 +34,22 @@ pub(super) async fn open(url: &str) -> Result<Database, StoreError> {
 /// connects to read
 pub(super) async fn open_to_read(url: &str) -> Result<Database, StoreError> {
     let readers = PgPoolOptions::new().max_connections(READERS_MAX).acquire_timeout(WAIT_MAX);
-    let readers = Pool::Postgres(readers.connect_with(options(url)?).await?);
+    let readers = Pool::Postgres(readers.connect_with(options(url)?).await.map_err(not_connected)?);
     Ok(Database { dialect: Dialect::Postgres, writer: readers.clone(), readers })
 }
 
+/// A wrong certificate comes as an error of the network, whose kind only its words tell.
+fn not_connected(error: sqlx::Error) -> StoreError {
+    let is_of_tls = matches!(&error, sqlx::Error::Tls(_)) || error.to_string().contains("invalid peer certificate");
+    if is_of_tls { StoreError::Unproven(error) } else { error.into() }
+}
+
 fn options(url: &str) -> Result<PgConnectOptions, StoreError> {
+    let parsed = Url::parse(url).map_err(|_| StoreError::Url)?;
+    if let Some((_, path)) = parsed.query_pairs().find(|(name, _)| name == "sslrootcert") {
+        let path = PathBuf::from(path.as_ref());
+        std::fs::File::open(&path).map_err(|error| StoreError::Authorities(path, error))?;
+    }
     let options = PgConnectOptions::from_str(url).map_err(|_| StoreError::Url)?;
     // A plan for any value is a bad one where times are asked for: each value gets its own.
     let settings =

@@ -1,5 +1,7 @@
 //! Queries that find records.
 
+use std::time::Duration;
+
 use picket_shared::clock::Timestamp;
 
 use super::super::database::Session;
@@ -61,13 +63,11 @@ pub(crate) async fn in_order(
     cursor: Option<&Cursor>,
     limit: u32,
 ) -> sqlx::Result<Vec<Stored>> {
+    // SQLite looks up the first bound that it finds, so that one is at the cursor already.
+    let since = cursor.map_or(span.since, |cursor| cursor.timestamp.max(span.since));
+    let span = Filter { since: Some(since), until: Some(span.until), ..Filter::default() };
     let mut query = session.statement(format!("SELECT {COLUMNS} FROM audit"));
-    restrict(
-        &mut query,
-        Within::Whole,
-        &Filter { since: Some(span.since), until: Some(span.until), ..Filter::default() },
-        None,
-    );
+    restrict(&mut query, Within::Whole, &span, None);
     if let Some(cursor) = cursor {
         query.push(" AND (timestamp, id) > (").bind(stored_time(cursor.timestamp)).push(", ").bind(cursor.id.as_str());
         query.push(")");
@@ -189,7 +189,9 @@ fn restrict(query: &mut Statement, within: Within, filter: &Filter, cursor: Opti
         also(query);
         query.push("timestamp >= ").bind(stored_time(since));
     }
-    if let Some(until) = filter.until {
+    // As in `in_order`: a later bound than the cursor's would be the one that SQLite begins at.
+    let end = cursor.map(|cursor| cursor.timestamp.plus(Duration::from_millis(1)));
+    if let Some(until) = filter.until.map(|until| end.map_or(until, |end| end.min(until))) {
         also(query);
         query.push("timestamp < ").bind(stored_time(until));
     }
