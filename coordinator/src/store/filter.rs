@@ -56,6 +56,12 @@ pub struct Cursor {
 }
 
 impl Cursor {
+    /// the next page is what is older than a time
+    pub fn before(timestamp: Timestamp) -> Self {
+        // No identifier is less.
+        Cursor { timestamp, id: "0".to_owned() }
+    }
+
     /// opaque text for callers
     pub fn encode(&self) -> String {
         URL_SAFE_NO_PAD.encode(format!("{}.{}", self.timestamp.as_millis(), self.id))

@@ -2,6 +2,7 @@
 //! be verified.
 
 use super::page::Total;
+use super::queries::search::TEXT_SLICES_MAX;
 use super::removal::{Bounds, Cause};
 use super::summary::Span;
 use super::writing::SLICE_RECORDS;
@@ -78,6 +79,7 @@ laws!(
     records_go_by_age_and_severity,
     records_go_by_size,
     a_page_takes_the_newest_of_all_slices_also_of_records_that_came_late,
+    a_search_for_a_text_reads_so_many_slices_for_a_page_and_goes_on,
     a_slice_goes_with_its_last_record,
     a_batch_that_repeats_some_is_stored_once_each_and_counted_once,
     what_a_database_cannot_hold_is_stored_without_it,
@@ -300,6 +302,34 @@ async fn a_page_takes_the_newest_of_all_slices_also_of_records_that_came_late(sh
     assert_eq!(shelf.messages(alice).await, ["late"]);
     let users = shelf.store.users(parse_network("192.0.2.0/24").unwrap(), at(0)).await.unwrap();
     assert_eq!(users, [("alice".to_owned(), at(1_000_000))]);
+}
+
+async fn a_search_for_a_text_reads_so_many_slices_for_a_page_and_goes_on(shelf: Shelf) {
+    let slices_held = TEXT_SLICES_MAX as u64 + 2;
+    for slice in 0..slices_held {
+        shelf.holds(&a_slice(10 + slice * SLICE_RECORDS)).await;
+    }
+    let newest = 10 + slices_held * SLICE_RECORDS;
+    // One that came late makes the newest slice overlap all others.
+    shelf.store.insert(&[&record(5, "192.0.2.1", "needle"), &record(newest, "192.0.2.1", "needle")]).await.unwrap();
+    assert_eq!(slices(&shelf).await, slices_held.cast_signed() + 1);
+    let needle = Filter { text: Some("needle".into()), ..Filter::default() };
+    assert_eq!(shelf.store.total(&needle).await.unwrap(), Total { count: 2, is_lower_bound: true });
+
+    let (mut found, mut cursor) = (Vec::new(), None);
+    for page in 1.. {
+        let searched = shelf.store.page(&needle, cursor.as_ref(), 100).await.unwrap();
+        found.extend(searched.records.into_iter().map(|record| record.timestamp));
+        cursor = searched.next.map(|next| Cursor::decode(&next.encode()).unwrap());
+        if cursor.is_none() {
+            assert_eq!(page, 2, "{TEXT_SLICES_MAX} of {slices_held} and one slices, then the others");
+            break;
+        }
+    }
+    assert_eq!(found, [at(newest), at(5)]);
+    let common = Filter { text: Some("1".into()), ..Filter::default() };
+    let page = shelf.store.page(&common, None, 100).await.unwrap();
+    assert_eq!(page.records.len(), 100, "a page that is full in one slice");
 }
 
 async fn a_slice_goes_with_its_last_record(shelf: Shelf) {

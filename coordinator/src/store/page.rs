@@ -16,7 +16,7 @@ const USERS_MAX: u32 = 100;
 #[derive(Clone, Debug)]
 pub struct Page<R = AuditRecord> {
     pub records: Vec<R>,
-    /// where the next page starts; `None` after the last
+    /// Where the next page starts; `None` after the last. A page with a text to search for may hold few records, and others follow.
     pub next: Option<Cursor>,
 }
 
@@ -44,12 +44,14 @@ impl AuditStore {
         limit: u32,
     ) -> Result<Page<Stored>, StoreError> {
         let mut session = self.database.read().await?;
-        let mut records = search::page(&mut session, filter, cursor, limit.saturating_add(1)).await?;
+        let search::Found { mut records, read_to } =
+            search::page(&mut session, filter, cursor, limit.saturating_add(1)).await?;
         let more = records.len() > limit as usize;
         records.truncate(limit as usize);
         let last = records.last().filter(|_| more);
-        let next =
-            last.map(|record| Cursor { timestamp: Timestamp::from_millis(record.timestamp), id: record.id.clone() });
+        let next = last
+            .map(|record| Cursor { timestamp: Timestamp::from_millis(record.timestamp), id: record.id.clone() })
+            .or_else(|| read_to.map(Cursor::before));
         Ok(Page { records, next })
     }
 
@@ -74,9 +76,9 @@ impl AuditStore {
 
     pub async fn total(&self, filter: &Filter) -> Result<Total, StoreError> {
         let mut session = self.database.read().await?;
-        let count = search::count(&mut session, filter, TOTAL_MAX + 1).await?;
+        let (count, all) = search::count(&mut session, filter, TOTAL_MAX + 1).await?;
         let cap = u64::from(TOTAL_MAX);
-        Ok(Total { count: count.min(cap), is_lower_bound: count > cap })
+        Ok(Total { count: count.min(cap), is_lower_bound: count > cap || !all })
     }
 
     /// the users seen at an address or in a prefix, the most recent first

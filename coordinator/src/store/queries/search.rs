@@ -26,10 +26,20 @@ impl Within {
     }
 }
 
+/// Slices that one search for a text reads, where nothing else says which records to read: 98,304 records, some 50 ms.
+pub(crate) const TEXT_SLICES_MAX: usize = 6;
+
 /// a run of records as they came, with the times between which they lie
 struct Slice {
     number: i64,
     newest: u64,
+}
+
+/// what a search found, the newest first
+pub(crate) struct Found {
+    pub(crate) records: Vec<Stored>,
+    /// only what is from then on was read; `None`: all of the trail, or as much as was asked for
+    pub(crate) read_to: Option<Timestamp>,
 }
 
 /// up to `limit` records after `cursor`, newest first
@@ -38,22 +48,29 @@ pub(crate) async fn page(
     filter: &Filter,
     cursor: Option<&Cursor>,
     limit: u32,
-) -> sqlx::Result<Vec<Stored>> {
-    if !has_sliced_index(filter) {
-        return page_within(session, Within::Whole, filter, cursor, limit).await;
+) -> sqlx::Result<Found> {
+    if !has_sliced_index(filter) && filter.text.is_none() {
+        let records = page_within(session, Within::Whole, filter, cursor, limit).await?;
+        return Ok(Found { records, read_to: None });
     }
     let mut found: Vec<Stored> = Vec::new();
-    for slice in slices_with(session, filter, cursor).await? {
+    for (place, slice) in slices_with(session, filter, cursor).await?.into_iter().enumerate() {
         // Slices overlap where records came late.
         let is_whole = found.len() == limit as usize;
         if is_whole && found.last().is_some_and(|oldest| oldest.timestamp > slice.newest) {
             break;
         }
+        // The next search begins earlier than this one, however many slices overlap.
+        let gets_on = cursor.is_none_or(|cursor| slice.newest + 1 < stored_time(cursor.timestamp).unsigned_abs());
+        if place >= TEXT_SLICES_MAX && !has_sliced_index(filter) && gets_on {
+            found.retain(|record| record.timestamp > slice.newest);
+            return Ok(Found { records: found, read_to: Some(Timestamp::from_millis(slice.newest + 1)) });
+        }
         found.extend(page_within(session, Within::Slice(slice.number), filter, cursor, limit).await?);
         found.sort_unstable_by(|a, b| (b.timestamp, &b.id).cmp(&(a.timestamp, &a.id)));
         found.truncate(limit as usize);
     }
-    Ok(found)
+    Ok(Found { records: found, read_to: None })
 }
 
 /// up to `limit` records of a span after `cursor`, oldest first
@@ -89,7 +106,7 @@ async fn page_within(
     session.rows(query).await?.into_iter().map(Stored::of).collect()
 }
 
-/// the slices that hold records of the filter's address, user and socket before `cursor`, the newest first
+/// the slices that hold records of the filter's address (all, if it says none), user and socket before `cursor`, the newest first
 async fn slices_with(session: &mut Session, filter: &Filter, cursor: Option<&Cursor>) -> sqlx::Result<Vec<Slice>> {
     let whose = Filter {
         network: filter.network,
@@ -113,10 +130,24 @@ pub(crate) async fn by_id(session: &mut Session, id: &str) -> sqlx::Result<Optio
     session.row(query).await?.map(Stored::of).transpose()
 }
 
-/// how many records there are, counted up to `cap`
-pub(crate) async fn count(session: &mut Session, filter: &Filter, cap: u32) -> sqlx::Result<u64> {
+/// how many records there are, counted up to `cap`, and whether all were looked at
+pub(crate) async fn count(session: &mut Session, filter: &Filter, cap: u32) -> sqlx::Result<(u64, bool)> {
+    if filter.text.is_none() || has_sliced_index(filter) {
+        return Ok((count_within(session, Within::what_serves(filter), filter, cap).await?, true));
+    }
+    let slices = slices_with(session, filter, None).await?;
+    let mut count = 0;
+    for slice in slices.iter().take(TEXT_SLICES_MAX) {
+        let left = u64::from(cap).saturating_sub(count);
+        let left = u32::try_from(left).unwrap_or(u32::MAX);
+        count += count_within(session, Within::Slice(slice.number), filter, left).await?;
+    }
+    Ok((count, slices.len() <= TEXT_SLICES_MAX))
+}
+
+async fn count_within(session: &mut Session, within: Within, filter: &Filter, cap: u32) -> sqlx::Result<u64> {
     let mut query = session.statement("SELECT COUNT(*) FROM (SELECT 1 FROM audit");
-    restrict(&mut query, Within::what_serves(filter), filter, None);
+    restrict(&mut query, within, filter, None);
     query.push(" LIMIT ").bind(cap).push(") AS found");
     session.row(query).await?.map_or(Ok(0), |row| row.unsigned(0))
 }
