@@ -188,10 +188,9 @@ picket() { if [[ $1 == standalone ]]; then serve "$@"; else "$PICKET" "$@"; fi; 
 cargo() { [[ "$1 $2 $3" == "run --release --" ]]; picket "${@:4}"; }
 serve() {
     [[ -z ${server:-} ]] || ends
-    # The one before has left its own.
-    : > banner
-    "$PICKET" "$@" >> banner 2> log & server=$!
-    until grep -q operations banner; do kill -0 $server; sleep 0.05; done
+    rm -f banner
+    "$PICKET" "$@" > banner 2> log & server=$!
+    until grep -qs "data  " banner; do kill -0 $server; sleep 0.05; done
     MANAGEMENT=$(sed -n 's|.*management *http://\([^/]*\)/.*|\1|p' banner)
     local file; file=$(sed -n 's/.*generated for this run in //p' banner)
     PASSWORD=$([[ -z $file ]] || cat "$file")
