@@ -118,9 +118,9 @@ impl Running {
         Ok(())
     }
 
-    /// bytes, or `unlimited`; of files that it has or opens
+    /// bytes, or `unlimited`; of files that it has or opens. Only the soft bound: a hard one may not be raised again
     pub async fn may_write_files_of(&self, bytes: &str) -> Result<()> {
-        let (id, bound) = (self.child.id().to_string(), format!("--fsize={bytes}"));
+        let (id, bound) = (self.child.id().to_string(), format!("--fsize={bytes}:"));
         let done = tokio::process::Command::new("prlimit").args(["--pid", &id, &bound]).status().await?;
         if !done.success() {
             bail!("{} got no bound of its files: prlimit is in util-linux", self.name);

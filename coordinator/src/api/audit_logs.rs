@@ -50,7 +50,7 @@ pub(super) fn describe() -> Operation {
     let operation = Operation::new(Scope::AuditRead, "The audit trail, newest first, page by page")
         .about(
             "A cursor names a place in the trail, not a number of records: records that come later change \
-             no page. The next page is asked for with the same filters. A search for `text` alone reads up to 98,304 \
+             no page. The next page is asked for with the same filters. A search for `text` alone reads up to 32,768 \
              records for a page: it may find few, and the next page goes on.",
         )
         .query("limit", openapi::integer(1, LIMIT_MAX), "records of a page; 100 if not given")

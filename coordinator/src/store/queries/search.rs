@@ -26,8 +26,8 @@ impl Within {
     }
 }
 
-/// Slices that one search for a text reads, where nothing else says which records to read: 98,304 records, some 50 ms.
-pub(crate) const TEXT_SLICES_MAX: usize = 6;
+/// Slices that one search for a text reads, where nothing else says which records to read: 32,768 records, some 40 ms.
+pub(crate) const TEXT_SLICES_MAX: usize = 2;
 
 /// a run of records as they came, with the times between which they lie
 struct Slice {
