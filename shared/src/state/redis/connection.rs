@@ -12,10 +12,10 @@ use tokio::sync::broadcast::error::RecvError;
 use crate::tasks::Tasks;
 
 /// the pause before a try to connect, and what chance adds at most: no more than four tries a second
-/// over the three
-pub(super) const RECONNECT_MS: (u32, u32) = (1000, 200);
+/// over the four
+pub(super) const RECONNECT_MS: (u32, u32) = (1100, 200);
 /// the longest pause
-const PAUSE_MAX: Duration = Duration::from_millis(1200);
+const PAUSE_MAX: Duration = Duration::from_millis(1300);
 
 pub(super) struct Connection<C> {
     client: C,

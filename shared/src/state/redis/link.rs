@@ -1,4 +1,5 @@
-//! The connections: three to a Redis, so that a long read does not hold up a check, and subscriptions are apart.
+//! The connections: four to a Redis, so that a long read does not hold up a check, audit records may wait for a replica, and
+//! subscriptions are apart.
 //!
 //! A call has one try and one deadline. At most so many are in flight; beyond that, and while the circuit is open, a call
 //! fails at once.
@@ -40,6 +41,7 @@ const MOVING_PAUSES_MS: [u64; 5] = [0, 2, 5, 10, 20];
 pub(super) struct Link {
     checks: Connection<Client>,
     upkeep: Connection<Client>,
+    audit: Connection<Client>,
     subscriber: Connection<SubscriberClient>,
     in_flight: Semaphore,
     circuit: Mutex<Circuit>,
@@ -47,7 +49,7 @@ pub(super) struct Link {
     /// whether the last failure was a refusal to write, rather than silence
     refuses_writes: AtomicBool,
     /// by lane, so that one that answers does not hide one that hangs
-    timeouts_in_row: [AtomicU32; 2],
+    timeouts_in_row: [AtomicU32; 3],
     failures: AtomicU64,
     /// `None` where nobody asks
     calls: Option<StateCalls>,
@@ -63,6 +65,8 @@ pub(super) enum Lane {
     /// somebody waits for a decision
     Checks,
     Upkeep,
+    /// records on their way: nobody else waits for what they wait for
+    Audit,
 }
 
 impl Lane {
@@ -70,6 +74,7 @@ impl Lane {
         match self {
             Lane::Checks => "checks",
             Lane::Upkeep => "upkeep",
+            Lane::Audit => "audit",
         }
     }
 }
@@ -92,6 +97,7 @@ impl Link {
         Ok(Link {
             checks: Connection::of(checks.build().map_err(address)?),
             upkeep: Connection::of(upkeep.build().map_err(address)?),
+            audit: Connection::of(upkeep.build().map_err(address)?),
             subscriber: Connection::of(upkeep.build_subscriber_client().map_err(address)?),
             in_flight: Semaphore::new(IN_FLIGHT_MAX),
             circuit: Mutex::new(Circuit::closed(Instant::now())),
@@ -103,22 +109,24 @@ impl Link {
         })
     }
 
-    /// connects all three, again and again
+    /// connects all four, again and again
     pub(super) fn keep_connected(&self, tasks: &Tasks) {
         self.checks.keep("redis checks", false, tasks);
         self.upkeep.keep("redis upkeep connection", true, tasks);
+        self.audit.keep("redis audit connection", false, tasks);
         self.subscriber.keep("redis subscriber", false, tasks);
     }
 
     pub(super) async fn connected(&self, patience: Duration) -> Result<(), StateError> {
-        let both = async {
+        let all = async {
             self.checks.client().wait_for_connect().await?;
+            self.audit.client().wait_for_connect().await?;
             self.upkeep.client().wait_for_connect().await
         };
-        match tokio::time::timeout(patience, both).await {
+        match tokio::time::timeout(patience, all).await {
             Ok(outcome) => outcome.map_err(told),
             // It may have connected between the look and the wait.
-            Err(_) if self.checks.is_up() && self.upkeep.is_up() => Ok(()),
+            Err(_) if self.checks.is_up() && self.audit.is_up() && self.upkeep.is_up() => Ok(()),
             Err(_) => Err(StateError(format!("no connection within {} ms", patience.as_millis()))),
         }
     }
@@ -132,7 +140,7 @@ impl Link {
         arguments: Vec<Value>,
     ) -> Result<Value, StateError> {
         // A Redis that answers, and refuses what checks write, is still read.
-        let answers = lane == Lane::Upkeep && self.refuses_writes.load(Ordering::Relaxed);
+        let answers = lane != Lane::Checks && self.refuses_writes.load(Ordering::Relaxed);
         if self.is_open() && !answers {
             self.failures.fetch_add(1, Ordering::Relaxed);
             return Err(StateError("redis did not answer lately, it is not asked".to_owned()));
@@ -169,6 +177,15 @@ impl Link {
             Err(_) => {}
         });
         outcome.map_err(told)
+    }
+
+    /// Waits for a replica to have what this lane wrote last to the slot of a key; answers how many have, which may be none.
+    pub(super) async fn wait_for_replica(&self, lane: Lane, key: &str, patience: Duration) -> Result<u64, StateError> {
+        const REPLICAS: u64 = 1;
+        let command = CustomCommand::new_static("WAIT", ClusterHash::from(key), false);
+        let patience_ms = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
+        let words = vec![number(REPLICAS), number(patience_ms)];
+        self.lane(lane).client().custom(command, words).await.map_err(told)
     }
 
     pub(super) fn is_open(&self) -> bool {
@@ -209,12 +226,13 @@ impl Link {
     /// drops connections that only seem to live; those that are being set up already are left alone
     pub(super) async fn force_reconnection(&self) {
         self.timeouts_in_row.iter().for_each(|lane| lane.store(0, Ordering::Relaxed));
-        let (checks, upkeep, subscriber) = tokio::join!(
+        let (checks, upkeep, audit, subscriber) = tokio::join!(
             self.checks.force_reconnection(),
             self.upkeep.force_reconnection(),
+            self.audit.force_reconnection(),
             self.subscriber.force_reconnection(),
         );
-        for error in [checks, upkeep, subscriber].into_iter().filter_map(Result::err) {
+        for error in [checks, upkeep, audit, subscriber].into_iter().filter_map(Result::err) {
             tracing::warn!(%error, "redis not reconnected yet");
         }
     }
@@ -250,6 +268,7 @@ impl Link {
         match lane {
             Lane::Checks => &self.checks,
             Lane::Upkeep => &self.upkeep,
+            Lane::Audit => &self.audit,
         }
     }
 

@@ -36,6 +36,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 
 use super::{State, StateError};
 use crate::clock::{Clock, Timestamp};
@@ -138,6 +139,8 @@ struct Redis {
     hints: Hints,
     readers_tidied: AtomicBool,
     corrupt_values: AtomicU64,
+    /// until then no replica is waited for
+    no_replica_until: Mutex<Option<Instant>>,
 }
 
 impl RedisState {
@@ -164,6 +167,7 @@ impl RedisState {
             hints: Hints::default(),
             readers_tidied: AtomicBool::new(false),
             corrupt_values: AtomicU64::new(0),
+            no_replica_until: Mutex::default(),
         });
         redis.link.keep_connected(tasks);
         let reached = redis.reach().await;

@@ -51,6 +51,34 @@ async fn x18_what_a_dead_reader_left_comes_to_another() {
 }
 
 #[tokio::test]
+async fn x23_a_critical_record_that_was_appended_is_on_the_replica_where_there_is_one() {
+    let server = Server::start().await;
+    let replica = server.start_replica().await;
+    let log = reader(&server, "c1").await.state().audit;
+    let critical: Vec<_> =
+        records(1).into_iter().map(|record| AuditRecord { severity: Severity::Critical, ..record }).collect();
+    let waits = async || {
+        let stats = server.command(&["INFO", "commandstats"]).await.as_string().unwrap();
+        let line = stats.lines().find_map(|line| line.strip_prefix("cmdstat_wait:calls="));
+        line.map_or(0, |line| line.split(',').next().unwrap().parse::<u64>().unwrap())
+    };
+    for number in 1..=20 {
+        log.append(&critical).await.unwrap();
+        assert_eq!(replica.command(&["XLEN", STREAM]).await.as_u64(), Some(number));
+    }
+    assert_eq!(waits().await, 20);
+    log.append(&records(3)).await.unwrap();
+    assert_eq!(waits().await, 20, "others do not wait");
+
+    replica.pause();
+    for _ in 0..3 {
+        log.append(&critical).await.unwrap();
+    }
+    assert_eq!(waits().await, 21, "a replica that does not answer is not waited for again");
+    replica.resume();
+}
+
+#[tokio::test]
 async fn the_stream_is_trimmed_only_below_what_every_group_has_acknowledged() {
     let server = Server::start().await;
     let log = reader(&server, "c1").await.state().audit;

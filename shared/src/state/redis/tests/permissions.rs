@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::server::Server;
 use super::{UNUSED, block, messages_of};
-use crate::audit::AuditRecord;
+use crate::audit::{AuditRecord, Severity};
 use crate::policy::Policy;
 use crate::reason::Reason;
 use crate::state::{Claim, LeaseKey, RedisOptions, RedisState, Revocation, RevocationPosition, Revoked, Trial};
@@ -55,7 +55,7 @@ fn called() -> BTreeSet<String> {
 #[test]
 fn r04_no_command_is_permitted_that_is_not_used() {
     let connecting = ["info", "client|id", "role", "cluster|slots", "cluster|info", "subscribe"];
-    let running = ["eval", "evalsha", "eval_ro", "evalsha_ro"];
+    let running = ["eval", "evalsha", "eval_ro", "evalsha_ro", "wait"];
     let mut used = called();
     used.extend(connecting.into_iter().chain(running).map(str::to_owned));
     let given: BTreeSet<_> = granted(NODE.0).union(&granted(COORDINATOR.0)).cloned().collect();
@@ -104,6 +104,12 @@ async fn r04_each_role_does_everything_it_does_without_being_refused_once() {
     assert_eq!(edge.policies.history(5).await.unwrap().len(), 1);
     edge.nodes.nodes(UNUSED).await.unwrap();
     edge.audit.append(&[AuditRecord::refusal(Reason::Schema, [192, 0, 2, 1].into(), UNUSED)]).await.unwrap();
+    let grave = AuditRecord {
+        severity: Severity::Critical,
+        ..AuditRecord::refusal(Reason::Schema, [192, 0, 2, 1].into(), UNUSED)
+    };
+    edge.audit.append(std::slice::from_ref(&grave)).await.unwrap();
+    center.audit.append(&[grave]).await.unwrap();
 
     // What cannot be read goes to the dead letters, with its third delivery.
     server.command(&["XADD", "picket:{audit}:stream", "*", "record", "garbage"]).await;
@@ -111,7 +117,8 @@ async fn r04_each_role_does_everything_it_does_without_being_refused_once() {
     for _ in 0..3 {
         center.audit.read(10, std::time::Duration::ZERO).await.unwrap();
     }
-    center.audit.acknowledge(&[batch[0].0]).await.unwrap();
+    let ids: Vec<_> = batch.iter().map(|(id, _)| *id).collect();
+    center.audit.acknowledge(&ids).await.unwrap();
     assert_eq!((center.audit.lag().await.unwrap(), center.audit.dead_letters().await.unwrap()), (0, 1));
     assert_eq!(server.command(&["ACL", "LOG"]).await.into_array(), []);
     assert_eq!(node.warnings().await.iter().filter(|warning| warning.contains("tell")).count(), 0);
