@@ -44,19 +44,30 @@ class Attack:
         self.last_octet += 1
         return f"198.51.{100 + self.round}.{self.last_octet}"
 
-    def comes_in(self, node: str, address: str, path: str = "/ws", bearer: str | None = None, **headers: str) -> ClientConnection:
-        """until the end"""
+    def comes_in(self, *where: str, **more: str | None) -> ClientConnection:
+        """until the end; at once, but where a node has just lost sight of Redis"""
+
+        def connected() -> ClientConnection | None:
+            try:
+                return self.connects(*where, **more)
+            except InvalidStatus as refusal:
+                if refusal.response.status_code != 503:
+                    raise
+                return None
+
+        return until(connected)
+
+    def connects(self, node: str, address: str, path: str = "/ws", bearer: str | None = None, **headers: str) -> ClientConnection:
         told = {"X-Forwarded-For": address} | headers | ({"Authorization": f"Bearer {bearer}"} if bearer else {})
         origin = told.pop("Origin", ORIGIN)
         url = f"ws://{self.cluster.gateways[node]}{path}"
-        client = connect(url, origin=origin, additional_headers=told, compression=None, ping_interval=None, proxy=None)
-        self.stack.callback(client.close)
-        return client
+        connected = connect(url, origin=origin, additional_headers=told, compression=None, ping_interval=None, proxy=None)
+        return self.stack.enter_context(connected)
 
     def is_turned_away(self, node: str, address: str, **more: str) -> int:
         """answers the status; 0 for who comes in"""
         try:
-            self.comes_in(node, address, **more).close()
+            self.connects(node, address, **more).close()
             return 0
         except InvalidStatus as refusal:
             return refusal.response.status_code
@@ -179,13 +190,13 @@ class Attack:
                     busy.close()
                     comes_soon(lambda: counted(metrics(COORDINATOR), "picket_audit_records_stored_total") > stored)
                     for node in NODES:
-                        until(lambda: 'picket_mode="degraded"} 1' in metrics(node))
+                        until(lambda: counted(metrics(node), "picket_mode", 'picket_mode="degraded"') == 1)
                     for client in spending:
                         self.spends(client, MESSAGES_MAX // 3 + 5)
                     assert self.is_turned_away(STRICT, late) == 503
             until(lambda: any(counted(metrics(process), "picket_telemetry_dropped_total") for process in PROCESSES))
         for node in NODES:
-            until(lambda: 'picket_mode="normal"} 1' in metrics(node))
+            until(lambda: counted(metrics(node), "picket_mode", 'picket_mode="normal"') == 1)
         assert self.is_turned_away(NODES[0], late) == 0
 
     def spends(self, client: ClientConnection, messages: int):
@@ -193,6 +204,7 @@ class Attack:
             self.sends(client, "chat", number=number)
 
 
-def counted(metrics: str, name: str) -> float:
-    """over all labels"""
-    return sum(float(value) for value in re.findall(rf"^{name}(?:{{.*}})? ([\d.e+]+)", metrics, re.MULTILINE))
+def counted(metrics: str, name: str, label: str = "") -> float:
+    """over all that has the label"""
+    found = re.findall(rf"^{name}({{.*}})? ([\d.e+]+)", metrics, re.MULTILINE)
+    return sum(float(value) for labels, value in found if label in labels)

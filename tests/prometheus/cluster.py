@@ -37,7 +37,8 @@ def config(state: str, application: str, dead: str, web: str) -> dict:
     route = {"protocol": "json", "eventField": "type"}
     return {
         "environment": "development",
-        "state": {"url": state},
+        # A busy machine is no outage.
+        "state": {"url": state, "timeoutMs": 500},
         "node": {
             "trustedProxies": ["127.0.0.1/32"],
             "upstreamAssertion": {"secretFile": "assertion.secret"},
