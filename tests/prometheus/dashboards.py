@@ -119,7 +119,7 @@ DASHBOARDS = {
         [
             ("Degraded nodes", "That decide without Redis.", "short", "timeseries", [(gauge("picket_mode", "picket_mode"), "{{picket_mode}}")]),
             ("Time without Redis", "Share of the chosen time, over all nodes.", "percentunit", "stat", [(f'avg(avg_over_time(picket_mode{{{HERE}, picket_mode="degraded"}}[$__range]))', "degraded")]),
-            ("Calls", "To Redis, each second, by lane and outcome: checks wait for theirs, audit is records on their way, upkeep is everything else.", "ops", "timeseries", [
+            ("Calls", "To Redis, each second, by lane and outcome: checks wait for theirs, durable is what waits for a replica, upkeep is everything else.", "ops", "timeseries", [
                 (rate("picket_state_call_duration_seconds_count", "picket_lane, picket_outcome"), "{{picket_lane}} {{picket_outcome}}"),
             ]),
             ("Calls take", "Answered ones, by lane.", "s", "timeseries", [

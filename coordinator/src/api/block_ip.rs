@@ -56,6 +56,8 @@ pub(super) struct Blocked {
     block: Block,
     /// the version of the block list that has it
     version: u64,
+    /// whether a replica of the shared state has it too, so that a failover does not undo it
+    durable: bool,
 }
 
 pub(super) async fn post(
@@ -85,7 +87,7 @@ pub(super) async fn post(
     if dry_run {
         return Ok(Success(Outcome::Preview(Box::new(preview::of(&api, block, objection, now).await?))));
     }
-    let version = api.state.blocks.put(block.clone()).await?;
+    let (version, durable) = api.state.blocks.put_durably(block.clone()).await?;
     api.record(EventType::IpBlocked, Severity::High, &caller, "address blocked", |record| {
         let record =
             details(record, network, &caller, &block.reason).with("forced", input.force && objection.is_some());
@@ -94,7 +96,7 @@ pub(super) async fn post(
             None => record,
         }
     });
-    Ok(Success(Outcome::Blocked(Blocked { block, version })))
+    Ok(Success(Outcome::Blocked(Blocked { block, version, durable })))
 }
 
 pub(super) fn describe() -> Operation {
@@ -108,7 +110,7 @@ pub(super) fn describe() -> Operation {
                 "ip": "198.51.100.0/24", "reason": "scraper", "origin": "manual", "by": "admin", "since": "2026-01-31T12:00:00.000Z",
                 "until": "2026-01-31T13:00:00.000Z", "scope": "everyone",
             },
-            "version": 17,
+            "version": 17, "durable": true,
         }))
         .fails(StatusCode::CONFLICT, "it would hit the house itself: loopback, a trusted proxy, the allow \
              list, the caller, or a large part of all addresses; send `force: true` if that is meant. Or the \

@@ -143,6 +143,12 @@ pub trait Blocks: Send + Sync {
     /// blocks, or replaces the block of the same network; answers the new version
     async fn put(&self, block: Block) -> Result<u64, StateError>;
 
+    /// Like [`Blocks::put`], and says whether a replica of the state has it too, which is waited for a moment: then the death of any
+    /// one server does not undo it.
+    async fn put_durably(&self, block: Block) -> Result<(u64, bool), StateError> {
+        Ok((self.put(block).await?, false))
+    }
+
     /// begins the term of a new leader (a fencing token): what a leader of an earlier term still sends is refused from here on
     async fn begin_term(&self) -> Result<u64, StateError>;
 

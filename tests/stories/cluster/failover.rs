@@ -2,11 +2,14 @@
 
 use std::time::{Duration, Instant};
 
+use serde_json::json;
+
 use super::audit::{addresses, offends, stored};
 use crate::harness::{Cluster, Topology, soon};
 
 const BEFORE: usize = 200;
 const MEANWHILE: usize = 100;
+const BLOCKED: &str = "203.0.113.77";
 /// Sentinels agree, promote, and tell; clients find the new master.
 const OVER_WITHIN: Duration = Duration::from_secs(30);
 
@@ -21,7 +24,8 @@ struct Trial {
 
 /// One trial proves the way; `PICKET_FAILOVER_TRIALS=20` measures it.
 #[tokio::test]
-async fn x23_when_the_master_dies_records_on_their_way_are_stored_but_for_what_no_replica_had() {
+async fn x09_x23_when_the_master_dies_durable_blocks_stay_and_records_on_their_way_are_stored_but_for_what_no_replica_had()
+ {
     let trials =
         std::env::var("PICKET_FAILOVER_TRIALS").map_or(1, |number| number.parse().expect("a number of trials"));
     let (mut lost, mut lost_meanwhile, mut hit, mut longest) = (0, 0, 0, Duration::ZERO);
@@ -51,6 +55,12 @@ async fn fails_over() -> Trial {
     let mut topology = Topology::sentinel().await;
     let cluster = Cluster::of(1).on_topology(&topology).start().await;
     let coordinator = cluster.coordinator(0);
+    let admin = coordinator.admin();
+    soon("a block that a replica has too", OVER_WITHIN, async || {
+        let answer = admin.post("/block-ip", json!({ "ip": BLOCKED, "reason": "a story" })).await;
+        (answer.status < 300 && answer.data()["durable"] == true).then_some(())
+    })
+    .await;
     coordinator.stands_still();
     for number in 0..BEFORE {
         offends(cluster.nodes(), number).await;
@@ -66,13 +76,13 @@ async fn fails_over() -> Trial {
     coordinator.goes_on();
 
     let last = offends(cluster.nodes(), BEFORE + MEANWHILE).await;
-    let admin = coordinator.admin();
     soon("nothing waits to be stored", OVER_WITHIN, async || {
         let health = admin.get("/health").await;
         let all = stored(&admin).await;
         (health.status == 200 && health.json()["auditLag"] == 0 && addresses(&all).contains(&last)).then_some(())
     })
     .await;
+    assert!(admin.lists_block(BLOCKED).await, "x09: a durable block outlives its master");
     let all = stored(&admin).await;
     let found = addresses(&all);
     assert_eq!(found.len(), all.len(), "each once");

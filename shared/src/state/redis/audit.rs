@@ -23,10 +23,6 @@ const DELIVERIES_MAX: u64 = 3;
 const DEAD_LETTERS_MAX: u64 = 10_000;
 /// a reader without entries that was not heard of for so long is forgotten
 const READER_FORGOTTEN_AFTER: Duration = Duration::from_secs(3600);
-/// How long a critical record waits for a replica to have it too: it narrows what a failover loses, and promises nothing.
-const REPLICA_PATIENCE: Duration = Duration::from_millis(100);
-/// where no replica came in time, for how long none is waited for
-const NO_REPLICA_FOR: Duration = Duration::from_secs(10);
 /// how often a reader looks for new entries while it waits
 const LOOK_PERIOD: Duration = Duration::from_millis(50);
 
@@ -40,12 +36,14 @@ impl AuditLog for Redis {
         // Who appends needs no permission on the dead letters.
         let [stream, _] = self.keys.audit();
         let append = &self.scripts.audit_append;
-        let held = integer(&self.link.call(Lane::Audit, append, vec![stream.clone()], arguments).await?)?;
+        let held = integer(&self.link.call(Lane::Durable, append, vec![stream.clone()], arguments).await?)?;
         if held < 0 {
             return Err(StateError(format!("the audit stream holds {} records and is full", held.unsigned_abs())));
         }
         if records.iter().any(|record| record.severity == Severity::Critical) {
-            self.replicate(&stream).await;
+            // It narrows what a failover loses, and promises nothing.
+            let reached = self.reaches_a_replica(&stream).await;
+            tracing::debug!(reached, "critical records on a replica");
         }
         Ok(())
     }
@@ -85,21 +83,6 @@ impl AuditLog for Redis {
 }
 
 impl Redis {
-    /// waits until a replica has what was appended, where there is one
-    async fn replicate(&self, stream: &str) {
-        let now = Instant::now();
-        if self.no_replica_until.lock().is_some_and(|until| now < until) {
-            return;
-        }
-        match self.link.wait_for_replica(Lane::Audit, stream, REPLICA_PATIENCE).await {
-            Ok(1..) => {}
-            outcome => {
-                tracing::debug!(?outcome, "no replica has the last critical records yet");
-                *self.no_replica_until.lock() = Some(now + NO_REPLICA_FOR);
-            }
-        }
-    }
-
     async fn call_audit(&self, script: &Script, arguments: Vec<Value>) -> Result<Value, StateError> {
         self.link.call(Lane::Upkeep, script, self.keys.audit().into(), arguments).await
     }

@@ -22,8 +22,15 @@ const PART: usize = 500;
 #[async_trait]
 impl Blocks for Redis {
     async fn put(&self, block: Block) -> Result<u64, StateError> {
-        let put = self.put_block(&block, Value::from_static_str("")).await?;
+        let put = self.put_block(Lane::Upkeep, &block, Value::from_static_str("")).await?;
         put.ok_or_else(|| StateError("a block was refused as a leader's".to_owned()))
+    }
+
+    async fn put_durably(&self, block: Block) -> Result<(u64, bool), StateError> {
+        let put = self.put_block(Lane::Durable, &block, Value::from_static_str("")).await?;
+        let version = put.ok_or_else(|| StateError("a block was refused as a leader's".to_owned()))?;
+        let [list, ..] = self.keys.blocks();
+        Ok((version, self.reaches_a_replica(&list).await))
     }
 
     async fn begin_term(&self) -> Result<u64, StateError> {
@@ -33,7 +40,7 @@ impl Blocks for Redis {
     }
 
     async fn put_in_term(&self, block: Block, term: u64) -> Result<Option<u64>, StateError> {
-        self.put_block(&block, number(term)).await
+        self.put_block(Lane::Upkeep, &block, number(term)).await
     }
 
     async fn lift(&self, network: IpNet, now: Timestamp) -> Result<bool, StateError> {
@@ -119,11 +126,11 @@ impl Redis {
         Ok(BlockPosition { version: reply.number()?, mark: reply.number()? })
     }
 
-    async fn put_block(&self, block: &Block, term: Value) -> Result<Option<u64>, StateError> {
+    async fn put_block(&self, lane: Lane, block: &Block, term: Value) -> Result<Option<u64>, StateError> {
         let mut arguments = self.change(vec![number(BLOCKS_MAX as u64)]);
         arguments.extend(stored(block)?);
         arguments.push(term);
-        let reply = self.link.call(Lane::Upkeep, &self.scripts.block_put, self.keys.blocks().into(), arguments).await?;
+        let reply = self.link.call(lane, &self.scripts.block_put, self.keys.blocks().into(), arguments).await?;
         let version = integer(&reply)?.unsigned_abs();
         Ok((version > 0).then_some(version))
     }

@@ -1,5 +1,5 @@
-//! The connections: four to a Redis, so that a long read does not hold up a check, audit records may wait for a replica, and
-//! subscriptions are apart.
+//! The connections: four to a Redis, so that a long read does not hold up a check, what waits for a replica holds
+//! up nobody else, and subscriptions are apart.
 //!
 //! A call has one try and one deadline. At most so many are in flight; beyond that, and while the circuit is open, a call
 //! fails at once.
@@ -41,7 +41,7 @@ const MOVING_PAUSES_MS: [u64; 5] = [0, 2, 5, 10, 20];
 pub(super) struct Link {
     checks: Connection<Client>,
     upkeep: Connection<Client>,
-    audit: Connection<Client>,
+    durable: Connection<Client>,
     subscriber: Connection<SubscriberClient>,
     in_flight: Semaphore,
     circuit: Mutex<Circuit>,
@@ -65,8 +65,8 @@ pub(super) enum Lane {
     /// somebody waits for a decision
     Checks,
     Upkeep,
-    /// records on their way: nobody else waits for what they wait for
-    Audit,
+    /// writes that wait for a replica, audit records and an administrator's blocks: nobody else waits for what they wait for
+    Durable,
 }
 
 impl Lane {
@@ -74,7 +74,7 @@ impl Lane {
         match self {
             Lane::Checks => "checks",
             Lane::Upkeep => "upkeep",
-            Lane::Audit => "audit",
+            Lane::Durable => "durable",
         }
     }
 }
@@ -97,7 +97,7 @@ impl Link {
         Ok(Link {
             checks: Connection::of(checks.build().map_err(address)?),
             upkeep: Connection::of(upkeep.build().map_err(address)?),
-            audit: Connection::of(upkeep.build().map_err(address)?),
+            durable: Connection::of(upkeep.build().map_err(address)?),
             subscriber: Connection::of(upkeep.build_subscriber_client().map_err(address)?),
             in_flight: Semaphore::new(IN_FLIGHT_MAX),
             circuit: Mutex::new(Circuit::closed(Instant::now())),
@@ -113,20 +113,20 @@ impl Link {
     pub(super) fn keep_connected(&self, tasks: &Tasks) {
         self.checks.keep("redis checks", false, tasks);
         self.upkeep.keep("redis upkeep connection", true, tasks);
-        self.audit.keep("redis audit connection", false, tasks);
+        self.durable.keep("redis durable connection", false, tasks);
         self.subscriber.keep("redis subscriber", false, tasks);
     }
 
     pub(super) async fn connected(&self, patience: Duration) -> Result<(), StateError> {
         let all = async {
             self.checks.client().wait_for_connect().await?;
-            self.audit.client().wait_for_connect().await?;
+            self.durable.client().wait_for_connect().await?;
             self.upkeep.client().wait_for_connect().await
         };
         match tokio::time::timeout(patience, all).await {
             Ok(outcome) => outcome.map_err(told),
             // It may have connected between the look and the wait.
-            Err(_) if self.checks.is_up() && self.audit.is_up() && self.upkeep.is_up() => Ok(()),
+            Err(_) if self.checks.is_up() && self.durable.is_up() && self.upkeep.is_up() => Ok(()),
             Err(_) => Err(StateError(format!("no connection within {} ms", patience.as_millis()))),
         }
     }
@@ -226,13 +226,13 @@ impl Link {
     /// drops connections that only seem to live; those that are being set up already are left alone
     pub(super) async fn force_reconnection(&self) {
         self.timeouts_in_row.iter().for_each(|lane| lane.store(0, Ordering::Relaxed));
-        let (checks, upkeep, audit, subscriber) = tokio::join!(
+        let (checks, upkeep, durable, subscriber) = tokio::join!(
             self.checks.force_reconnection(),
             self.upkeep.force_reconnection(),
-            self.audit.force_reconnection(),
+            self.durable.force_reconnection(),
             self.subscriber.force_reconnection(),
         );
-        for error in [checks, upkeep, audit, subscriber].into_iter().filter_map(Result::err) {
+        for error in [checks, upkeep, durable, subscriber].into_iter().filter_map(Result::err) {
             tracing::warn!(%error, "redis not reconnected yet");
         }
     }
@@ -268,7 +268,7 @@ impl Link {
         match lane {
             Lane::Checks => &self.checks,
             Lane::Upkeep => &self.upkeep,
-            Lane::Audit => &self.audit,
+            Lane::Durable => &self.durable,
         }
     }
 

@@ -16,6 +16,7 @@ mod leases;
 mod link;
 mod nodes;
 mod policies;
+mod replicas;
 mod reply;
 mod revocations;
 mod scripts;

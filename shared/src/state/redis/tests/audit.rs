@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::block;
 use super::server::{Server, eventually};
 use crate::audit::{AuditRecord, EventType, Severity};
 use crate::clock::Timestamp;
@@ -75,6 +76,25 @@ async fn x23_a_critical_record_that_was_appended_is_on_the_replica_where_there_i
         log.append(&critical).await.unwrap();
     }
     assert_eq!(waits().await, 21, "a replica that does not answer is not waited for again");
+    replica.resume();
+}
+
+#[tokio::test]
+async fn x09_a_block_is_durable_if_a_replica_has_it() {
+    let server = Server::start().await;
+    let alone = server.process().await.state().blocks;
+    assert!(!alone.put_durably(block("192.0.2.1")).await.unwrap().1, "nobody else has it");
+
+    let replica = server.start_replica().await;
+    let blocks = server.process().await.state().blocks;
+    for host in 2..20 {
+        let (version, durable) = blocks.put_durably(block(&format!("192.0.2.{host}"))).await.unwrap();
+        assert!(durable, "{version}");
+        let there = replica.command(&["HLEN", "picket:{blocks}:list"]).await.as_u64();
+        assert_eq!(there, Some(host));
+    }
+    replica.pause();
+    assert!(!blocks.put_durably(block("192.0.2.100")).await.unwrap().1, "the replica does not answer");
     replica.resume();
 }
 
