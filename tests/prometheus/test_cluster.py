@@ -159,7 +159,7 @@ class UnderAttack(unittest.TestCase):
             for name, values in item.attributes.items():
                 labels.setdefault(name, set()).update(values)
         self.assertEqual(set(labels), {"picket.stage", "picket.outcome", "picket.reason"})
-        self.assertLessEqual({"handshake", "admission", "inspection"}, labels["picket.stage"])
+        self.assertLessEqual({"admission", "inspection", "session"}, labels["picket.stage"])
         self.assertLessEqual({"unknown_event", "origin_not_allowed", "state_unavailable", "address_blocked"}, labels["picket.reason"])
 
     def test_log_records_have_a_severity_and_say_something(self):
