@@ -28,6 +28,21 @@ def get(url: str, headers: dict | None = None) -> str:
         return ""
 
 
+def starts_prometheus(test: ProcessTest, targets: list[str], *more_flags: str) -> str:
+    """it reads every second; answers its URL"""
+    address = f"127.0.0.1:{free_port()}"
+    config = {
+        "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+        "rule_files": [str(RULES)],
+        "scrape_configs": [{"job_name": "picket", "static_configs": [{"targets": targets}]}],
+    }
+    (test.folder / "prometheus.yml").write_text(json.dumps(config))
+    flags = ["--config.file=prometheus.yml", "--storage.tsdb.path=data", f"--web.listen-address={address}"]
+    test.start(["prometheus", *flags, *more_flags])
+    until(lambda: "is Ready" in get(f"http://{address}/-/ready"))
+    return f"http://{address}"
+
+
 class WatchedTest(ProcessTest):
     variables: dict = {}
 
@@ -39,17 +54,7 @@ class WatchedTest(ProcessTest):
         )
 
     def prometheus(self, *more_flags: str) -> str:
-        address = f"127.0.0.1:{free_port()}"
-        config = {
-            "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
-            "rule_files": [str(RULES)],
-            "scrape_configs": [{"job_name": "picket", "static_configs": [{"targets": [self.ops]}]}],
-        }
-        (self.folder / "prometheus.yml").write_text(json.dumps(config))
-        flags = ["--config.file=prometheus.yml", "--storage.tsdb.path=data", f"--web.listen-address={address}"]
-        self.start(["prometheus", *flags, *more_flags])
-        until(lambda: "is Ready" in get(f"http://{address}/-/ready"))
-        return f"http://{address}"
+        return starts_prometheus(self, [self.ops], *more_flags)
 
     def is_refused(self, headers: dict | None = None):
         """an upgrade from a page that is not allowed"""
