@@ -253,7 +253,6 @@ fn run(parts: Parts, opened: Opened) {
         exports: api::Exports::default(),
         what_if: api::Turn::default(),
         analytics: api::AnalyticsCache::default(),
-        answers: api::Answers::default(),
         streams: api::Streams::default(),
         tail,
     };

@@ -1,5 +1,5 @@
 //! `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header): a change that is sent again because its answer was lost is made once,
-//! and answered as it was. What was answered is known to this coordinator alone, for a day.
+//! and answered as it was, by every coordinator on the same state.
 
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Request, State};
@@ -7,61 +7,28 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, StatusCode};
-use parking_lot::Mutex;
-use picket_shared::clock::Timestamp;
-use sha2::{Digest, Sha256};
-use std::collections::HashMap;
+use picket_shared::clock::Clock;
+use picket_shared::state::{ANSWER_BYTES_MAX, Answers, Begun, CHANGE_LIFE, Change};
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::oneshot;
 
 use super::auth::Caller;
 use super::problem::Problem;
 use super::{Api, BODY_BYTES_MAX};
 
 pub(super) const HEADER: &str = "Idempotency-Key";
-/// how long an answer is remembered
-const LIFE: Duration = Duration::from_secs(24 * 3600);
-/// answers that are remembered; beyond it the oldest go
-const ANSWERS_MAX: usize = 1000;
-const ANSWER_BYTES_MAX: usize = 64 * 1024;
 const KEY_BYTES_MAX: usize = 255;
+/// how long a change is worked on: it is given up well before others take who makes it for dead
+const WORK_MAX: Duration = Duration::from_secs(CHANGE_LIFE.as_secs() / 2);
 
-/// what was answered to whom
-#[derive(Default)]
-pub(crate) struct Answers(Arc<Mutex<HashMap<Id, Entry>>>);
-
-/// a caller's key for one operation
-#[derive(Clone, PartialEq, Eq, Hash)]
-struct Id {
-    caller: String,
-    path: String,
-    key: String,
-}
-
-struct Entry {
-    /// of the query and the body
-    fingerprint: [u8; 32],
-    since: Timestamp,
-    /// `None` while the first request is under way
-    answer: Option<Answer>,
-}
-
-#[derive(Clone)]
-struct Answer {
-    status: StatusCode,
-    kind: Option<HeaderValue>,
-    body: Bytes,
-}
-
-enum Begun {
-    First(UnderWay),
-    Again(Answer),
-}
-
-/// forgotten if it goes without an answer: then a retry is a first request
-struct UnderWay {
-    answers: Arc<Mutex<HashMap<Id, Entry>>>,
-    id: Id,
+/// what was answered
+#[derive(Serialize, Deserialize)]
+struct Told {
+    status: u16,
+    content_type: Option<String>,
+    body: String,
 }
 
 pub(super) async fn once(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
@@ -71,36 +38,45 @@ pub(super) async fn once(State(api): State<Arc<Api>>, request: Request, next: Ne
         (Err(problem), _) => return problem.into_response(),
         _ => return next.run(request).await,
     };
-    match remembered(&api, request, next, key, caller).await {
-        Ok(answer) => answer.into_response(),
-        Err(problem) => problem.into_response(),
-    }
+    remembered(api, request, next, key, caller).await.unwrap_or_else(Problem::into_response)
 }
 
-async fn remembered(api: &Api, request: Request, next: Next, key: String, caller: Caller) -> Result<Response, Problem> {
+async fn remembered(
+    api: Arc<Api>,
+    request: Request,
+    next: Next,
+    key: String,
+    caller: Caller,
+) -> Result<Response, Problem> {
     let (head, body) = request.into_parts();
     let body = to_bytes(body, BODY_BYTES_MAX).await;
     let body = body.map_err(|_| Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 1 MiB"))?;
-    let mut fingerprint = Sha256::new();
-    fingerprint.update(head.uri.query().unwrap_or_default().as_bytes());
-    fingerprint.update([0]);
-    fingerprint.update(&body);
-    let id = Id { caller: caller.name, path: head.uri.path().to_owned(), key };
-    match api.answers.begin(id, fingerprint.finalize().into(), api.clock.now())? {
-        Begun::Again(answer) => Ok(answer.into_response()),
-        Begun::First(under_way) => {
-            let response = next.run(Request::from_parts(head, Body::from(body))).await;
-            let (head, body) = response.into_parts();
-            let body = to_bytes(body, ANSWER_BYTES_MAX).await;
-            let body = body.map_err(|_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the answer is too large"))?;
-            // What failed on this side is tried anew.
-            if !head.status.is_server_error() {
-                let kind = head.headers.get(CONTENT_TYPE).cloned();
-                under_way.answer(Answer { status: head.status, kind, body: body.clone() });
-            }
-            Ok(Response::from_parts(head, Body::from(body)))
-        }
+    let query = head.uri.query().unwrap_or_default();
+    let change = Change::of(&caller.name, head.uri.path(), &key, &[query.as_bytes(), &body]);
+    match api.state.answers.begin(&change, api.clock.now()).await? {
+        Begun::First => {}
+        Begun::Again(told) => return again(&told),
+        Begun::UnderWay => return Err(Problem::conflict("the request with this Idempotency-Key is still under way")),
+        Begun::Another => return Err(Problem::mistake(HEADER, "was used for another request; use a new key for each")),
+        Begun::Full => return Err(Problem::unavailable("too many changes are under way")),
     }
+    // A task of its own: it is made and remembered even if whoever asked has gone.
+    let (sender, receiver) = oneshot::channel();
+    let request = Request::from_parts(head, Body::from(body));
+    let (tasks, answers, clock) = (api.tasks.clone(), api.state.answers.clone(), api.clock.clone());
+    api.tasks.spawn("change with a key", async move {
+        let made = tasks.isolate("management request", tokio::time::timeout(WORK_MAX, next.run(request)));
+        let response = match made.await {
+            Some(Ok(response)) => response,
+            Some(Err(_)) => Problem::unavailable("the change took too long").into_response(),
+            None => Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "an internal error occurred").into_response(),
+        };
+        let response = remember(&*answers, &change, response, &*clock).await;
+        // Nobody waits for it any more: whoever sends it again gets it.
+        drop(sender.send(response));
+    });
+    let gone = |_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "an internal error occurred");
+    receiver.await.map_err(gone)
 }
 
 /// a structured header's string, or bare
@@ -118,96 +94,38 @@ fn key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     )))
 }
 
-impl Answers {
-    fn begin(&self, id: Id, fingerprint: [u8; 32], now: Timestamp) -> Result<Begun, Problem> {
-        let mut known = self.0.lock();
-        known.retain(|_, entry| now.since(entry.since) < LIFE);
-        match known.get(&id) {
-            Some(entry) if entry.fingerprint != fingerprint => {
-                return Err(Problem::mistake(HEADER, "was used for another request; use a new key for each"));
-            }
-            Some(Entry { answer: None, .. }) => {
-                return Err(Problem::conflict("the request with this Idempotency-Key is still under way"));
-            }
-            Some(Entry { answer: Some(answer), .. }) => return Ok(Begun::Again(answer.clone())),
-            None => {}
-        }
-        if known.len() >= ANSWERS_MAX {
-            let answered = known.iter().filter(|(_, entry)| entry.answer.is_some());
-            let oldest = answered.min_by_key(|(_, entry)| entry.since).map(|(id, _)| id.clone());
-            let oldest = oldest.ok_or_else(|| Problem::unavailable("too many changes are under way"))?;
-            known.remove(&oldest);
-        }
-        known.insert(id.clone(), Entry { fingerprint, since: now, answer: None });
-        Ok(Begun::First(UnderWay { answers: self.0.clone(), id }))
+async fn remember(answers: &dyn Answers, change: &Change, response: Response, clock: &dyn Clock) -> Response {
+    let (head, body) = response.into_parts();
+    let body = to_bytes(body, usize::MAX).await.unwrap_or_default();
+    let noted = match told(head.status, &head.headers, &body) {
+        Some(told) => answers.answer(change, told, clock.now()).await,
+        None => answers.forget(change).await,
+    };
+    if let Err(error) = noted {
+        tracing::warn!(%error, "the answer to a change is not remembered; one that is sent again is made again");
     }
+    Response::from_parts(head, Body::from(body))
 }
 
-impl UnderWay {
-    fn answer(&self, answer: Answer) {
-        if let Some(entry) = self.answers.lock().get_mut(&self.id) {
-            entry.answer = Some(answer);
-        }
+/// what is remembered of an answer; what failed on this side is tried anew
+fn told(status: StatusCode, headers: &HeaderMap, body: &Bytes) -> Option<String> {
+    if status.is_server_error() {
+        return None;
     }
+    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let body = std::str::from_utf8(body).ok()?.to_owned();
+    let told = serde_json::to_string(&Told { status: status.as_u16(), content_type, body }).ok()?;
+    (told.len() <= ANSWER_BYTES_MAX).then_some(told)
 }
 
-impl Drop for UnderWay {
-    fn drop(&mut self) {
-        let mut known = self.answers.lock();
-        if known.get(&self.id).is_some_and(|entry| entry.answer.is_none()) {
-            known.remove(&self.id);
-        }
+fn again(told: &str) -> Result<Response, Problem> {
+    let unreadable = || Problem::conflict("this was done, and its answer cannot be read any more");
+    let told: Told = serde_json::from_str(told).map_err(|_| unreadable())?;
+    let status = StatusCode::from_u16(told.status).map_err(|_| unreadable())?;
+    let mut response = (status, told.body).into_response();
+    response.headers_mut().remove(CONTENT_TYPE);
+    if let Some(value) = told.content_type.and_then(|text| HeaderValue::try_from(text).ok()) {
+        response.headers_mut().insert(CONTENT_TYPE, value);
     }
-}
-
-impl IntoResponse for Answer {
-    fn into_response(self) -> Response {
-        let mut response = (self.status, self.body).into_response();
-        response.headers_mut().remove(CONTENT_TYPE);
-        if let Some(kind) = self.kind {
-            response.headers_mut().insert(CONTENT_TYPE, kind);
-        }
-        response
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const NOW: Timestamp = Timestamp::from_millis(1_764_000_000_000);
-
-    fn id(key: usize) -> Id {
-        Id { caller: "warden".into(), path: "/block-ip".into(), key: key.to_string() }
-    }
-
-    fn answer() -> Answer {
-        Answer { status: StatusCode::OK, kind: None, body: Bytes::from_static(b"{}") }
-    }
-
-    #[test]
-    fn a_request_under_way_is_waited_for_and_forgotten_if_it_goes() {
-        let answers = Answers::default();
-        let Ok(Begun::First(under_way)) = answers.begin(id(1), [1; 32], NOW) else { panic!("not the first") };
-        assert_eq!(
-            answers.begin(id(1), [1; 32], NOW).err().map(|problem| problem.into_response().status().as_u16()),
-            Some(409)
-        );
-        drop(under_way);
-        assert!(matches!(answers.begin(id(1), [1; 32], NOW), Ok(Begun::First(_))));
-    }
-
-    #[test]
-    fn answers_are_bounded_and_end_after_a_day() {
-        let answers = Answers::default();
-        for key in 0..ANSWERS_MAX + 10 {
-            let at = NOW.plus(Duration::from_millis(key as u64));
-            let Ok(Begun::First(first)) = answers.begin(id(key), [0; 32], at) else { panic!("not the first") };
-            first.answer(answer());
-        }
-        assert_eq!(answers.0.lock().len(), ANSWERS_MAX);
-        let last = id(ANSWERS_MAX + 9);
-        assert!(matches!(answers.begin(last.clone(), [0; 32], NOW), Ok(Begun::Again(_))));
-        assert!(matches!(answers.begin(last, [0; 32], NOW.plus(LIFE * 2)), Ok(Begun::First(_))));
-    }
+    Ok(response)
 }

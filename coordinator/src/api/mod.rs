@@ -60,7 +60,6 @@ use crate::store::AuditStore;
 use crate::tail::Tail;
 pub(crate) use analytics::Cache as AnalyticsCache;
 pub(crate) use export::Slots as Exports;
-pub(crate) use idempotency::Answers;
 pub(crate) use stream::Streams;
 pub(crate) use what_if::Turn;
 
@@ -95,7 +94,6 @@ pub(crate) struct Api {
     pub(crate) exports: export::Slots,
     pub(crate) what_if: what_if::Turn,
     pub(crate) analytics: analytics::Cache,
-    pub(crate) answers: idempotency::Answers,
     pub(crate) streams: stream::Streams,
     pub(crate) tail: Arc<Tail>,
 }

@@ -6,8 +6,9 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::{
-    Added, Block, BlockLog, BlockOrigin, BlockScope, BlockView, Charge, Claim, CounterKey, Lease, LeaseKey, LimitName,
-    Published, Revocation, RevocationPosition, Revoked, State, Subject, Trial,
+    ANSWER_LIFE, ANSWERS_MAX, Added, Begun, Block, BlockLog, BlockOrigin, BlockScope, BlockView, CHANGE_LIFE, Change,
+    Charge, Claim, CounterKey, Lease, LeaseKey, LimitName, Published, Revocation, RevocationPosition, Revoked, State,
+    Subject, Trial,
 };
 use crate::address::AddressKey;
 use crate::audit::{AuditRecord, EventType, Severity};
@@ -41,6 +42,8 @@ macro_rules! state_laws {
             a_policy_is_replaced_only_by_who_saw_it,
             revoked_tokens_are_read_once_each_in_order_until_they_end,
             one_policy_is_on_trial_at_a_time_until_it_ends,
+            a_change_is_made_by_the_first_to_ask_and_answered_alike_for_a_day,
+            answers_are_bounded_and_the_oldest_go,
             audit_records_are_held_until_acknowledged,
             a_silent_node_is_forgotten,
         );
@@ -278,6 +281,54 @@ pub async fn one_policy_is_on_trial_at_a_time_until_it_ends(state: &State) {
     assert!(trials.under_way(at(6000)).await.unwrap().is_some(), "another one has ended");
     trials.end("b").await.unwrap();
     assert_eq!(trials.under_way(at(6000)).await.unwrap(), None);
+}
+
+pub async fn a_change_is_made_by_the_first_to_ask_and_answered_alike_for_a_day(state: &State) {
+    let change = |account: &str, body: &str| Change::of(account, "/block-ip", "key", &[body.as_bytes()]);
+    let begin = async |change: &Change, now| state.answers.begin(change, now).await.unwrap();
+    let (first, again, other) = (change("warden", "one"), change("warden", "one"), change("warden", "other"));
+    assert_eq!(begin(&first, at(0)).await, Begun::First);
+    assert_eq!(begin(&again, at(1)).await, Begun::UnderWay);
+    assert_eq!(begin(&other, at(2)).await, Begun::Another);
+    assert_eq!(begin(&change("somebody else", "other"), at(2)).await, Begun::First, "accounts have keys of their own");
+    state.answers.answer(&again, "of one that did not begin".into(), at(3)).await.unwrap();
+    state.answers.forget(&again).await.unwrap();
+    assert_eq!(begin(&again, at(4)).await, Begun::UnderWay, "the claim is the first one's");
+    state.answers.answer(&first, "{\"é\": 1}\0".into(), at(5)).await.unwrap();
+    state.answers.forget(&first).await.unwrap();
+    let life = ANSWER_LIFE.as_millis() as u64;
+    for now in [6, life + 4] {
+        assert_eq!(begin(&again, at(now)).await, Begun::Again("{\"é\": 1}\0".into()));
+        assert_eq!(begin(&other, at(now)).await, Begun::Another);
+    }
+
+    // What was not made, or whose maker is gone, is made by the next.
+    let late = at(life + 5);
+    assert_eq!(begin(&other, late).await, Begun::First, "a day later it is another change");
+    state.answers.forget(&other).await.unwrap();
+    assert_eq!(begin(&again, late).await, Begun::First);
+    let next = change("warden", "one");
+    assert_eq!(begin(&next, late.plus(CHANGE_LIFE - Duration::from_millis(1))).await, Begun::UnderWay);
+    assert_eq!(begin(&next, late.plus(CHANGE_LIFE)).await, Begun::First);
+    state.answers.answer(&again, "late".into(), late.plus(CHANGE_LIFE)).await.unwrap();
+    assert_eq!(begin(&again, late.plus(CHANGE_LIFE)).await, Begun::UnderWay, "a late answer is not another one's");
+}
+
+pub async fn answers_are_bounded_and_the_oldest_go(state: &State) {
+    let change = |n: usize| Change::of("warden", "/block-ip", &n.to_string(), &[]);
+    let begin = async |change: &Change| state.answers.begin(change, at(ANSWERS_MAX as u64)).await.unwrap();
+    let changes: Vec<_> = (0..ANSWERS_MAX).map(change).collect();
+    for (n, change) in changes.iter().enumerate() {
+        assert_eq!(state.answers.begin(change, at(n as u64)).await.unwrap(), Begun::First);
+    }
+    assert_eq!(begin(&change(ANSWERS_MAX)).await, Begun::Full, "nothing that is under way is given up");
+    for n in [8, 7] {
+        state.answers.answer(&changes[n], n.to_string(), at((2 * ANSWERS_MAX - n) as u64)).await.unwrap();
+    }
+    assert_eq!(begin(&change(ANSWERS_MAX)).await, Begun::First);
+    assert_eq!(begin(&change(7)).await, Begun::Again("7".into()), "the oldest answer has gone, not this one");
+    assert_eq!(begin(&change(8)).await, Begun::First);
+    assert_eq!(begin(&change(7)).await, Begun::Full, "and then the next");
 }
 
 pub async fn audit_records_are_held_until_acknowledged(state: &State) {

@@ -3,6 +3,7 @@
 //! `now` is an argument everywhere; a backend with a clock of its own (Redis) uses that clock and says so. The laws that every
 //! backend keeps are in [`laws`].
 
+mod answers;
 mod audit;
 mod block_table;
 mod blocks;
@@ -25,6 +26,7 @@ mod trials;
 #[expect(clippy::unwrap_used, clippy::panic, reason = "laws are the bodies of tests")]
 pub mod laws;
 
+pub use answers::{ANSWER_BYTES_MAX, ANSWER_LIFE, ANSWERS_MAX, Answers, Begun, CHANGE_LIFE, Change};
 pub use audit::{AuditLog, EntryId};
 pub use blocks::{
     BLOCK_USERS_MAX, BLOCKS_MAX, Block, BlockChange, BlockLog, BlockOrigin, BlockPosition, BlockScope, BlockSet,
@@ -66,6 +68,7 @@ pub struct State {
     pub policies: Arc<dyn Policies>,
     pub revocations: Arc<dyn Revocations>,
     pub trials: Arc<dyn Trials>,
+    pub answers: Arc<dyn Answers>,
     pub audit: Arc<dyn AuditLog>,
     pub nodes: Arc<dyn Nodes>,
 }
@@ -82,6 +85,7 @@ impl State {
             policies: memory.clone(),
             revocations: memory.clone(),
             trials: memory.clone(),
+            answers: memory.clone(),
             audit: memory.clone(),
             nodes: memory,
         }

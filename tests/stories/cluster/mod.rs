@@ -18,6 +18,7 @@ mod overshoot;
 mod partition;
 mod places;
 mod policy;
+mod retries;
 mod snapshot;
 mod spool;
 mod start;

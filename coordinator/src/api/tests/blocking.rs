@@ -5,7 +5,7 @@ use picket_shared::address::AddressKey;
 use picket_shared::audit::{AuditRecord, EventType, Severity};
 use picket_shared::clock::Clock;
 use picket_shared::reason::Reason;
-use picket_shared::state::{Claim, LeaseKey};
+use picket_shared::state::{Begun, Change, Claim, LeaseKey};
 use serde_json::json;
 use std::time::Duration;
 
@@ -198,6 +198,28 @@ async fn a_block_that_is_sent_again_with_its_key_is_made_once() {
     assert_eq!(send(path, "loopback", "127.0.0.1").await.text, refused.text);
     office.clock.advance(Duration::from_secs(86_400));
     assert_ne!(send(path, "8e03978e", "192.0.2.66").await.data(), first.data(), "a day later it is another request");
+}
+
+#[tokio::test]
+async fn a_request_waits_for_the_one_under_way_and_takes_its_place_when_that_was_not_made() {
+    let office = Office::open().await;
+    let body = json!({ "ip": "192.0.2.66", "reason": "scan" });
+    let sent = serde_json::to_vec(&body).unwrap();
+    let of = |account| Change::of(account, "/block-ip", "8e03978e", &[b"", &sent]);
+    let (elsewhere, of_another) = (of(super::office::ADMIN), of("somebody else"));
+    for change in [&elsewhere, &of_another] {
+        assert_eq!(office.state.answers.begin(change, office.clock.now()).await.unwrap(), Begun::First);
+    }
+    let send = async || {
+        let with = |request: reqwest::RequestBuilder| request.header("Idempotency-Key", "8e03978e").json(&body);
+        office.admin().asks(Method::POST, "/api/security/block-ip", with).await
+    };
+    send().await.fails_with(409);
+    office.state.answers.forget(&elsewhere).await.unwrap();
+    send().await.data();
+    let known = office.state.answers.begin(&elsewhere, office.clock.now()).await.unwrap();
+    assert!(matches!(&known, Begun::Again(told) if told.contains("192.0.2.66")), "{known:?}");
+    assert_eq!(office.audited("eventType=IP_BLOCKED", 1).await.len(), 1);
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! The embedded backend: the state of a single process, and the reference model for every other backend.
 
+mod answers;
 mod audit;
 mod blocks;
 mod counters;
@@ -12,6 +13,7 @@ mod trials;
 /// all contracts over one process's memory
 #[derive(Default)]
 pub struct Memory {
+    answers: answers::Known,
     audit: audit::Stream,
     blocks: blocks::List,
     counters: counters::Table,

@@ -92,6 +92,11 @@ impl Keys {
         format!("{}:{{policy}}:trial", self.prefix)
     }
 
+    /// the three keys of answers to changes, in the order of `answer_begin.lua`
+    pub(super) fn answers(&self) -> [String; 3] {
+        ["list", "claims", "ends"].map(|part| format!("{}:{{answers}}:{part}", self.prefix))
+    }
+
     /// the audit stream and its dead letters
     pub(super) fn audit(&self) -> [String; 2] {
         ["stream", "dead"].map(|part| format!("{}:{{audit}}:{part}", self.prefix))

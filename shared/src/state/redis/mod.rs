@@ -3,6 +3,7 @@
 //! Each method of a contract is one script on one slot. Redis's clock is the cluster's. What Redis does not answer in time is
 //! an error at once: nothing waits for it, nothing is queued, nothing is sent a second time.
 
+mod answers;
 mod audit;
 mod blocks;
 mod circuit;
@@ -195,6 +196,7 @@ impl RedisState {
             policies: self.redis.clone(),
             revocations: self.redis.clone(),
             trials: self.redis.clone(),
+            answers: self.redis.clone(),
             audit: self.redis.clone(),
             nodes: self.redis.clone(),
         }

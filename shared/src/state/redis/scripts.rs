@@ -38,6 +38,9 @@ macro_rules! scripts {
 }
 
 scripts! {
+    answer_begin: "clock", "answer_begin";
+    answer_forget: "answer_forget";
+    answer_put: "clock", "answer_put";
     audit_acknowledge: "audit_trim", "audit_acknowledge";
     audit_append: "audit_append";
     audit_bury: "audit_trim", "audit_bury";

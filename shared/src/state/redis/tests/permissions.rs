@@ -7,7 +7,9 @@ use super::{UNUSED, block, messages_of};
 use crate::audit::{AuditRecord, Severity};
 use crate::policy::Policy;
 use crate::reason::Reason;
-use crate::state::{Claim, LeaseKey, RedisOptions, RedisState, Revocation, RevocationPosition, Revoked, Trial};
+use crate::state::{
+    Begun, Change, Claim, LeaseKey, RedisOptions, RedisState, Revocation, RevocationPosition, Revoked, Trial,
+};
 use crate::window::Quota;
 
 const RULES: &str = include_str!("../../../../../deploy/redis-acl.conf");
@@ -71,6 +73,11 @@ async fn r04_each_role_does_everything_it_does_without_being_refused_once() {
     center.blocks.seed(vec![block("192.0.2.1")]).await.unwrap();
     center.blocks.put(block("192.0.2.2")).await.unwrap();
     center.blocks.lift(block("192.0.2.2").network, UNUSED).await.unwrap();
+    let change = Change::of("admin", "/block-ip", "key", &[]);
+    assert_eq!(center.answers.begin(&change, UNUSED).await.unwrap(), Begun::First);
+    center.answers.answer(&change, "{}".into(), UNUSED).await.unwrap();
+    assert_eq!(center.answers.begin(&change, UNUSED).await.unwrap(), Begun::Again("{}".into()));
+    center.answers.forget(&change).await.unwrap();
     center.policies.publish(Policy::default(), None, "admin", UNUSED).await.unwrap();
     center.policies.restore(center.policies.current().await.unwrap().unwrap()).await.unwrap();
     center.nodes.coordinators(UNUSED).await.unwrap();
@@ -174,8 +181,11 @@ async fn r05_a_nodes_user_can_neither_forge_a_block_nor_a_policy_nor_a_hint_of_o
     assert!(edge.blocks.lift(block("192.0.2.1").network, UNUSED).await.unwrap_err().0.contains("NOPERM"));
     assert!(edge.blocks.seed(vec![of_others]).await.unwrap_err().0.contains("NOPERM"));
     assert!(edge.policies.publish(Policy::default(), Some(1), "node", UNUSED).await.unwrap_err().0.contains("NOPERM"));
+    let change = Change::of("admin", "/block-ip", "key", &[]);
+    assert!(edge.answers.begin(&change, UNUSED).await.unwrap_err().0.contains("NOPERM"));
     for words in [
-        &["PUBLISH", "picket:blocks", "1"][..],
+        &["HGETALL", "picket:{answers}:list"][..],
+        &["PUBLISH", "picket:blocks", "1"],
         &["PUBLISH", "picket:policy", "1"],
         &["SPUBLISH", "picket:blocks", "1"],
         &["EVAL", "return redis.call('PUBLISH', 'picket:blocks', '1')", "0"],
