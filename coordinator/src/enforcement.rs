@@ -92,14 +92,19 @@ impl Enforcement {
     pub(crate) fn replay(&self, record: &AuditRecord) {
         let rules = self.policy.current();
         self.learn(record, &rules.document.security, self.clock.now());
-        if record.event_type == EventType::IpUnblocked
-            && let Some(network) = network_of(record)
-        {
-            self.memory.lock().forgive(network);
-        }
     }
 
-    /// takes note of who is where and of what was done; answers what stands worse for it
+    /// the term in which this coordinator leads, or led last
+    pub(crate) fn term(&self) -> u64 {
+        self.term.load(Ordering::Relaxed)
+    }
+
+    /// knows nothing of addresses any more
+    pub(crate) fn forget(&self) {
+        *self.memory.lock() = Memory::default();
+    }
+
+    /// takes note of who is where, of what was done, and of what other coordinators blocked and lifted; answers what stands worse for it
     fn learn(&self, record: &AuditRecord, security: &Security, now: Timestamp) -> Vec<Worse> {
         let offence = offence(record);
         let mut memory = self.memory.lock();
@@ -107,16 +112,14 @@ impl Enforcement {
             let address = AddressKey::of(record.ip);
             memory.neighbours.saw(address, user, record.timestamp, offence, security, now);
         }
-        offence.map(|offence| memory.scores.add(offence, security, now)).unwrap_or_default()
-    }
-
-    /// remembers a stored automatic block for the length of the next one
-    pub(crate) fn remember_block(&self, record: &AuditRecord) {
-        if is_automatic(record)
-            && let Some(network) = network_of(record)
-        {
-            self.memory.lock().relapses.remember(network, record.timestamp, record.timestamp);
+        match (record.event_type, network_of(record)) {
+            (EventType::IpBlocked, Some(network)) if is_automatic(record) => {
+                memory.relapses.remember(network, record.timestamp, record.timestamp.plus(duration_of(record)));
+            }
+            (EventType::IpUnblocked, Some(network)) => memory.lift(network),
+            _ => {}
         }
+        offence.map(|offence| memory.scores.add(offence, security, now)).unwrap_or_default()
     }
 
     pub(crate) fn standing(&self, address: IpAddr) -> Standing {
@@ -131,9 +134,7 @@ impl Enforcement {
 
     /// gives the addresses of a network a clean sheet; what they did is remembered for the length of a next block
     pub(crate) fn reset(&self, network: IpNet) {
-        let mut memory = self.memory.lock();
-        memory.forgive(network);
-        memory.relapses.lift(network);
+        self.memory.lock().lift(network);
     }
 
     /// the users in a network of whom something counts against them
@@ -295,9 +296,10 @@ impl Enforcement {
 }
 
 impl Memory {
-    fn forgive(&mut self, network: IpNet) {
+    fn lift(&mut self, network: IpNet) {
         self.scores.reset(network);
         self.neighbours.reset(network);
+        self.relapses.lift(network);
     }
 }
 
@@ -327,6 +329,11 @@ fn is_automatic(record: &AuditRecord) -> bool {
 
 fn network_of(record: &AuditRecord) -> Option<IpNet> {
     record.metadata.get("network").and_then(serde_json::Value::as_str).and_then(address::parse_network)
+}
+
+fn duration_of(block: &AuditRecord) -> Duration {
+    let millis = block.metadata.get("durationMs").and_then(serde_json::Value::as_u64);
+    millis.map_or(Duration::ZERO, Duration::from_millis)
 }
 
 fn duration(policy: &Policy, address: IpAddr, relapse: u32) -> Duration {
@@ -365,14 +372,20 @@ impl Relapses {
         lifted.for_each(|(_, relapse)| relapse.until = relapse.last);
     }
 
+    /// a block is remembered once, by when it was
     fn remember(&mut self, network: IpNet, at: Timestamp, until: Timestamp) {
         if !self.networks.contains_key(&network) && self.networks.len() >= RELAPSES_MAX {
             self.forget_the_quiet();
         }
-        let relapse = self.networks.entry(network).or_insert(Relapse { blocks: 0, last: at, until });
-        relapse.blocks = if at.since(relapse.last) < RELAPSE_MEMORY { relapse.blocks.saturating_add(1) } else { 1 };
-        relapse.last = at.max(relapse.last);
-        relapse.until = until.max(relapse.until);
+        let Some(relapse) = self.networks.get_mut(&network) else {
+            self.networks.insert(network, Relapse { blocks: 1, last: at, until });
+            return;
+        };
+        if at > relapse.last {
+            relapse.blocks = if at.since(relapse.last) < RELAPSE_MEMORY { relapse.blocks.saturating_add(1) } else { 1 };
+            relapse.last = at;
+            relapse.until = until.max(relapse.until);
+        }
     }
 
     fn forget_the_quiet(&mut self) {

@@ -246,7 +246,6 @@ async fn what_is_replayed_scores_and_blocks_nobody() {
     for record in [&offence, &blocked, &unblocked, &offence, &offence] {
         watch.enforcement.replay(record);
     }
-    watch.enforcement.remember_block(&blocked);
     assert_eq!(watch.enforcement.standing(ip).score, 2.0);
     assert_eq!(watch.enforcement.relapses(ip), 1);
     assert_eq!(watch.blocks().await, []);

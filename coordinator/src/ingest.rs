@@ -1,33 +1,34 @@
 //! From the audit log into the store: in batches, once each, acknowledged after the commit. New records are scored.
+//!
+//! While much waits, the store works on one batch, the batch before it is scored and acknowledged, and Redis gives the next.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use picket_shared::audit::{AuditRecord, EventType, Severity};
-use picket_shared::clock::Clock;
+use picket_shared::audit::{AuditRecord, Severity};
 use picket_shared::state::{AuditLog, EntryId, LivePolicy, StateError};
 use tokio::sync::watch;
 
 use crate::alarms::Alarms;
 use crate::behaviour::Behaviour;
-use crate::enforcement::{Enforcement, RELAPSE_MEMORY};
+use crate::enforcement::Enforcement;
 use crate::heartbeat::{LeadsUntil, leads};
 use crate::metrics::Instruments;
-use crate::store::{AuditStore, Cursor, Filter, StoreError};
+use crate::recollection::Recollection;
+use crate::store::{AuditStore, StoreError};
 
-/// records in one transaction
-const BATCH_MAX: usize = 2048;
+/// records that one call takes from the audit log, and that one call acknowledges: Redis answers others in between
+const READ_MAX: usize = 2048;
+/// records in one transaction: the more, the fewer pages of the indices are written for each
+const BATCH_MAX: usize = 4 * READ_MAX;
 /// how long one read waits for the first record
 const READ_WAIT: Duration = Duration::from_millis(250);
 /// the pause after a failure; the records wait in the audit log
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 /// how long the last records may take after the stop
 const DRAIN_MAX: Duration = Duration::from_secs(5);
-/// half-lives after which an offence no longer matters: its points are below a two-hundredth
-const HALF_LIVES_THAT_MATTER: u32 = 8;
-/// records that are read to score anew after a start
-const REPLAY_MAX: usize = 100_000;
-const REPLAY_PAGE: u32 = 1000;
+/// who does not lead after so long stands by
+const LEADS_WITHIN: Duration = Duration::from_secs(3);
 
 pub(crate) struct Ingest {
     pub(crate) log: Arc<dyn AuditLog>,
@@ -36,14 +37,43 @@ pub(crate) struct Ingest {
     pub(crate) alarms: Arc<Alarms>,
     pub(crate) behaviour: Behaviour,
     pub(crate) policy: LivePolicy,
-    pub(crate) clock: Arc<dyn Clock>,
     pub(crate) instruments: Instruments,
-    /// the last entry that was scored: what is not stored, and is read again, is not scored again
-    pub(crate) scored: Option<EntryId>,
-    /// what was read while the batch before was stored
-    pub(crate) ahead: Vec<(EntryId, AuditRecord)>,
+    pub(crate) recollection: Recollection,
     /// who does not lead stands by
     pub(crate) leads: watch::Receiver<LeadsUntil>,
+    pub(crate) progress: Progress,
+}
+
+/// how far the audit log was followed
+#[derive(Default)]
+pub(crate) struct Progress {
+    /// the last entry that was scored: what is not stored, and is read again, is not scored again
+    scored: Option<EntryId>,
+    /// read, and not stored
+    ahead: Vec<Entry>,
+    /// stored, and not acknowledged
+    unsettled: Option<Unsettled>,
+    /// the term of leadership in which the scores are from
+    term: Option<u64>,
+}
+
+type Entry = (EntryId, AuditRecord);
+
+/// what is in the store and not acknowledged yet; some of it may be scored
+#[derive(Default)]
+struct Unsettled {
+    entries: Vec<Entry>,
+    /// the places of those that are to be scored, in their order
+    new: Vec<usize>,
+    scored: usize,
+}
+
+impl Unsettled {
+    fn add(&mut self, mut entries: Vec<Entry>, new: Vec<usize>) {
+        let before = self.entries.len();
+        self.new.extend(new.into_iter().map(|place| before + place));
+        self.entries.append(&mut entries);
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -60,10 +90,9 @@ impl Ingest {
     /// until `stop` resolves, then until the audit log is empty
     pub(crate) async fn run(mut self, stop: impl Future<Output = ()>) {
         tokio::pin!(stop);
-        self.score_anew().await;
         loop {
             tokio::select! {
-                () = self.step_or_wait() => {}
+                () = self.step_or_stand_by() => {}
                 () = &mut stop => break,
             }
         }
@@ -79,15 +108,40 @@ impl Ingest {
         self.store.close().await;
     }
 
-    async fn step_or_wait(&mut self) {
-        if self.leads.wait_for(leads).await.is_err() {
-            return std::future::pending().await;
-        }
-        if let Err(error) = self.step().await {
+    async fn step_or_stand_by(&mut self) {
+        let is_leader = leads(&self.leads.borrow());
+        let outcome = if is_leader { self.step().await.map(drop) } else { self.stand_by().await };
+        if let Err(error) = outcome {
             self.instruments.store_failures.add(1, &[]);
             tracing::warn!(error = &error as &dyn std::error::Error, "ingest waits");
             tokio::time::sleep(RETRY_DELAY).await;
         }
+    }
+
+    /// until this coordinator leads, with the scores of the trail
+    async fn stand_by(&mut self) -> Result<(), IngestError> {
+        // What was read and is not stored is left to the leader.
+        self.progress.ahead.clear();
+        settle(&self.enforcement, &self.behaviour, &*self.log, &mut self.progress.unsettled).await?;
+        let mut begins = self.leads.clone();
+        let mut leadership = std::pin::pin!(async move {
+            if begins.wait_for(leads).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        });
+        if tokio::time::timeout(LEADS_WITHIN, &mut leadership).await.is_err() {
+            tokio::select! {
+                () = &mut leadership => {}
+                () = self.recollection.follow() => {}
+            }
+        }
+        // Nobody else led meanwhile if the term is the same.
+        let term = Some(self.enforcement.term());
+        if self.progress.term != term {
+            self.recollection.begin_anew().await;
+            self.progress.term = term;
+        }
+        Ok(())
     }
 
     async fn drain(&mut self) {
@@ -108,94 +162,104 @@ impl Ingest {
 
     /// one batch; answers how many records it had
     async fn step(&mut self) -> Result<usize, IngestError> {
-        let mut batch = std::mem::take(&mut self.ahead);
-        if batch.is_empty() {
-            batch = self.log.read(BATCH_MAX, READ_WAIT).await?;
+        let Progress { scored, ahead, unsettled, .. } = &mut self.progress;
+        if ahead.is_empty() {
+            settle(&self.enforcement, &self.behaviour, &*self.log, unsettled).await?;
+            *ahead = self.log.read(READ_MAX, READ_WAIT).await?;
         }
-        let Some(last) = batch.iter().map(|(id, _)| *id).max() else {
+        let Some(last) = ahead.iter().map(|(id, _)| *id).max() else {
             return Ok(0);
         };
         if !leads(&self.leads.borrow()) {
             return Err(IngestError::Superseded);
         }
-        let (new, ahead) = tokio::join!(self.keep(&batch), self.read_ahead(&batch, last));
-        let new = new?;
-        self.alarms.notice(new.iter().copied());
-        for record in new {
-            self.behaviour.observe(record);
-            self.enforcement.observe(record).await;
-        }
-        self.scored = self.scored.max(Some(last));
-        let stored: Vec<_> = batch.iter().map(|(id, _)| *id).collect();
-        self.log.acknowledge(&stored).await?;
-        self.ahead = ahead;
-        Ok(batch.len())
-    }
-
-    /// a full batch says that more waits: Redis gives it while the store works
-    async fn read_ahead(&self, batch: &[(EntryId, AuditRecord)], last: EntryId) -> Vec<(EntryId, AuditRecord)> {
-        if batch.len() < BATCH_MAX {
-            return Vec::new();
-        }
-        // A failure shows when the next batch is read.
-        self.log.read_on(last, BATCH_MAX).await.unwrap_or_default()
-    }
-
-    /// stores what is to be stored; answers what is new, in order. The store knows what is new to it, however old the entry: a
-    /// dead coordinator's come late. Of what is not stored only the order tells
-    async fn keep<'a>(&self, batch: &'a [(EntryId, AuditRecord)]) -> Result<Vec<&'a AuditRecord>, StoreError> {
-        let logging = self.policy.current().document.security.enable_audit_logging;
-        let (stored, passed): (Vec<_>, Vec<_>) =
-            batch.iter().partition(|(_, record)| logging || is_always_stored(record));
-        let records: Vec<_> = stored.iter().map(|(_, record)| record).collect();
-        let is_new = self.store.insert(&records).await?;
-        let repeated = is_new.iter().filter(|new| !**new).count() as u64;
-        self.instruments.records_stored.add(records.len() as u64 - repeated, &[]);
-        self.instruments.records_repeated.add(repeated, &[]);
-        self.instruments.records_not_stored.add(passed.len() as u64, &[]);
-        let unseen = passed.into_iter().filter(|(id, _)| self.scored.is_none_or(|scored| *id > scored));
-        let new = stored.into_iter().zip(is_new).filter(|(_, new)| *new).map(|(entry, _)| entry);
-        let mut new: Vec<_> = new.chain(unseen).collect();
-        new.sort_by_key(|(id, _)| *id);
-        Ok(new.into_iter().map(|(_, record)| record).collect())
-    }
-
-    /// brings the scores back from the store after a start
-    async fn score_anew(&self) {
-        let now = self.clock.now();
-        let half_life = Duration::from_millis(self.policy.current().document.security.reputation.half_life_ms);
-        let blocks = Filter {
-            event_type: Some(EventType::IpBlocked),
-            since: Some(now.minus(RELAPSE_MEMORY)),
-            ..Filter::default()
+        let meanwhile = async {
+            settle(&self.enforcement, &self.behaviour, &*self.log, unsettled).await?;
+            Ok::<_, StateError>(read_ahead(&*self.log, ahead.len(), last).await)
         };
-        let offences =
-            Filter { since: Some(now.minus(half_life.saturating_mul(HALF_LIVES_THAT_MATTER))), ..Filter::default() };
-        let outcome: Result<(), StoreError> = async {
-            self.newest(&blocks).await?.iter().for_each(|record| self.enforcement.remember_block(record));
-            self.newest(&offences).await?.iter().for_each(|record| self.enforcement.replay(record));
-            Ok(())
+        let (new, next) = tokio::join!(keep(&self.store, &self.policy, &self.instruments, ahead, *scored), meanwhile);
+        let (new, stored) = (new?, ahead.len());
+        self.alarms.notice(new.iter().map(|place| &ahead[*place].1));
+        *scored = (*scored).max(Some(last));
+        // If the batch before is not settled, both are before anything else is read.
+        let (next, failure) = next.map_or_else(|error| (Vec::new(), Some(error)), |next| (next, None));
+        let entries = std::mem::replace(ahead, next);
+        unsettled.get_or_insert_default().add(entries, new);
+        if let Some(error) = failure {
+            return Err(error.into());
         }
-        .await;
-        if let Err(error) = outcome {
-            tracing::warn!(error = &error as &dyn std::error::Error, "scores start at zero");
+        if ahead.is_empty() {
+            settle(&self.enforcement, &self.behaviour, &*self.log, unsettled).await?;
         }
+        Ok(stored)
     }
+}
 
-    /// the newest records of a filter, oldest first
-    async fn newest(&self, filter: &Filter) -> Result<Vec<AuditRecord>, StoreError> {
-        let mut records = Vec::new();
-        let mut cursor: Option<Cursor> = None;
-        loop {
-            let page = self.store.page(filter, cursor.as_ref(), REPLAY_PAGE).await?;
-            records.extend(page.records);
-            cursor = page.next;
-            if cursor.is_none() || records.len() >= REPLAY_MAX {
-                records.reverse();
-                return Ok(records);
-            }
+/// stores what is to be stored; answers the places of what is new, in order. The store knows what is new to it, however old the
+/// entry: a dead coordinator's come late. Of what is not stored only the order tells
+async fn keep(
+    store: &AuditStore,
+    policy: &LivePolicy,
+    instruments: &Instruments,
+    batch: &[Entry],
+    scored: Option<EntryId>,
+) -> Result<Vec<usize>, StoreError> {
+    let logging = policy.current().document.security.enable_audit_logging;
+    let (stored, passed): (Vec<_>, Vec<_>) =
+        (0..batch.len()).partition(|place| logging || is_always_stored(&batch[*place].1));
+    let records: Vec<_> = stored.iter().map(|place| &batch[*place].1).collect();
+    let is_new = store.insert(&records).await?;
+    let repeated = is_new.iter().filter(|new| !**new).count() as u64;
+    instruments.records_stored.add(records.len() as u64 - repeated, &[]);
+    instruments.records_repeated.add(repeated, &[]);
+    instruments.records_not_stored.add(passed.len() as u64, &[]);
+    let unseen = passed.into_iter().filter(|place| scored.is_none_or(|scored| batch[*place].0 > scored));
+    let new = stored.into_iter().zip(is_new).filter(|(_, new)| *new).map(|(place, _)| place);
+    let mut new: Vec<_> = new.chain(unseen).collect();
+    new.sort_unstable_by_key(|place| batch[*place].0);
+    Ok(new)
+}
+
+/// a full read says that more waits: Redis gives it while the store works
+async fn read_ahead(log: &dyn AuditLog, batch: usize, mut last: EntryId) -> Vec<Entry> {
+    let mut ahead = Vec::new();
+    if batch < READ_MAX {
+        return ahead;
+    }
+    while ahead.len() < BATCH_MAX {
+        // A failure shows when the next batch is read.
+        let mut next = log.read_on(last, READ_MAX).await.unwrap_or_default();
+        let is_full = next.len() == READ_MAX;
+        last = next.iter().map(|(id, _)| *id).max().unwrap_or(last);
+        ahead.append(&mut next);
+        if !is_full {
+            break;
         }
     }
+    ahead
+}
+
+/// scores what is new in a stored batch, and acknowledges the batch
+async fn settle(
+    enforcement: &Enforcement,
+    behaviour: &Behaviour,
+    log: &dyn AuditLog,
+    unsettled: &mut Option<Unsettled>,
+) -> Result<(), StateError> {
+    let Some(batch) = unsettled else { return Ok(()) };
+    while let Some(place) = batch.new.get(batch.scored) {
+        batch.scored += 1;
+        let (_, record) = &batch.entries[*place];
+        behaviour.observe(record);
+        enforcement.observe(record).await;
+    }
+    while !batch.entries.is_empty() {
+        let stored: Vec<_> = batch.entries.iter().take(READ_MAX).map(|(id, _)| *id).collect();
+        log.acknowledge(&stored).await?;
+        batch.entries.drain(..stored.len());
+    }
+    *unsettled = None;
+    Ok(())
 }
 
 fn is_always_stored(record: &AuditRecord) -> bool {

@@ -2,8 +2,10 @@
 
 use super::*;
 use crate::alarms::Receivers;
+use crate::store::Filter;
+use crate::tail::Tail;
 use parking_lot::Mutex;
-use picket_shared::audit::Outbox;
+use picket_shared::audit::{EventType, Outbox};
 use picket_shared::clock::{ManualClock, Timestamp};
 use picket_shared::policy::{Environment, Policy};
 use picket_shared::reason::Reason;
@@ -62,19 +64,26 @@ impl Mill {
         };
         let store = AuditStore::open(&format!("sqlite:{}", folder.path().join("audit.db").display())).await.unwrap();
         let log = state.audit.clone();
+        let enforcement = Arc::new(enforcement);
+        let recollection = Recollection {
+            store: store.clone(),
+            tail: Arc::new(Tail::new(store.clone(), clock.clone())),
+            enforcement: enforcement.clone(),
+            policy: policy.clone(),
+            clock: clock.clone(),
+        };
         let leads = watch::Sender::new(Some(Instant::now() + Duration::from_secs(3600))).subscribe();
         let ingest = Ingest {
             log,
             store,
-            enforcement: Arc::new(enforcement),
+            enforcement,
             alarms: Arc::new(alarms),
             behaviour,
             policy,
-            clock,
             instruments,
-            scored: None,
-            ahead: Vec::new(),
+            recollection,
             leads,
+            progress: Progress::default(),
         };
         Mill { ingest, state, folder }
     }
@@ -114,7 +123,7 @@ async fn a_record_that_is_delivered_twice_is_stored_and_scored_once() {
 
 /// as if later entries had been read before: what a dead coordinator left comes late
 fn reads_late(mill: &mut Mill) {
-    mill.ingest.scored = Some(EntryId { millis: u64::MAX, sequence: 0 });
+    mill.ingest.progress.scored = Some(EntryId { millis: u64::MAX, sequence: 0 });
 }
 
 #[tokio::test]
@@ -170,18 +179,17 @@ async fn while_the_store_fails_nothing_is_acknowledged_or_lost() {
 #[tokio::test]
 async fn what_was_read_ahead_of_a_store_that_fails_is_read_again() {
     let mut mill = Mill::with(|_| {}).await;
-    let records: Vec<_> = (0..2 * BATCH_MAX + 10).map(|_| refusal(Reason::AddressBlocked)).collect();
+    let records: Vec<_> = (0..READ_MAX + BATCH_MAX + 10).map(|_| refusal(Reason::AddressBlocked)).collect();
     mill.arrives(&records).await;
-    assert_eq!(mill.ingest.step().await.unwrap(), BATCH_MAX);
-    assert_eq!(mill.ingest.ahead.len(), BATCH_MAX, "the next batch is there");
-    assert_eq!(mill.state.audit.lag().await.unwrap() as usize, BATCH_MAX + 10, "and not acknowledged");
+    assert_eq!(mill.ingest.step().await.unwrap(), READ_MAX);
+    assert_eq!(mill.ingest.progress.ahead.len(), BATCH_MAX, "the next batch is there");
+    assert_eq!(mill.state.audit.lag().await.unwrap() as usize, records.len(), "and nothing is acknowledged yet");
     mill.ingest.store.close().await;
     assert!(mill.ingest.step().await.is_err());
     let Mill { ingest, state, folder } = mill;
     drop(ingest);
     let mut mill = Mill::on(state, folder, |_| {}).await;
-    assert_eq!(mill.ingest.step().await.unwrap(), BATCH_MAX);
-    assert_eq!(mill.ingest.step().await.unwrap(), 10);
+    while mill.ingest.step().await.unwrap() > 0 {}
     let total = mill.ingest.store.total(&Filter::default()).await.unwrap();
     assert_eq!((total.count as usize, mill.state.audit.lag().await.unwrap()), (records.len(), 0));
 }
@@ -206,7 +214,7 @@ async fn scores_survive_a_restart() {
     drop(ingest);
     let mill = Mill::on(state, folder, |_| {}).await;
     assert_eq!(mill.score(), 0.0);
-    mill.ingest.score_anew().await;
+    mill.ingest.recollection.begin_anew().await;
     assert_eq!(mill.score(), 3.0);
 }
 

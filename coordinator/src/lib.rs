@@ -16,6 +16,7 @@ mod merging;
 mod metrics;
 mod neighbours;
 mod ops;
+mod recollection;
 mod reputation;
 mod retention;
 mod scope;
@@ -52,6 +53,7 @@ use ingest::Ingest;
 use load::Load;
 use metrics::Instruments;
 use ops::Ops;
+use recollection::Recollection;
 use retention::Retention;
 use store::AuditStore;
 use tail::Tail;
@@ -182,6 +184,15 @@ fn run(parts: Parts, opened: Opened) {
         watch: Watch::default(),
     };
     let leads = watch::Sender::new(None);
+    let tail = Arc::new(Tail::new(store.clone(), clock.clone()));
+    tasks.spawn("audit tail", tail.clone().run(tasks.stopped()));
+    let recollection = Recollection {
+        store: store.clone(),
+        tail: tail.clone(),
+        enforcement: enforcement.clone(),
+        policy: policy.clone(),
+        clock: clock.clone(),
+    };
     let ingest = Ingest {
         log: state.audit.clone(),
         store: store.clone(),
@@ -189,11 +200,10 @@ fn run(parts: Parts, opened: Opened) {
         alarms: alarms.clone(),
         behaviour,
         policy: policy.clone(),
-        clock: clock.clone(),
         instruments: instruments.clone(),
-        scored: None,
-        ahead: Vec::new(),
+        recollection,
         leads: leads.subscribe(),
+        progress: Default::default(),
     };
     tasks.spawn("audit ingest", ingest.run(tasks.stopped()));
     let retention = Retention {
@@ -219,8 +229,6 @@ fn run(parts: Parts, opened: Opened) {
     for keys in tokens.iter().flat_map(TokenVerifier::remote_keys) {
         tasks.spawn("keys of the management issuer", keys.clone().follow(clock.clone(), tasks.stopped()));
     }
-    let tail = Arc::new(Tail::new(store.clone(), clock.clone()));
-    tasks.spawn("audit tail", tail.clone().run(tasks.stopped()));
     let gate = Gate {
         id: id.clone(),
         credential,

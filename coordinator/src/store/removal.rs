@@ -13,7 +13,7 @@ use super::database::Session;
 use super::queries::chains::{self, Gap};
 use super::queries::removal::Victim;
 use super::queries::slices::{self, Size};
-use super::queries::{counts, removal};
+use super::queries::{counts, removal, search};
 use super::{AuditStore, StoreError, Stored, chain};
 
 /// records deleted or erased in one step
@@ -118,7 +118,7 @@ impl AuditStore {
         let mut after = (0, String::new());
         for _ in 0..ERASE_STEPS_MAX {
             let mut session = self.database.write().await?;
-            let mut found = removal::of_user(&mut session, user_id, STEP_RECORDS).await?;
+            let mut found = search::of_user(&mut session, user_id, STEP_RECORDS).await?;
             if found.is_empty() {
                 let (time, id) = &after;
                 found = removal::administration_naming(&mut session, user_id, (*time, id), STEP_RECORDS).await?;

@@ -72,6 +72,10 @@ impl Statement {
         Statement { dialect, text: text.into(), values: Vec::new() }
     }
 
+    pub(super) fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
     pub(super) fn push(&mut self, text: &str) -> &mut Self {
         self.text.push_str(text);
         self
@@ -94,12 +98,13 @@ impl Statement {
         self.push(")")
     }
 
-    /// a column whose index stays out of the plan: SQLite's planner knows no frequencies
-    pub(super) fn push_unindexed(&mut self, column: &str) -> &mut Self {
-        if self.dialect == Dialect::Sqlite {
-            self.text.push('+');
+    /// A column whose index stays out of the plan: SQLite's planner knows no frequencies, PostgreSQL's knows those of some time ago.
+    /// `same` is what changes nothing: `+ 0`, `|| ''`.
+    pub(super) fn push_unindexed(&mut self, column: &str, same: &str) -> &mut Self {
+        match self.dialect {
+            Dialect::Sqlite => self.push("+").push(column),
+            Dialect::Postgres => self.push("(").push(column).push(" ").push(same).push(")"),
         }
-        self.push(column)
     }
 
     /// a comparison with a pattern that takes upper and lower case for the same

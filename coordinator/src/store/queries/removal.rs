@@ -49,15 +49,6 @@ pub(crate) async fn delete(session: &mut Session, victims: &[Victim]) -> sqlx::R
     Ok(())
 }
 
-/// up to `limit` records of a user
-pub(crate) async fn of_user(session: &mut Session, user_id: &str, limit: u32) -> sqlx::Result<Vec<Stored>> {
-    let mut query = session.statement(format!(
-        "SELECT {COLUMNS} FROM audit WHERE slice IN (SELECT slice FROM audit_slices) AND user_id = "
-    ));
-    query.bind(user_id).push(" LIMIT ").bind(limit);
-    session.rows(query).await?.into_iter().map(Stored::of).collect()
-}
-
 /// up to `limit` of administration's own records after a time and id that may name a user, the oldest first
 pub(crate) async fn administration_naming(
     session: &mut Session,

@@ -1,33 +1,29 @@
 //! Queries that find records.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use picket_shared::clock::Timestamp;
 
 use super::super::database::Session;
 use super::super::filter::{Cursor, Filter, address_key, like_pattern};
-use super::super::statement::Statement;
+use super::super::statement::{Dialect, Statement};
 use super::super::stored::{COLUMNS, Stored};
 use super::super::{Span, stored_time};
 
 /// which slices of the trail are searched; what no index by slice serves is searched as a whole
 #[derive(Clone, Copy)]
-enum Within {
+enum Within<'a> {
     Whole,
-    EverySlice,
     /// the one of the query around
     OuterSlice,
-    Slice(i64),
-}
-
-impl Within {
-    fn what_serves(filter: &Filter) -> Self {
-        if has_sliced_index(filter) { Within::EverySlice } else { Within::Whole }
-    }
+    Slices(&'a [Slice]),
 }
 
 /// Slices that one search for a text reads, where nothing else says which records to read: 32,768 records, some 40 ms.
 pub(crate) const TEXT_SLICES_MAX: usize = 2;
+/// slices that one query reads at most
+const SLICES_AT_ONCE_MAX: usize = 64;
 
 /// a run of records as they came, with the times between which they lie
 struct Slice {
@@ -53,8 +49,9 @@ pub(crate) async fn page(
         let records = page_within(session, Within::Whole, filter, cursor, limit).await?;
         return Ok(Found { records, read_to: None });
     }
-    let mut found: Vec<Stored> = Vec::new();
-    for (place, slice) in slices_with(session, filter, cursor).await?.into_iter().enumerate() {
+    let slices = slices_with(session, filter, cursor).await?;
+    let (mut found, mut searched) = (Vec::<Stored>::new(), 0);
+    while let Some(slice) = slices.get(searched) {
         // Slices overlap where records came late.
         let is_whole = found.len() == limit as usize;
         if is_whole && found.last().is_some_and(|oldest| oldest.timestamp > slice.newest) {
@@ -62,15 +59,24 @@ pub(crate) async fn page(
         }
         // The next search begins earlier than this one, however many slices overlap.
         let gets_on = cursor.is_none_or(|cursor| slice.newest + 1 < stored_time(cursor.timestamp).unsigned_abs());
-        if place >= TEXT_SLICES_MAX && !has_sliced_index(filter) && gets_on {
+        if searched >= TEXT_SLICES_MAX && !has_sliced_index(filter) && gets_on {
             found.retain(|record| record.timestamp > slice.newest);
             return Ok(Found { records: found, read_to: Some(Timestamp::from_millis(slice.newest + 1)) });
         }
-        found.extend(page_within(session, Within::Slice(slice.number), filter, cursor, limit).await?);
+        let next = at_once(&slices, searched, filter);
+        found.extend(page_within(session, Within::Slices(next), filter, cursor, limit).await?);
         found.sort_unstable_by(|a, b| (b.timestamp, &b.id).cmp(&(a.timestamp, &a.id)));
         found.truncate(limit as usize);
+        searched += next.len();
     }
     Ok(Found { records: found, read_to: None })
+}
+
+/// The slices that the next query reads. Who is busy fills a page from the first, who is seldom seen is in many: each query reads
+/// more of them than all before.
+fn at_once<'a>(slices: &'a [Slice], searched: usize, filter: &Filter) -> &'a [Slice] {
+    let number = if has_sliced_index(filter) { (3 * searched + 1).min(SLICES_AT_ONCE_MAX) } else { 1 };
+    &slices[searched..slices.len().min(searched + number)]
 }
 
 /// up to `limit` records of a span after `cursor`, oldest first
@@ -95,14 +101,17 @@ pub(crate) async fn in_order(
 
 async fn page_within(
     session: &mut Session,
-    within: Within,
+    within: Within<'_>,
     filter: &Filter,
     cursor: Option<&Cursor>,
     limit: u32,
 ) -> sqlx::Result<Vec<Stored>> {
     let mut query = session.statement(format!("SELECT {COLUMNS} FROM audit"));
     restrict(&mut query, within, filter, cursor);
-    query.push(" ORDER BY timestamp DESC, id DESC LIMIT ").bind(limit);
+    query.push(" ORDER BY ");
+    // The index of an address, a user or a socket has this order; where a slice is read for a text, no other index is to.
+    time(&mut query, !matches!(within, Within::Whole) && !has_sliced_index(filter));
+    query.push(" DESC, id DESC LIMIT ").bind(limit);
     session.rows(query).await?.into_iter().map(Stored::of).collect()
 }
 
@@ -119,7 +128,8 @@ async fn slices_with(session: &mut Session, filter: &Filter, cursor: Option<&Cur
     query.bind(cursor.map_or(i64::MAX, |cursor| stored_time(cursor.timestamp))).push(" AND oldest <= ");
     query.bind(filter.until.map_or(i64::MAX, stored_time)).push(" AND EXISTS (SELECT 1 FROM audit");
     restrict(&mut query, Within::OuterSlice, &whose, None);
-    query.push(") ORDER BY newest DESC");
+    // The bounds keep PostgreSQL from making a join of it, for which it would read all records.
+    query.push(" LIMIT 1 OFFSET 0) ORDER BY newest DESC");
     let rows = session.rows(query).await?;
     rows.iter().map(|row| Ok(Slice { number: row.integer(0)?, newest: row.unsigned(1)? })).collect()
 }
@@ -132,41 +142,67 @@ pub(crate) async fn by_id(session: &mut Session, id: &str) -> sqlx::Result<Optio
 
 /// how many records there are, counted up to `cap`, and whether all were looked at
 pub(crate) async fn count(session: &mut Session, filter: &Filter, cap: u32) -> sqlx::Result<(u64, bool)> {
-    if filter.text.is_none() || has_sliced_index(filter) {
-        return Ok((count_within(session, Within::what_serves(filter), filter, cap).await?, true));
+    if !has_sliced_index(filter) && filter.text.is_none() {
+        return Ok((count_within(session, Within::Whole, filter, cap).await?, true));
     }
     let slices = slices_with(session, filter, None).await?;
-    let mut count = 0;
-    for slice in slices.iter().take(TEXT_SLICES_MAX) {
-        let left = u64::from(cap).saturating_sub(count);
-        let left = u32::try_from(left).unwrap_or(u32::MAX);
-        count += count_within(session, Within::Slice(slice.number), filter, left).await?;
+    let read = if has_sliced_index(filter) { slices.len() } else { slices.len().min(TEXT_SLICES_MAX) };
+    let (mut count, mut searched) = (0, 0);
+    while searched < read && count < u64::from(cap) {
+        let next = at_once(&slices[..read], searched, filter);
+        let left = u32::try_from(u64::from(cap) - count).unwrap_or(u32::MAX);
+        count += count_within(session, Within::Slices(next), filter, left).await?;
+        searched += next.len();
     }
-    Ok((count, slices.len() <= TEXT_SLICES_MAX))
+    Ok((count, read == slices.len()))
 }
 
-async fn count_within(session: &mut Session, within: Within, filter: &Filter, cap: u32) -> sqlx::Result<u64> {
+async fn count_within(session: &mut Session, within: Within<'_>, filter: &Filter, cap: u32) -> sqlx::Result<u64> {
     let mut query = session.statement("SELECT COUNT(*) FROM (SELECT 1 FROM audit");
     restrict(&mut query, within, filter, None);
     query.push(" LIMIT ").bind(cap).push(") AS found");
     session.row(query).await?.map_or(Ok(0), |row| row.unsigned(0))
 }
 
-/// users seen, the most recent first
+/// users seen where the filter says, the most recent first
 pub(crate) async fn users(
     session: &mut Session,
     filter: &Filter,
     limit: u32,
 ) -> sqlx::Result<Vec<(String, Timestamp)>> {
-    let mut query = session.statement("SELECT user_id, MAX(timestamp) AS seen FROM audit");
-    restrict(&mut query, Within::what_serves(filter), filter, None);
-    let already = filter != &Filter::default();
-    query
-        .push(if already { " AND " } else { " WHERE " })
-        .push("user_id IS NOT NULL GROUP BY user_id ORDER BY seen DESC LIMIT ")
-        .bind(limit);
-    let rows = session.rows(query).await?.into_iter();
-    rows.map(|mut row| Ok((row.text(0)?, Timestamp::from_millis(row.unsigned(1)?)))).collect()
+    let mut seen = HashMap::<String, Timestamp>::new();
+    for slices in slices_with(session, filter, None).await?.chunks(SLICES_AT_ONCE_MAX) {
+        let mut query = session.statement("SELECT user_id, MAX(timestamp) AS seen FROM audit");
+        restrict(&mut query, Within::Slices(slices), filter, None);
+        query.push(" AND user_id IS NOT NULL GROUP BY user_id ORDER BY seen DESC LIMIT ").bind(limit);
+        for mut row in session.rows(query).await? {
+            let (user, time) = (row.text(0)?, Timestamp::from_millis(row.unsigned(1)?));
+            seen.entry(user).and_modify(|last| *last = time.max(*last)).or_insert(time);
+        }
+    }
+    let mut seen: Vec<_> = seen.into_iter().collect();
+    seen.sort_unstable_by(|(a, a_seen), (b, b_seen)| (b_seen, a).cmp(&(a_seen, b)));
+    seen.truncate(limit as usize);
+    Ok(seen)
+}
+
+/// up to `limit` records of a user, in any order
+pub(crate) async fn of_user(session: &mut Session, user_id: &str, limit: u32) -> sqlx::Result<Vec<Stored>> {
+    let filter = Filter { user_id: Some(user_id.to_owned()), ..Filter::default() };
+    let mut found = Vec::new();
+    for slices in slices_with(session, &filter, None).await?.chunks(SLICES_AT_ONCE_MAX) {
+        let left = limit.saturating_sub(u32::try_from(found.len()).unwrap_or(u32::MAX));
+        if left == 0 {
+            break;
+        }
+        let mut query = session.statement(format!("SELECT {COLUMNS} FROM audit"));
+        restrict(&mut query, Within::Slices(slices), &filter, None);
+        query.push(" LIMIT ").bind(left);
+        for row in session.rows(query).await? {
+            found.push(Stored::of(row)?);
+        }
+    }
+    Ok(found)
 }
 
 /// whether it asks for an address, a user or a socket: their indices are kept by slice
@@ -174,35 +210,37 @@ fn has_sliced_index(filter: &Filter) -> bool {
     filter.network.is_some() || filter.user_id.is_some() || filter.socket_id.is_some()
 }
 
-fn restrict(query: &mut Statement, within: Within, filter: &Filter, cursor: Option<&Cursor>) {
+fn restrict(query: &mut Statement, within: Within<'_>, filter: &Filter, cursor: Option<&Cursor>) {
     let mut word = " WHERE ";
     let mut also = |query: &mut Statement| {
         query.push(std::mem::replace(&mut word, " AND "));
     };
-    if !matches!(within, Within::Whole) {
-        also(query);
-    }
     match within {
         Within::Whole => {}
-        Within::EverySlice => drop(query.push("slice IN (SELECT slice FROM audit_slices)")),
-        Within::OuterSlice => drop(query.push("slice = slices.slice")),
-        Within::Slice(number) => drop(query.push("slice = ").bind(number)),
+        Within::OuterSlice => {
+            also(query);
+            query.push("slice = slices.slice");
+        }
+        Within::Slices(slices) => {
+            also(query);
+            query.push("slice IN ").bind_all(slices.iter().map(|slice| slice.number));
+        }
     }
     // The filters before a column find fewer than it does.
     let by_identity = filter.user_id.is_some() || filter.socket_id.is_some();
     let by_address = by_identity || filter.network.is_some();
     if let Some(kind) = filter.event_type {
         also(query);
-        column(query, "event_type", by_address).push(" = ").bind(kind.as_str());
+        column(query, "event_type", "|| ''", by_address).push(" = ").bind(kind.as_str());
     }
     if let Some(severity) = filter.severity {
         also(query);
         let second = by_address || filter.event_type.is_some();
-        column(query, "severity", second).push(" = ").bind(severity as i64);
+        column(query, "severity", "+ 0", second).push(" = ").bind(severity as i64);
     }
     if let Some(network) = filter.network {
         also(query);
-        column(query, "ip", by_identity);
+        column(query, "ip", "|| ''", by_identity);
         if network.prefix_len() == network.max_prefix_len() {
             query.push(" = ").bind(address_key(network.addr()));
         } else {
@@ -216,15 +254,16 @@ fn restrict(query: &mut Statement, within: Within, filter: &Filter, cursor: Opti
             query.push(column).push(" = ").bind(value.as_str());
         }
     }
+    let is_sliced = !matches!(within, Within::Whole);
     if let Some(since) = filter.since {
         also(query);
-        query.push("timestamp >= ").bind(stored_time(since));
+        time(query, is_sliced).push(" >= ").bind(stored_time(since));
     }
     // As in `in_order`: a later bound than the cursor's would be the one that SQLite begins at.
     let end = cursor.map(|cursor| cursor.timestamp.plus(Duration::from_millis(1)));
     if let Some(until) = filter.until.map(|until| end.map_or(until, |end| end.min(until))) {
         also(query);
-        query.push("timestamp < ").bind(stored_time(until));
+        time(query, is_sliced).push(" < ").bind(stored_time(until));
     }
     if let Some(text) = &filter.text {
         also(query);
@@ -241,6 +280,13 @@ fn restrict(query: &mut Statement, within: Within, filter: &Filter, cursor: Opti
     }
 }
 
-fn column<'a>(query: &'a mut Statement, name: &str, is_unindexed: bool) -> &'a mut Statement {
-    if is_unindexed { query.push_unindexed(name) } else { query.push(name) }
+fn column<'a>(query: &'a mut Statement, name: &str, same: &str, is_unindexed: bool) -> &'a mut Statement {
+    if is_unindexed { query.push_unindexed(name, same) } else { query.push(name) }
+}
+
+/// SQLite goes by the index of a slice anyhow, and looks up the time in it. PostgreSQL takes what is newer than its statistics for few
+/// records, and would rather go through all of those.
+fn time(query: &mut Statement, is_sliced: bool) -> &mut Statement {
+    let is_unindexed = is_sliced && query.dialect() == Dialect::Postgres;
+    column(query, "timestamp", "+ 0", is_unindexed)
 }
