@@ -18,7 +18,7 @@ use picket_shared::clock::{Clock, Timestamp};
 use picket_shared::policy::{Policy, Rules, Security};
 use picket_shared::reason::Reason;
 use picket_shared::state::{
-    BLOCK_USERS_MAX, BLOCKS_MAX, Block, BlockOrigin, BlockScope, BlockView, Blocks, LivePolicy, StateError,
+    BLOCK_USERS_MAX, BLOCKS_MAX, Block, BlockOrigin, BlockScope, BlockView, Blocks, LivePolicy, Put, StateError,
 };
 
 use crate::merging::{self, Merged};
@@ -30,6 +30,8 @@ use crate::reputation::{self, Offence, Scores, Standing, Worse};
 pub(crate) const AUTOMATIC_ACTOR: &str = "picket";
 /// addresses whose automatic blocks are remembered; beyond it the longest-quiet ones are forgotten
 const RELAPSES_MAX: usize = 100_000;
+/// how long after a block this process's view of the list may lack it: a lost hint is made up for by then
+const VIEW_BEHIND_MAX: Duration = Duration::from_secs(6);
 /// how long an automatic block is remembered
 pub(crate) const RELAPSE_MEMORY: Duration = Duration::from_secs(30 * 86_400);
 
@@ -70,9 +72,13 @@ impl Enforcement {
         Ok(())
     }
 
-    async fn put(&self, block: Block) -> Result<(), StateError> {
-        let put = self.blocks.put_in_term(block, self.term.load(Ordering::Relaxed)).await?;
-        put.map(drop).ok_or_else(|| StateError("another coordinator leads".to_owned()))
+    /// false if an administrator's block is in its place
+    async fn put(&self, block: Block, now: Timestamp) -> Result<bool, StateError> {
+        match self.blocks.put_in_term(block, self.term(), now).await? {
+            Put::Done(_) => Ok(true),
+            Put::Manual => Ok(false),
+            Put::Superseded => Err(StateError("another coordinator leads".to_owned())),
+        }
     }
 
     /// scores a record that was not seen before, and blocks its address when the score calls for it
@@ -160,11 +166,15 @@ impl Enforcement {
         if !security.block_suspicious_ips || self.is_exempt(address, rules) || self.holds_a_proxy(network) {
             return;
         }
+        let held = self.view.block_of(network).filter(|block| block.in_force(now));
+        if held.as_ref().is_some_and(|block| block.origin == BlockOrigin::Manual) {
+            return;
+        }
         let (relapse, is_blocked, is_shared, offenders) = {
             let Memory { relapses, neighbours, .. } = &*self.memory.lock();
             (
                 relapses.count(network, now),
-                relapses.is_blocked(network, now),
+                relapses.is_blocked(network, held.is_some(), now),
                 neighbours.is_shared(worse.address, security, now),
                 neighbours.offenders(worse.address, security, now),
             )
@@ -193,9 +203,13 @@ impl Enforcement {
         if self.view.covers(&block, now) {
             return;
         }
-        if let Err(error) = self.put(block.clone()).await {
-            tracing::warn!(%error, address = %worse.address, "address not blocked, its next offence tries again");
-            return;
+        match self.put(block.clone(), now).await {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(error) => {
+                tracing::warn!(%error, address = %worse.address, "address not blocked, its next offence tries again");
+                return;
+            }
         }
         self.memory.lock().relapses.remember(network, now, until);
         self.record(last, &block, &worse.standing, relapse, duration);
@@ -212,8 +226,9 @@ impl Enforcement {
             return;
         }
         let (scope, users) = named([block.users.clone(), more.clone()].concat());
-        match self.put(Block { scope, users, ..block }).await {
-            Ok(_) => tracing::info!(%network, ?more, "a block of a shared address binds more users"),
+        match self.put(Block { scope, users, ..block }, now).await {
+            Ok(true) => tracing::info!(%network, ?more, "a block of a shared address binds more users"),
+            Ok(false) => {}
             Err(error) => tracing::warn!(%error, %network, "users not blocked, their next offence tries again"),
         }
     }
@@ -272,7 +287,9 @@ impl Enforcement {
     }
 
     async fn replace(&self, merged: &Merged, now: Timestamp) -> Result<(), StateError> {
-        self.put(merged.block.clone()).await?;
+        if !self.put(merged.block.clone(), now).await? {
+            return Ok(());
+        }
         for network in &merged.replaces {
             self.blocks.lift(*network, now).await?;
         }
@@ -363,8 +380,10 @@ impl Relapses {
         recent.map_or(0, |relapse| relapse.blocks)
     }
 
-    fn is_blocked(&self, network: IpNet, now: Timestamp) -> bool {
-        self.networks.get(&network).is_some_and(|relapse| now < relapse.until)
+    /// The list is the truth, and this process's view of it may be a moment behind.
+    fn is_blocked(&self, network: IpNet, is_held: bool, now: Timestamp) -> bool {
+        let is_known = |relapse: &Relapse| is_held || now.since(relapse.last) < VIEW_BEHIND_MAX;
+        self.networks.get(&network).is_some_and(|relapse| now < relapse.until && is_known(relapse))
     }
 
     fn lift(&mut self, network: IpNet) {

@@ -234,6 +234,43 @@ async fn an_administrators_block_is_not_shortened() {
 }
 
 #[tokio::test]
+async fn an_administrators_block_stays_though_this_process_has_not_heard_of_it() {
+    let watch = Watch::with(|_| {});
+    let manual = Block {
+        network: "192.0.2.66/32".parse().unwrap(),
+        reason: "by hand".into(),
+        origin: BlockOrigin::Manual,
+        by: "admin".into(),
+        since: START,
+        until: Some(START.plus(Duration::from_secs(300))),
+        scope: BlockScope::Everyone,
+        users: Vec::new(),
+    };
+    watch.state.blocks.put(manual.clone()).await.unwrap();
+    watch.offends("192.0.2.66", Reason::TokenInvalid, 20).await;
+    assert_eq!(watch.state.blocks.load(START).await.unwrap().blocks, [manual]);
+    assert_eq!(watch.enforcement.relapses("192.0.2.66".parse().unwrap()), 0, "it was not blocked by its score");
+}
+
+#[tokio::test]
+async fn what_was_lifted_elsewhere_is_lifted_here_and_offends_anew() {
+    let watch = Watch::with(|_| {});
+    let ip = "192.0.2.66".parse().unwrap();
+    watch.offends("192.0.2.66", Reason::TokenInvalid, 20).await;
+    assert_eq!(watch.enforcement.relapses(ip), 1);
+    let unblocked =
+        AuditRecord::new(EventType::IpUnblocked, Severity::Medium, ip, "x", START).with("network", "192.0.2.66");
+    watch.state.blocks.lift("192.0.2.66/32".parse().unwrap(), START).await.unwrap();
+    watch.enforcement.observe(&unblocked).await;
+    assert_eq!(watch.enforcement.standing(ip).score, 0.0);
+    watch.offends("192.0.2.66", Reason::TokenInvalid, 1).await;
+    assert_eq!(watch.state.blocks.load(START).await.unwrap().blocks, [], "once is not enough");
+    watch.clock.advance(Duration::from_secs(1));
+    watch.offends("192.0.2.66", Reason::TokenInvalid, 20).await;
+    assert_eq!((watch.enforcement.relapses(ip), watch.state.blocks.load(START).await.unwrap().blocks.len()), (2, 1));
+}
+
+#[tokio::test]
 async fn what_is_replayed_scores_and_blocks_nobody() {
     let watch = Watch::with(|_| {});
     let ip = "192.0.2.66".parse().unwrap();

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::alarms::Receivers;
-use crate::store::Filter;
+use crate::store::{Filter, Span};
 use crate::tail::Tail;
 use parking_lot::Mutex;
 use picket_shared::audit::{EventType, Outbox};
@@ -190,8 +190,9 @@ async fn what_was_read_ahead_of_a_store_that_fails_is_read_again() {
     drop(ingest);
     let mut mill = Mill::on(state, folder, |_| {}).await;
     while mill.ingest.step().await.unwrap() > 0 {}
-    let total = mill.ingest.store.total(&Filter::default()).await.unwrap();
-    assert_eq!((total.count as usize, mill.state.audit.lag().await.unwrap()), (records.len(), 0));
+    let span = Span { since: Timestamp::default(), until: START.plus(Duration::from_secs(60)) };
+    let stored = mill.ingest.store.summary(span, Duration::from_secs(60), 1).await.unwrap().total;
+    assert_eq!((stored as usize, mill.state.audit.lag().await.unwrap()), (records.len(), 0));
 }
 
 #[tokio::test]
@@ -216,6 +217,97 @@ async fn scores_survive_a_restart() {
     assert_eq!(mill.score(), 0.0);
     mill.ingest.recollection.begin_anew().await;
     assert_eq!(mill.score(), 3.0);
+}
+
+#[tokio::test]
+async fn x18_who_begins_to_lead_knows_what_the_trail_says_and_no_more() {
+    let mut mill = Mill::with(|policy| policy.security.suspicious_activity_threshold = 3).await;
+    let leadership = watch::Sender::new(None);
+    mill.ingest.leads = leadership.subscribe();
+    // What another coordinator stored and did before this one leads; what this one thinks is old.
+    let yesterday = START.minus(Duration::from_secs(86_400));
+    let blocked = AuditRecord::new(EventType::IpBlocked, Severity::High, mallory(), "x", yesterday)
+        .with("automatic", true)
+        .with("network", "192.0.2.66");
+    let before: Vec<_> = [blocked].into_iter().chain((0..2).map(|_| refusal(Reason::TokenInvalid))).collect();
+    mill.ingest.store.insert(&before.iter().collect::<Vec<_>>()).await.unwrap();
+    for _ in 0..20 {
+        mill.ingest.enforcement.replay(&refusal(Reason::OriginNotAllowed));
+    }
+    leadership.send_replace(Some(Instant::now() + Duration::from_secs(3600)));
+    mill.ingest.stand_by().await.unwrap();
+    assert_eq!((mill.score(), mill.ingest.enforcement.relapses(mallory())), (2.0, 1));
+    mill.arrives(&[refusal(Reason::TokenInvalid)]).await;
+    mill.ingest.step().await.unwrap();
+    assert_eq!(mill.state.blocks.load(START).await.unwrap().blocks.len(), 1, "the third point makes the block");
+    assert_eq!(mill.ingest.enforcement.relapses(mallory()), 2);
+}
+
+#[tokio::test]
+async fn who_stands_by_knows_what_the_leader_stores() {
+    let mut mill = Mill::with(|_| {}).await;
+    mill.ingest.leads = watch::Sender::new(None).subscribe();
+    let (store, enforcement) = (mill.ingest.store.clone(), mill.ingest.enforcement.clone());
+    let leader = async {
+        while enforcement.standing(mallory()).score < 2.0 {
+            store.insert(&[&refusal(Reason::TokenInvalid)]).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let tail = mill.ingest.recollection.tail.clone();
+    tokio::select! {
+        outcome = mill.ingest.stand_by() => panic!("nobody said that it leads: {outcome:?}"),
+        () = tail.run(std::future::pending()) => panic!("the tail ended"),
+        outcome = tokio::time::timeout(Duration::from_secs(20), leader) => outcome.unwrap(),
+    }
+}
+
+/// an audit log that does not take acknowledgements
+struct Deaf(Arc<dyn AuditLog>);
+
+#[async_trait::async_trait]
+impl AuditLog for Deaf {
+    async fn append(&self, records: &[AuditRecord]) -> Result<(), StateError> {
+        self.0.append(records).await
+    }
+
+    async fn read(&self, max: usize, wait: Duration) -> Result<Vec<(EntryId, AuditRecord)>, StateError> {
+        self.0.read(max, wait).await
+    }
+
+    async fn read_on(&self, last: EntryId, max: usize) -> Result<Vec<(EntryId, AuditRecord)>, StateError> {
+        self.0.read_on(last, max).await
+    }
+
+    async fn acknowledge(&self, _: &[EntryId]) -> Result<(), StateError> {
+        Err(StateError("deaf".to_owned()))
+    }
+
+    async fn lag(&self) -> Result<u64, StateError> {
+        self.0.lag().await
+    }
+
+    async fn dead_letters(&self) -> Result<u64, StateError> {
+        self.0.dead_letters().await
+    }
+}
+
+#[tokio::test]
+async fn what_could_not_be_acknowledged_is_scored_once_and_acknowledged_later() {
+    let mut mill = Mill::with(|_| {}).await;
+    let records: Vec<_> = (0..READ_MAX + 3).map(|_| refusal(Reason::AddressBlocked)).collect();
+    mill.arrives(&records).await;
+    mill.arrives(&[refusal(Reason::TokenInvalid)]).await;
+    let log = std::mem::replace(&mut mill.ingest.log, Arc::new(Deaf(mill.state.audit.clone())));
+    mill.ingest.step().await.unwrap();
+    for _ in 0..3 {
+        assert!(mill.ingest.step().await.is_err());
+    }
+    mill.ingest.log = log;
+    while mill.ingest.step().await.unwrap() > 0 {}
+    assert_eq!((mill.score(), mill.state.audit.lag().await.unwrap()), (1.0, 0));
+    let total = mill.ingest.store.total(&Filter::default()).await.unwrap();
+    assert_eq!(total.count as usize, records.len() + 1);
 }
 
 #[tokio::test]

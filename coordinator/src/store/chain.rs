@@ -113,7 +113,7 @@ pub(super) struct Sealed<'a> {
 impl<'a> Sealed<'a> {
     /// links a record to the head, which moves on
     pub(super) fn new(record: &'a AuditRecord, salt: Salt, head: &mut Head) -> Self {
-        let metadata = serde_json::to_string(&record.metadata).unwrap_or_else(|_| "{}".to_owned());
+        let metadata = metadata(record);
         let personal = Personal {
             ip: record.ip,
             message: &record.message,
@@ -150,25 +150,38 @@ impl<'a> Sealed<'a> {
 /// numbers, address, salt and hash
 const FIXED_BYTES: usize = 100;
 
-/// a record that both databases can hold: PostgreSQL's texts have no NUL
+/// bytes of an id, and of any other name: an index takes no key of more than some 2,700
+const NAME_BYTES_MAX: usize = 512;
+const MESSAGE_BYTES_MAX: usize = 16 * 1024;
+/// bytes of the metadata's text
+const METADATA_BYTES_MAX: usize = 256 * 1024;
+
+/// A record that both databases can hold, whoever wrote it: texts are bounded, and have no NUL for PostgreSQL.
 pub(super) fn storable(record: &AuditRecord) -> Cow<'_, AuditRecord> {
     let named = [&record.socket_id, &record.user_id, &record.event_name, &record.route, &record.node];
-    let texts = named.into_iter().flatten().chain([&record.id, &record.message]);
-    if !texts.into_iter().any(|text| text.contains('\0')) {
+    let mut names = named.into_iter().flatten().chain([&record.id]);
+    let is_storable = |text: &str, bytes_max| text.len() <= bytes_max && !text.contains('\0');
+    if names.all(|name| is_storable(name, NAME_BYTES_MAX)) && is_storable(&record.message, MESSAGE_BYTES_MAX) {
         return Cow::Borrowed(record);
     }
-    let clean = |text: &str| text.replace('\0', "\u{fffd}");
-    let cleaned = |text: &Option<String>| text.as_deref().map(clean);
+    let cut = |text: &str, bytes_max| text[..text.floor_char_boundary(bytes_max)].replace('\0', "\u{fffd}");
+    let name = |text: &Option<String>| text.as_deref().map(|text| cut(text, NAME_BYTES_MAX));
     Cow::Owned(AuditRecord {
-        id: clean(&record.id),
-        message: clean(&record.message),
-        socket_id: cleaned(&record.socket_id),
-        user_id: cleaned(&record.user_id),
-        event_name: cleaned(&record.event_name),
-        route: cleaned(&record.route),
-        node: cleaned(&record.node),
+        id: cut(&record.id, NAME_BYTES_MAX),
+        message: cut(&record.message, MESSAGE_BYTES_MAX),
+        socket_id: name(&record.socket_id),
+        user_id: name(&record.user_id),
+        event_name: name(&record.event_name),
+        route: name(&record.route),
+        node: name(&record.node),
         ..record.clone()
     })
+}
+
+/// the text of the metadata; none where it is larger than any that a node writes
+fn metadata(record: &AuditRecord) -> String {
+    let text = serde_json::to_string(&record.metadata).unwrap_or_default();
+    if text.is_empty() || text.len() > METADATA_BYTES_MAX { "{}".to_owned() } else { text }
 }
 
 #[cfg(test)]

@@ -1,10 +1,12 @@
 //! A database of either kind: its pools, and sessions that are one transaction each.
 
+use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::postgres::PgPool;
 use sqlx::sqlite::SqlitePool;
-use sqlx::{AssertSqlSafe, Postgres, Sqlite, Transaction};
+use sqlx::{AssertSqlSafe, Postgres, SqlSafeStr, Sqlite, Transaction};
 
 use super::StoreError;
+use super::chain::Sealed;
 use super::statement::{Dialect, Row, Statement, Value};
 use super::{postgres, sqlite};
 
@@ -111,7 +113,7 @@ impl Session {
     }
 
     /// stores records; answers how many were new
-    pub(super) async fn insert(&mut self, slice: i64, records: &[super::chain::Sealed<'_>]) -> sqlx::Result<u64> {
+    pub(super) async fn insert(&mut self, slice: i64, records: impl Iterator<Item = Sealed<'_>>) -> sqlx::Result<u64> {
         match &mut self.transaction {
             Open::Sqlite(transaction) => sqlite::insert(transaction, slice, records).await,
             Open::Postgres(transaction) => postgres::insert(transaction, slice, records).await,
@@ -124,6 +126,14 @@ impl Session {
             Open::Postgres(transaction) => transaction.commit().await,
         }
     }
+}
+
+/// the steps that bring a database up to date, in their order
+pub(super) fn migrator(files: &[(&'static str, &'static str)]) -> Migrator {
+    let migrations = (1..).zip(files).map(|(version, (name, sql))| {
+        Migration::new(version, (*name).into(), MigrationType::Simple, sql.into_sql_str(), false)
+    });
+    Migrator::with_migrations(migrations.collect())
 }
 
 type SqliteQuery = sqlx::query::Query<'static, Sqlite, <Sqlite as sqlx::Database>::Arguments>;

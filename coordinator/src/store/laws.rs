@@ -83,6 +83,7 @@ laws!(
     a_slice_goes_with_its_last_record,
     a_batch_that_repeats_some_is_stored_once_each_and_counted_once,
     what_a_database_cannot_hold_is_stored_without_it,
+    whatever_a_node_writes_is_stored_within_bounds,
     a_person_is_erased_and_told_apart,
 );
 
@@ -363,6 +364,25 @@ async fn what_a_database_cannot_hold_is_stored_without_it(shelf: Shelf) {
     assert_eq!((&*stored.message, stored.user_id.as_deref()), ("a\u{fffd}b", Some("eve\u{fffd}")));
     assert_eq!(stored.metadata, hostile.metadata);
     assert_eq!(shelf.store.insert(&[&hostile]).await.unwrap(), [false]);
+}
+
+async fn whatever_a_node_writes_is_stored_within_bounds(shelf: Shelf) {
+    let noise: String = (0..20_000u32).map(|n| char::from_u32(0x4e00 + n * 7919 % 20_000).unwrap()).collect();
+    let hostile = |n| AuditRecord {
+        user_id: Some(noise.clone()),
+        socket_id: Some(noise.clone()),
+        message: noise.clone(),
+        ..record(n, "192.0.2.1", "").with("suppressed", u64::MAX).with("text", noise.repeat(9))
+    };
+    for n in 0..3 {
+        assert_eq!(shelf.store.insert(&[&hostile(n)]).await.unwrap(), [true]);
+    }
+    let newest = shelf.store.page(&Filter::default(), None, 1).await.unwrap().records.remove(0);
+    assert!(newest.user_id.unwrap().len() <= 512 && newest.message.len() <= 16 * 1024 && newest.metadata.is_empty());
+    let span = Span { since: Timestamp::default(), until: Timestamp::from_millis(u64::MAX / 2) };
+    assert!(shelf.store.summary(span, Duration::from_secs(3600), 1).await.unwrap().total > 3);
+    let verdict = verify_store(&shelf.url, &[], |_| {}).await.unwrap();
+    assert_eq!((verdict.checked, verdict.broken), (3, None));
 }
 
 async fn a_person_is_erased_and_told_apart(shelf: Shelf) {

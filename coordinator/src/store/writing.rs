@@ -84,8 +84,6 @@ fn tell(head: &Head) {
 
 /// false if any record was there already, and then what is stored is to be rolled back
 async fn store(session: &mut Session, records: &[&AuditRecord], head: &mut Head) -> Result<bool, StoreError> {
-    let salts: Vec<_> = picket_shared::random::many(records.len());
-    let sealed: Vec<_> = records.iter().zip(salts).map(|(record, salt)| Sealed::new(record, salt, head)).collect();
     let times = records.iter().map(|record| record.timestamp);
     let Some(span) = times.clone().min().zip(times.max()) else {
         return Ok(true);
@@ -94,11 +92,18 @@ async fn store(session: &mut Session, records: &[&AuditRecord], head: &mut Head)
         return Ok(false);
     }
     let slice = slices::open(session, SLICE_RECORDS).await?;
-    if session.insert(slice, &sealed).await? != sealed.len() as u64 {
+    let mut bytes = 0;
+    // Records are sealed while the database works on those before.
+    let salts = picket_shared::random::many(records.len());
+    let sealed = records.iter().zip(salts).map(|(record, salt)| {
+        let sealed = Sealed::new(record, salt, head);
+        bytes += sealed.bytes().unsigned_abs();
+        sealed
+    });
+    if session.insert(slice, sealed).await? != records.len() as u64 {
         return Ok(false);
     }
-    let bytes = sealed.iter().map(|sealed| sealed.bytes().unsigned_abs()).sum();
-    slices::fill(session, slice, Size { records: sealed.len() as u64, bytes }, span).await?;
+    slices::fill(session, slice, Size { records: records.len() as u64, bytes }, span).await?;
     for (key, count) in by_minute(records) {
         counts::count_up(session, key, count).await?;
     }

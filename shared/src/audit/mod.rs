@@ -204,7 +204,9 @@ impl AuditRecord {
 
     /// how many records it stands for: itself, and those like it that were not recorded one by one
     pub fn weight(&self) -> u64 {
-        1 + self.metadata.get(sampling::SUPPRESSED).and_then(serde_json::Value::as_u64).unwrap_or(0)
+        let suppressed = self.metadata.get(sampling::SUPPRESSED).and_then(serde_json::Value::as_u64).unwrap_or(0);
+        // Whatever a record says, sums of many fit.
+        1 + suppressed.min(SUPPRESSED_MAX)
     }
 
     pub fn with(mut self, key: &str, value: impl Into<serde_json::Value>) -> Self {
@@ -212,6 +214,9 @@ impl AuditRecord {
         self
     }
 }
+
+/// as many as one record may stand for, beside itself
+const SUPPRESSED_MAX: u64 = 1_000_000_000;
 
 /// a client's text cut to `bytes_max`, control characters escaped, so that one record stays one line (CWE-117)
 pub fn printable(text: &str, bytes_max: usize) -> String {

@@ -138,6 +138,17 @@ pub enum BlockLog {
     Lost,
 }
 
+/// what became of a leader's block
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Put {
+    /// with the new version
+    Done(u64),
+    /// another coordinator leads
+    Superseded,
+    /// an administrator's block is in force, and stays
+    Manual,
+}
+
 #[async_trait]
 pub trait Blocks: Send + Sync {
     /// blocks, or replaces the block of the same network; answers the new version
@@ -152,8 +163,9 @@ pub trait Blocks: Send + Sync {
     /// begins the term of a new leader (a fencing token): what a leader of an earlier term still sends is refused from here on
     async fn begin_term(&self) -> Result<u64, StateError>;
 
-    /// like [`Blocks::put`], for a leader; `None` and nothing done if a later term has begun
-    async fn put_in_term(&self, block: Block, term: u64) -> Result<Option<u64>, StateError>;
+    /// Like [`Blocks::put`], for a leader: nothing is done if a later term has begun, or if an administrator's block of the network
+    /// is in force.
+    async fn put_in_term(&self, block: Block, term: u64, now: Timestamp) -> Result<Put, StateError>;
 
     /// lifts the block of exactly this network; false if there is none in force
     async fn lift(&self, network: IpNet, now: Timestamp) -> Result<bool, StateError>;

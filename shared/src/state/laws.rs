@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::{
     ANSWER_LIFE, ANSWERS_MAX, Added, Begun, Block, BlockLog, BlockOrigin, BlockScope, BlockView, CHANGE_LIFE, Change,
-    Charge, Claim, CounterKey, Lease, LeaseKey, LimitName, Published, Revocation, RevocationPosition, Revoked, State,
-    Subject, Trial,
+    Charge, Claim, CounterKey, Lease, LeaseKey, LimitName, Published, Put, Revocation, RevocationPosition, Revoked,
+    State, Subject, Trial,
 };
 use crate::address::AddressKey;
 use crate::audit::{AuditRecord, EventType, Severity};
@@ -39,6 +39,7 @@ macro_rules! state_laws {
             a_block_is_found_by_every_address_in_it_until_it_ends,
             the_block_log_leads_to_the_same_list_as_the_set,
             x20_a_leader_of_an_earlier_term_blocks_nothing,
+            a_leader_leaves_an_administrators_block_as_long_as_it_is_in_force,
             a_policy_is_replaced_only_by_who_saw_it,
             revoked_tokens_are_read_once_each_in_order_until_they_end,
             one_policy_is_on_trial_at_a_time_until_it_ends,
@@ -152,6 +153,10 @@ fn block(network: &str, until: Option<Timestamp>) -> Block {
     }
 }
 
+fn automatic(network: &str, until: u64) -> Block {
+    Block { origin: BlockOrigin::Automatic, ..block(network, Some(at(until))) }
+}
+
 async fn view_of(state: &State, from: &BlockView, now: Timestamp) {
     match state.blocks.since(from.position()).await.unwrap() {
         BlockLog::Changes { changes, at } => from.apply(changes, at, now),
@@ -201,13 +206,29 @@ pub async fn the_block_log_leads_to_the_same_list_as_the_set(state: &State) {
 
 pub async fn x20_a_leader_of_an_earlier_term_blocks_nothing(state: &State) {
     let old = state.blocks.begin_term().await.unwrap();
-    let put = |term| state.blocks.put_in_term(block("192.0.2.1", None), term);
-    assert!(put(old).await.unwrap().is_some());
+    let put = |term| state.blocks.put_in_term(automatic("192.0.2.1", 1000), term, at(0));
+    assert!(matches!(put(old).await.unwrap(), Put::Done(_)));
     let new = state.blocks.begin_term().await.unwrap();
     assert!(new > old);
-    assert_eq!(put(old).await.unwrap(), None);
-    assert!(put(new).await.unwrap().is_some());
+    assert_eq!(put(old).await.unwrap(), Put::Superseded);
+    assert!(matches!(put(new).await.unwrap(), Put::Done(_)));
     assert!(state.blocks.put(block("192.0.2.2", None)).await.is_ok(), "an administrator has no term");
+}
+
+pub async fn a_leader_leaves_an_administrators_block_as_long_as_it_is_in_force(state: &State) {
+    let term = state.blocks.begin_term().await.unwrap();
+    let put = |network: &str| state.blocks.put_in_term(automatic(network, 100_000), term, at(0));
+    assert!(matches!(put("192.0.2.1").await.unwrap(), Put::Done(_)));
+    assert!(matches!(put("192.0.2.1").await.unwrap(), Put::Done(_)), "its own it replaces");
+    for until in [None, Some(at(60_000))] {
+        state.blocks.put(block("192.0.2.1", until)).await.unwrap();
+        assert_eq!(put("192.0.2.1").await.unwrap(), Put::Manual, "{until:?}");
+    }
+    assert!(state.blocks.load(at(0)).await.unwrap().blocks.iter().all(|block| block.origin == BlockOrigin::Manual));
+    state.blocks.lift(block("192.0.2.1", None).network, at(0)).await.unwrap();
+    assert!(matches!(put("192.0.2.1").await.unwrap(), Put::Done(_)));
+    state.blocks.put(block("192.0.2.2", Some(at(0)))).await.unwrap();
+    assert!(matches!(put("192.0.2.2").await.unwrap(), Put::Done(_)), "that one has ended");
 }
 
 pub async fn a_policy_is_replaced_only_by_who_saw_it(state: &State) {

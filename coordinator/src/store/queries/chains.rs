@@ -56,10 +56,15 @@ pub(crate) async fn writers(session: &mut Session) -> sqlx::Result<Vec<Head>> {
     .collect()
 }
 
+/// fails where the writer was forgotten meanwhile, because nothing was left of its chain
 pub(crate) async fn move_head(session: &mut Session, head: &Head) -> sqlx::Result<()> {
     let mut query = session.statement("UPDATE audit_writers SET seq = ");
     query.bind(head.seq).push(", hash = ").bind(head.hash).push(" WHERE number = ").bind(head.number);
-    session.execute(query).await.map(drop)
+    query.push(" AND name = ").bind(head.name.as_str());
+    match session.execute(query).await? {
+        0 => Err(sqlx::Error::RowNotFound),
+        _ => Ok(()),
+    }
 }
 
 pub(crate) async fn add_checkpoint(session: &mut Session, head: &Head, now: u64) -> sqlx::Result<()> {

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use picket_shared::audit::Severity;
 use picket_shared::clock::Timestamp;
 
 use super::super::database::Session;
@@ -46,7 +47,11 @@ pub(crate) async fn page(
     limit: u32,
 ) -> sqlx::Result<Found> {
     if !has_sliced_index(filter) && filter.text.is_none() {
-        let records = page_within(session, Within::Whole, filter, cursor, limit).await?;
+        let mut records = Vec::new();
+        for filter in by_severity(filter) {
+            records.extend(page_within(session, Within::Whole, &filter, cursor, limit).await?);
+        }
+        newest_first(&mut records, limit);
         return Ok(Found { records, read_to: None });
     }
     let slices = slices_with(session, filter, cursor).await?;
@@ -65,11 +70,25 @@ pub(crate) async fn page(
         }
         let next = at_once(&slices, searched, filter);
         found.extend(page_within(session, Within::Slices(next), filter, cursor, limit).await?);
-        found.sort_unstable_by(|a, b| (b.timestamp, &b.id).cmp(&(a.timestamp, &a.id)));
-        found.truncate(limit as usize);
+        newest_first(&mut found, limit);
         searched += next.len();
     }
     Ok(Found { records: found, read_to: None })
+}
+
+fn newest_first(records: &mut Vec<Stored>, limit: u32) {
+    records.sort_unstable_by(|a, b| (b.timestamp, &b.id).cmp(&(a.timestamp, &a.id)));
+    records.truncate(limit as usize);
+}
+
+/// The index of kinds has the severities between kind and time.
+fn by_severity(filter: &Filter) -> Vec<Filter> {
+    match (filter.event_type, filter.severity) {
+        (Some(_), None) => {
+            Severity::ALL.into_iter().map(|severity| Filter { severity: Some(severity), ..filter.clone() }).collect()
+        }
+        _ => vec![filter.clone()],
+    }
 }
 
 /// The slices that the next query reads. Who is busy fills a page from the first, who is seldom seen is in many: each query reads
@@ -143,7 +162,12 @@ pub(crate) async fn by_id(session: &mut Session, id: &str) -> sqlx::Result<Optio
 /// how many records there are, counted up to `cap`, and whether all were looked at
 pub(crate) async fn count(session: &mut Session, filter: &Filter, cap: u32) -> sqlx::Result<(u64, bool)> {
     if !has_sliced_index(filter) && filter.text.is_none() {
-        return Ok((count_within(session, Within::Whole, filter, cap).await?, true));
+        let mut count = 0;
+        for filter in by_severity(filter) {
+            let left = u32::try_from(u64::from(cap).saturating_sub(count)).unwrap_or(u32::MAX);
+            count += count_within(session, Within::Whole, &filter, left).await?;
+        }
+        return Ok((count, true));
     }
     let slices = slices_with(session, filter, None).await?;
     let read = if has_sliced_index(filter) { slices.len() } else { slices.len().min(TEXT_SLICES_MAX) };
@@ -235,8 +259,7 @@ fn restrict(query: &mut Statement, within: Within<'_>, filter: &Filter, cursor: 
     }
     if let Some(severity) = filter.severity {
         also(query);
-        let second = by_address || filter.event_type.is_some();
-        column(query, "severity", "+ 0", second).push(" = ").bind(severity as i64);
+        column(query, "severity", "+ 0", by_address).push(" = ").bind(severity as i64);
     }
     if let Some(network) = filter.network {
         also(query);

@@ -1,15 +1,15 @@
 //! SQLite: an embedded file with one owner, one writer, and readers that never make it wait.
 
-use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::migrate::Migrator;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{QueryBuilder, SqlSafeStr, Sqlite, SqliteConnection};
+use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use picket_shared::reason::Reason;
 
 use super::chain::Sealed;
-use super::database::{Database, Pool};
+use super::database::{Database, Pool, migrator};
 use super::filter::address_key;
 use super::statement::Dialect;
 use super::{READERS_MAX, StoreError, WAIT_MAX, stored_time};
@@ -70,33 +70,46 @@ fn lock(path: &Path) -> Result<File, StoreError> {
 }
 
 pub(super) fn migrations() -> Migrator {
-    let files = [
+    migrator(&[
         ("audit", include_str!("migrations/0001_audit.sql")),
         ("slices", include_str!("migrations/0002_slices.sql")),
         ("chains", include_str!("migrations/0003_chains.sql")),
-    ];
-    let migrations = (1..).zip(files).map(|(version, (name, sql))| {
-        Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
-    });
-    Migrator::with_migrations(migrations.collect())
+        ("kinds", include_str!("migrations/0004_kinds.sql")),
+    ])
 }
 
 /// stores records; answers how many were new
-pub(super) async fn insert(connection: &mut SqliteConnection, slice: i64, records: &[Sealed<'_>]) -> sqlx::Result<u64> {
+pub(super) async fn insert(
+    connection: &mut SqliteConnection,
+    slice: i64,
+    mut records: impl Iterator<Item = Sealed<'_>>,
+) -> sqlx::Result<u64> {
     let mut new = 0;
-    for chunk in records.chunks(ROWS) {
-        new += insert_chunk(connection, slice, chunk).await?;
+    let mut next = statement(slice, &mut records);
+    while let Some((mut query, rows)) = next.take() {
+        // Statements of the usual lengths are prepared once.
+        let query = query.build().persistent(rows == ROWS || rows == 1);
+        // The thread of SQLite stores some while this one makes the next statement.
+        let making = async { next = statement(slice, &mut records) };
+        let (done, ()) = tokio::join!(biased; query.execute(&mut *connection), making);
+        new += done?.rows_affected();
     }
     Ok(new)
 }
 
-async fn insert_chunk(connection: &mut SqliteConnection, slice: i64, records: &[Sealed<'_>]) -> sqlx::Result<u64> {
+/// a statement that stores the next records, if there are any, and how many these are
+fn statement<'r>(slice: i64, records: &mut impl Iterator<Item = Sealed<'r>>) -> Option<(QueryBuilder<Sqlite>, usize)> {
+    let records: Vec<_> = records.take(ROWS).collect();
+    let rows = records.len();
+    if rows == 0 {
+        return None;
+    }
     let mut query = QueryBuilder::<Sqlite>::new(
         "INSERT INTO audit (id, timestamp, event_type, severity, ip, message, socket_id, user_id, event_name, route, node, reason, \
          metadata, slice, writer, seq, salt, hash, bytes) ",
     );
     query.push_values(records, |mut row, sealed| {
-        let record = sealed.record;
+        let (record, bytes) = (sealed.record, sealed.bytes());
         row.push_bind(record.id.clone())
             .push_bind(stored_time(record.timestamp))
             .push_bind(record.event_type.as_str())
@@ -109,18 +122,16 @@ async fn insert_chunk(connection: &mut SqliteConnection, slice: i64, records: &[
             .push_bind(record.route.clone())
             .push_bind(record.node.clone())
             .push_bind(record.reason.map(Reason::token))
-            .push_bind(sealed.metadata.clone())
+            .push_bind(sealed.metadata)
             .push_bind(slice)
             .push_bind(sealed.writer)
             .push_bind(i64::try_from(sealed.seq).unwrap_or(i64::MAX))
             .push_bind(sealed.salt.to_vec())
             .push_bind(sealed.hash.to_vec())
-            .push_bind(sealed.bytes());
+            .push_bind(bytes);
     });
     query.push(" ON CONFLICT (id) DO NOTHING");
-    // Statements of the usual lengths are prepared once.
-    let is_usual = records.len() == ROWS || records.len() == 1;
-    Ok(query.build().persistent(is_usual).execute(connection).await?.rows_affected())
+    Some((query, rows))
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use super::Memory;
 use crate::clock::Timestamp;
 use crate::state::{
-    BLOCKS_MAX, Block, BlockChange, BlockLog, BlockOrigin, BlockPosition, BlockSet, Blocks, StateError,
+    BLOCKS_MAX, Block, BlockChange, BlockLog, BlockOrigin, BlockPosition, BlockSet, Blocks, Put, StateError,
 };
 
 /// changes that the log keeps; whoever is further behind loads the set
@@ -79,11 +79,18 @@ impl Blocks for Memory {
         Ok(entries.term)
     }
 
-    async fn put_in_term(&self, block: Block, term: u64) -> Result<Option<u64>, StateError> {
-        if self.blocks.blocks.lock().term > term {
-            return Ok(None);
+    async fn put_in_term(&self, block: Block, term: u64, now: Timestamp) -> Result<Put, StateError> {
+        {
+            let entries = self.blocks.blocks.lock();
+            if entries.term > term {
+                return Ok(Put::Superseded);
+            }
+            let held = entries.blocks.get(&block.network);
+            if held.is_some_and(|held| held.origin == BlockOrigin::Manual && held.in_force(now)) {
+                return Ok(Put::Manual);
+            }
         }
-        self.put(block).await.map(Some)
+        self.put(block).await.map(Put::Done)
     }
 
     async fn lift(&self, network: IpNet, now: Timestamp) -> Result<bool, StateError> {

@@ -11,7 +11,7 @@ use super::{Redis, number, wire};
 use crate::address;
 use crate::clock::Timestamp;
 use crate::state::{
-    BLOCKS_MAX, Block, BlockChange, BlockLog, BlockOrigin, BlockPosition, BlockSet, Blocks, StateError,
+    BLOCKS_MAX, Block, BlockChange, BlockLog, BlockOrigin, BlockPosition, BlockSet, Blocks, Put, StateError,
 };
 
 /// changes in one answer
@@ -22,13 +22,11 @@ const PART: usize = 500;
 #[async_trait]
 impl Blocks for Redis {
     async fn put(&self, block: Block) -> Result<u64, StateError> {
-        let put = self.put_block(Lane::Upkeep, &block, Value::from_static_str("")).await?;
-        put.ok_or_else(|| StateError("a block was refused as a leader's".to_owned()))
+        self.put_block(Lane::Upkeep, &block).await
     }
 
     async fn put_durably(&self, block: Block) -> Result<(u64, bool), StateError> {
-        let put = self.put_block(Lane::Durable, &block, Value::from_static_str("")).await?;
-        let version = put.ok_or_else(|| StateError("a block was refused as a leader's".to_owned()))?;
+        let version = self.put_block(Lane::Durable, &block).await?;
         let [list, ..] = self.keys.blocks();
         Ok((version, self.reaches_a_replica(&list).await))
     }
@@ -39,8 +37,14 @@ impl Blocks for Redis {
         Ok(integer(&reply)?.unsigned_abs())
     }
 
-    async fn put_in_term(&self, block: Block, term: u64) -> Result<Option<u64>, StateError> {
-        self.put_block(Lane::Upkeep, &block, number(term)).await
+    async fn put_in_term(&self, block: Block, term: u64, now: Timestamp) -> Result<Put, StateError> {
+        let leads = [number(term), self.now(now)];
+        let reply = self.call_put(Lane::Upkeep, &block, leads).await?;
+        match reply {
+            0 => Ok(Put::Superseded),
+            -1 => Ok(Put::Manual),
+            version => Ok(Put::Done(version.unsigned_abs())),
+        }
     }
 
     async fn lift(&self, network: IpNet, now: Timestamp) -> Result<bool, StateError> {
@@ -126,13 +130,16 @@ impl Redis {
         Ok(BlockPosition { version: reply.number()?, mark: reply.number()? })
     }
 
-    async fn put_block(&self, lane: Lane, block: &Block, term: Value) -> Result<Option<u64>, StateError> {
+    async fn put_block(&self, lane: Lane, block: &Block) -> Result<u64, StateError> {
+        let anyone = [Value::from_static_str(""), Value::from_static_str("")];
+        Ok(self.call_put(lane, block, anyone).await?.unsigned_abs())
+    }
+
+    async fn call_put(&self, lane: Lane, block: &Block, leads: [Value; 2]) -> Result<i64, StateError> {
         let mut arguments = self.change(vec![number(BLOCKS_MAX as u64)]);
         arguments.extend(stored(block)?);
-        arguments.push(term);
-        let reply = self.link.call(lane, &self.scripts.block_put, self.keys.blocks().into(), arguments).await?;
-        let version = integer(&reply)?.unsigned_abs();
-        Ok((version > 0).then_some(version))
+        arguments.extend(leads);
+        integer(&self.link.call(lane, &self.scripts.block_put, self.keys.blocks().into(), arguments).await?)
     }
 
     /// the arguments of a change: the seed of a history that may begin, the channel, and what the change needs

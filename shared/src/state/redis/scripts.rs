@@ -51,7 +51,7 @@ scripts! {
     block_page: reads "block_page";
     block_position: reads "block_log", "block_position";
     block_lift: "clock", "block_log", "block_lift";
-    block_put: "block_log", "block_put";
+    block_put: "clock", "block_log", "block_put";
     block_seed: "block_log", "block_seed";
     block_since: reads "block_log", "block_since";
     block_term: "block_term";
