@@ -40,7 +40,7 @@ struct Page {
     path: fn(&mut Numbers) -> String,
 }
 
-const PAGES: [Page; 12] = [
+const PAGES: [Page; 13] = [
     Page { title: "newest 100", path: |_| String::new() },
     Page { title: "newest 1,000", path: |_| "limit=1000".to_owned() },
     Page { title: "of an address", path: |numbers| format!("ip={}", address(numbers.below(ADDRESSES))) },
@@ -50,6 +50,7 @@ const PAGES: [Page; 12] = [
     Page { title: "of a socket", path: |numbers| format!("socketId={}", socket_id(numbers.below(ADDRESSES))) },
     Page { title: "of a kind", path: |_| "eventType=RATE_LIMIT_EXCEEDED".to_owned() },
     Page { title: "of a severity", path: |_| "severity=high".to_owned() },
+    Page { title: "of a kind with another severity", path: |_| "eventType=INVALID_ORIGIN&severity=low".to_owned() },
     Page {
         title: "of an address and a kind",
         path: |numbers| format!("eventType=INVALID_ORIGIN&ip={}", address(numbers.below(ADDRESSES))),

@@ -35,8 +35,7 @@ pub(super) async fn get(State(api): Shared, _: Caller, mut query: Query) -> Answ
     let cursor = query
         .take("cursor", |text| Cursor::decode(text).ok_or_else(|| "is not a cursor of an earlier page".to_owned()));
     query.finish()?;
-    let page = api.store.page(&filter, cursor.as_ref(), limit).await?;
-    let total = api.store.total(&filter).await?;
+    let (page, total) = tokio::try_join!(api.store.page(&filter, cursor.as_ref(), limit), api.store.total(&filter))?;
     Ok(Success(Logs {
         logs: page.records,
         total: total.count,

@@ -72,10 +72,6 @@ impl Statement {
         Statement { dialect, text: text.into(), values: Vec::new() }
     }
 
-    pub(super) fn dialect(&self) -> Dialect {
-        self.dialect
-    }
-
     pub(super) fn push(&mut self, text: &str) -> &mut Self {
         self.text.push_str(text);
         self
@@ -104,6 +100,14 @@ impl Statement {
         match self.dialect {
             Dialect::Sqlite => self.push("+").push(column),
             Dialect::Postgres => self.push("(").push(column).push(" ").push(same).push(")"),
+        }
+    }
+
+    /// The time, where the index has something before it. In PostgreSQL's it is an expression (0002_kinds.sql).
+    pub(super) fn push_time_of_index(&mut self) -> &mut Self {
+        match self.dialect {
+            Dialect::Sqlite => self.push("timestamp"),
+            Dialect::Postgres => self.push("(timestamp + 0)"),
         }
     }
 

@@ -25,9 +25,12 @@ pub(crate) async fn oldest(
 ) -> sqlx::Result<Vec<Victim>> {
     let mut query = session.statement("SELECT id, slice, bytes, writer, seq, hash FROM audit");
     if let Some((severity, before)) = aged {
-        query.push(" WHERE severity = ").bind(severity as i64).push(" AND timestamp < ").bind(stored_time(before));
+        query.push(" WHERE severity = ").bind(severity as i64).push(" AND ").push_time_of_index();
+        query.push(" < ").bind(stored_time(before)).push(" ORDER BY ").push_time_of_index();
+    } else {
+        query.push(" ORDER BY timestamp");
     }
-    query.push(" ORDER BY timestamp LIMIT ").bind(limit);
+    query.push(" LIMIT ").bind(limit);
     let rows = session.rows(query).await?.into_iter();
     rows.map(|mut row| {
         let link = match row.maybe_integer(3)? {

@@ -8,7 +8,7 @@ use picket_shared::clock::Timestamp;
 
 use super::super::database::Session;
 use super::super::filter::{Cursor, Filter, address_key, like_pattern};
-use super::super::statement::{Dialect, Statement};
+use super::super::statement::Statement;
 use super::super::stored::{COLUMNS, Stored};
 use super::super::{Span, stored_time};
 
@@ -128,9 +128,7 @@ async fn page_within(
     let mut query = session.statement(format!("SELECT {COLUMNS} FROM audit"));
     restrict(&mut query, within, filter, cursor);
     query.push(" ORDER BY ");
-    // The index of an address, a user or a socket has this order; where a slice is read for a text, no other index is to.
-    time(&mut query, !matches!(within, Within::Whole) && !has_sliced_index(filter));
-    query.push(" DESC, id DESC LIMIT ").bind(limit);
+    time(&mut query, within, filter).push(" DESC, id DESC LIMIT ").bind(limit);
     session.rows(query).await?.into_iter().map(Stored::of).collect()
 }
 
@@ -277,16 +275,15 @@ fn restrict(query: &mut Statement, within: Within<'_>, filter: &Filter, cursor: 
             query.push(column).push(" = ").bind(value.as_str());
         }
     }
-    let is_sliced = !matches!(within, Within::Whole);
     if let Some(since) = filter.since {
         also(query);
-        time(query, is_sliced).push(" >= ").bind(stored_time(since));
+        time(query, within, filter).push(" >= ").bind(stored_time(since));
     }
     // As in `in_order`: a later bound than the cursor's would be the one that SQLite begins at.
     let end = cursor.map(|cursor| cursor.timestamp.plus(Duration::from_millis(1)));
     if let Some(until) = filter.until.map(|until| end.map_or(until, |end| end.min(until))) {
         also(query);
-        time(query, is_sliced).push(" < ").bind(stored_time(until));
+        time(query, within, filter).push(" < ").bind(stored_time(until));
     }
     if let Some(text) = &filter.text {
         also(query);
@@ -307,9 +304,10 @@ fn column<'a>(query: &'a mut Statement, name: &str, same: &str, is_unindexed: bo
     if is_unindexed { query.push_unindexed(name, same) } else { query.push(name) }
 }
 
-/// SQLite goes by the index of a slice anyhow, and looks up the time in it. PostgreSQL takes what is newer than its statistics for few
-/// records, and would rather go through all of those.
-fn time(query: &mut Statement, is_sliced: bool) -> &mut Statement {
-    let is_unindexed = is_sliced && query.dialect() == Dialect::Postgres;
-    column(query, "timestamp", "+ 0", is_unindexed)
+/// the time as the index has it that serves the search
+fn time<'q>(query: &'q mut Statement, within: Within<'_>, filter: &Filter) -> &'q mut Statement {
+    match (within, filter.event_type, filter.severity) {
+        (Within::Whole, None, None) => query.push("timestamp"),
+        _ => query.push_time_of_index(),
+    }
 }
