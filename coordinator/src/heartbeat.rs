@@ -59,11 +59,12 @@ impl Heartbeat {
         }
     }
 
-    /// one coordinator reads audit and scores, so that no score is split; a dead one is followed within 10 s
+    /// One coordinator reads audit and scores, so that no score is split; a dead one is followed within 10 s. Who led until it was not
+    /// heard of begins a new term: another one may have led meanwhile
     async fn look_who_leads(&self, now: Timestamp, said: Instant) -> Result<(), StateError> {
         let living = self.state.nodes.coordinators(now).await?;
         let is_leader = CoordinatorStatus::leader(&living).is_some_and(|leader| leader.id == self.id);
-        if is_leader && self.leads.borrow().is_none() {
+        if is_leader && !leads(&self.leads.borrow()) {
             self.enforcement.begin_term().await?;
         }
         let before = self.leads.send_replace(is_leader.then(|| said + LEADS_FOR));
@@ -89,5 +90,75 @@ impl Heartbeat {
         let readings = Readings { audit_lag: Some(lag), dead_letters: Some(dead_letters), ..readings };
         self.alarms.look(&readings, leads(&self.leads.borrow()));
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::alarms::Receivers;
+    use picket_shared::audit::Outbox;
+    use picket_shared::clock::ManualClock;
+    use picket_shared::policy::{Environment, Policy};
+    use picket_shared::state::{BlockView, LivePolicy};
+    use picket_shared::telemetry::Metrics;
+
+    const START: Timestamp = Timestamp::from_millis(1_764_000_000_000);
+
+    fn coordinator(id: &str, state: &State, clock: &Arc<ManualClock>) -> Heartbeat {
+        let policy = LivePolicy::starting_with(Policy::default(), Environment::Production).unwrap();
+        let (instruments, outbox) = (Instruments::new(&Metrics::start("test").unwrap()), Outbox::default());
+        let enforcement = Enforcement {
+            id: id.into(),
+            policy: policy.clone(),
+            blocks: state.blocks.clone(),
+            view: BlockView::default(),
+            outbox: outbox.clone(),
+            clock: clock.clone(),
+            trusted_proxies: Vec::new(),
+            instruments: instruments.clone(),
+            memory: Default::default(),
+            crowded_at: crate::enforcement::CROWDED_AT,
+            term: Default::default(),
+        };
+        let receivers = Receivers::new(clock.clone(), instruments.clone(), Default::default()).unwrap().into();
+        let alarms = Alarms::new(id.into(), policy, clock.clone(), outbox, instruments.clone(), receivers);
+        Heartbeat {
+            id: id.into(),
+            state: state.clone(),
+            clock: clock.clone(),
+            load: Arc::default(),
+            enforcement: enforcement.into(),
+            alarms: alarms.into(),
+            instruments,
+            since: clock.now(),
+            leads: watch::Sender::new(None),
+        }
+    }
+
+    fn term(coordinator: &Heartbeat) -> Option<u64> {
+        leads(&coordinator.leads.borrow()).then(|| coordinator.enforcement.term())
+    }
+
+    #[tokio::test]
+    async fn who_leads_again_after_another_one_begins_a_new_term() {
+        let (state, clock) = (State::memory(), Arc::new(ManualClock::at(START)));
+        let elder = coordinator("elder", &state, &clock);
+        elder.beat().await.unwrap();
+        clock.advance(PERIOD);
+        let younger = coordinator("younger", &state, &clock);
+        younger.beat().await.unwrap();
+        elder.beat().await.unwrap();
+        assert_eq!((term(&elder), term(&younger)), (Some(1), None), "who leads on is in the same term");
+
+        // The elder does not reach the state, and what it said is not believed any more.
+        clock.advance(DEAD_AFTER);
+        elder.leads.send_replace(Some(Instant::now()));
+        younger.beat().await.unwrap();
+        assert_eq!((term(&elder), term(&younger)), (None, Some(2)));
+
+        elder.beat().await.unwrap();
+        younger.beat().await.unwrap();
+        assert_eq!((term(&elder), term(&younger)), (Some(3), None));
     }
 }
