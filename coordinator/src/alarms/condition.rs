@@ -148,7 +148,9 @@ impl Condition {
             ),
             Condition::StateOutage => format!("the shared state did not answer {value} heartbeats in a row"),
             Condition::DegradedNodes => format!("{value} nodes decide without the shared state"),
-            Condition::LostNodes => format!("not heard of any more, without a goodbye: {}", names(&readings.lost_nodes)),
+            Condition::LostNodes => {
+                format!("not heard of any more, without a goodbye: {}", names(&readings.lost_nodes))
+            }
             Condition::StalePolicy => format!("the newest policy is not in force at {}", names(&readings.stale_policy)),
             Condition::AuditLag => format!("{value} audit records wait to be stored"),
             Condition::DeadLetters => format!("{value} audit entries could not be read and were put aside"),
@@ -333,11 +335,8 @@ mod tests {
             let changes = conditions.look(&readings, &Monitoring::default(), true, at(seconds));
             changes.into_iter().map(|change| (change.condition, change.state)).collect::<Vec<_>>()
         };
-        let answered = |connections| Readings {
-            connections: Some(connections),
-            failed_beats: Some(0),
-            ..Readings::default()
-        };
+        let answered =
+            |connections| Readings { connections: Some(connections), failed_beats: Some(0), ..Readings::default() };
         assert_eq!(look(answered(2000), 0), [(Condition::HighConnectionCount, AlarmState::Raised)]);
         assert_eq!(look(answered(1), 1), []);
         for failed in 1..=2 {
