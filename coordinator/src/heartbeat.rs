@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use picket_shared::clock::{Clock, Timestamp};
-use picket_shared::state::{CoordinatorStatus, Mode, State, StateError};
+use picket_shared::state::{CoordinatorStatus, State, StateError};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -106,13 +106,12 @@ impl Heartbeat {
         self.instruments.addresses_scored.record(self.enforcement.addresses_scored() as u64, &[]);
         let dead_letters = self.state.audit.dead_letters().await?;
         let newest = self.state.policies.newest_version().await?;
-        // Who decides without the state cannot know of a newer policy.
-        let following = nodes.iter().filter(|node| node.mode == Mode::Normal);
-        let running = following.map(|node| (node.id.as_str(), node.policy_version));
-        let running = running.chain([(self.id.as_str(), self.alarms.policy.version())]);
+        let following = nodes.iter().filter(|node| Roll::follows(node, now));
+        let mut running: Vec<_> = following.map(|node| (node.id.as_str(), node.policy_version)).collect();
+        running.push((self.id.as_str(), self.alarms.policy.version()));
         Ok(Readings {
             lost_nodes: Some(self.roll.lost(&nodes, now)),
-            stale_policy: Some(self.roll.behind(running, newest, now)),
+            stale_policy: Some(self.roll.behind(&running, newest, now)),
             audit_lag: Some(lag),
             dead_letters: Some(dead_letters),
             ..Readings::of(&nodes, self.load.last_minute(now))

@@ -1,6 +1,6 @@
 //! The roll of the processes: which node is lost, and which process runs an older policy than the newest one.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use picket_shared::clock::Timestamp;
@@ -12,6 +12,8 @@ const SILENT_MAX: Duration = Duration::from_secs(10);
 const AWAITED_FOR: Duration = Duration::from_secs(600);
 /// how long a policy may take everywhere: a hint, a heartbeat that tells of it, and one that reads that
 const ARRIVES_WITHIN: Duration = Duration::from_secs(3);
+/// how old a node's word may be to tell what it runs: some heartbeats
+const RECENT: Duration = Duration::from_secs(3);
 /// nodes that are remembered; beyond it nobody more is missed
 const NODES_MAX: usize = 4096;
 
@@ -19,22 +21,19 @@ const NODES_MAX: usize = 4096;
 pub(crate) struct Roll {
     /// when each node was heard of last that did not say goodbye
     heard: BTreeMap<String, Timestamp>,
-    /// the processes that run an older policy than the newest
-    behind: BTreeMap<String, Behind>,
+    /// since when each process has followed the policy
+    following: BTreeMap<String, Timestamp>,
+    /// the version of the policy that all have had the time to take up, and those after it, with when each was seen first
+    versions: VecDeque<(u64, Timestamp)>,
     /// since when the state has answered each time
     answers_since: Option<Timestamp>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Behind {
-    version: u64,
-    since: Timestamp,
 }
 
 impl Roll {
     /// the state did not answer: who is silent after that may not have been able to say anything
     pub(crate) fn was_interrupted(&mut self) {
         self.answers_since = None;
+        self.following.clear();
     }
 
     /// takes note of who lives; answers who is lost
@@ -55,21 +54,28 @@ impl Roll {
         self.heard.iter().filter(is_lost).map(|(id, _)| id.clone()).collect()
     }
 
-    /// takes note of the version that each process runs; answers who has run an older one than the newest for too long
-    pub(crate) fn behind<'p>(
-        &mut self,
-        running: impl Iterator<Item = (&'p str, u64)>,
-        newest: u64,
-        now: Timestamp,
-    ) -> Vec<String> {
-        let before = std::mem::take(&mut self.behind);
-        for (id, version) in running.filter(|(_, version)| *version < newest) {
-            // Who follows many changes is never at the newest one, and moves.
-            let known = before.get(id).filter(|behind| behind.version == version);
-            self.behind.insert(id.to_owned(), known.copied().unwrap_or(Behind { version, since: now }));
+    /// whether a node says what it runs, and may know what is newest: not while it decides without the state, drains, or is silent
+    pub(crate) fn follows(node: &NodeStatus, now: Timestamp) -> bool {
+        node.mode == Mode::Normal && now.since(node.last_seen) < RECENT
+    }
+
+    /// takes note of who follows the policy, and of its newest version; answers who had the time to take a newer one up than it runs
+    pub(crate) fn behind(&mut self, running: &[(&str, u64)], newest: u64, now: Timestamp) -> Vec<String> {
+        let had_time = |since: Timestamp| now.since(since) >= ARRIVES_WITHIN;
+        let before = std::mem::take(&mut self.following);
+        let since = |id: &str| before.get(id).copied().unwrap_or(now);
+        self.following = running.iter().map(|(id, _)| ((*id).to_owned(), since(id))).collect();
+        // A state that lost the policy is given it back, or begins with another one.
+        self.versions.retain(|(version, _)| *version <= newest);
+        if self.versions.back().is_none_or(|(version, _)| *version < newest) {
+            self.versions.push_back((newest, now));
         }
-        let late = self.behind.iter().filter(|(_, behind)| now.since(behind.since) >= ARRIVES_WITHIN);
-        late.map(|(id, _)| id.clone()).collect()
+        while self.versions.get(1).is_some_and(|(_, seen)| had_time(*seen)) {
+            self.versions.pop_front();
+        }
+        let due = self.versions.front().filter(|(_, seen)| had_time(*seen)).map_or(0, |(version, _)| *version);
+        let late = running.iter().filter(|(id, version)| *version < due && had_time(since(id)));
+        late.map(|(id, _)| (*id).to_owned()).collect()
     }
 }
 
@@ -134,17 +140,38 @@ mod tests {
     fn who_stays_at_an_older_policy_is_behind_and_who_follows_is_not() {
         let mut roll = Roll::default();
         let mut behind = |versions: [u64; 2], newest, seconds| {
-            roll.behind(["a", "b"].into_iter().zip(versions), newest, at(seconds))
+            let [a, b] = versions;
+            roll.behind(&[("a", a), ("b", b)], newest, at(seconds))
         };
-        assert_eq!(behind([7, 7], 7, 0), [""; 0]);
-        for second in 1..10 {
+        for second in 0..10 {
             assert_eq!(behind([7 + second, 6 + second], 7 + second, second), [""; 0], "many changes");
         }
-        assert_eq!(behind([16, 16], 17, 10), [""; 0]);
+        assert_eq!(behind([15, 16], 17, 10), [""; 0], "what a node said last may be older than what it runs");
         assert_eq!(behind([16, 17], 17, 12), [""; 0]);
-        assert_eq!(behind([16, 17], 17, 13), ["a"]);
-        assert_eq!(behind([16, 17], 18, 14), ["a"]);
-        assert_eq!(behind([18, 18], 18, 15), [""; 0]);
-        assert_eq!(behind([18, 18], 3, 16), [""; 0], "a state that lost the policy gets it back");
+        assert_eq!(behind([16, 17], 18, 13), ["a"]);
+        assert_eq!(behind([16, 17], 19, 15), ["a"]);
+        assert_eq!(behind([16, 17], 19, 16), ["a", "b"]);
+        assert_eq!(behind([19, 19], 19, 17), [""; 0]);
+        assert_eq!(behind([19, 19], 3, 18), [""; 0], "a state that lost the policy");
+        assert_eq!(behind([19, 19], 20, 19), [""; 0]);
+        assert_eq!(behind([19, 20], 20, 22), ["a"]);
+    }
+
+    #[test]
+    fn who_cannot_know_of_a_policy_or_says_nothing_is_not_behind() {
+        let follows = Mode::ALL.map(|mode| Roll::follows(&node("a", mode, 10), at(12)));
+        assert_eq!(follows, Mode::ALL.map(|mode| mode == Mode::Normal));
+        assert!(!Roll::follows(&node("a", Mode::Normal, 10), at(13)));
+    }
+
+    #[test]
+    fn who_begins_to_follow_has_the_time_to_learn() {
+        let mut roll = Roll::default();
+        assert_eq!(roll.behind(&[("a", 7)], 7, at(0)), [""; 0]);
+        assert_eq!(roll.behind(&[("a", 7), ("b", 0)], 7, at(100)), [""; 0]);
+        assert_eq!(roll.behind(&[("a", 7), ("b", 0)], 7, at(103)), ["b"]);
+        roll.was_interrupted();
+        assert_eq!(roll.behind(&[("a", 7), ("b", 0)], 8, at(200)), [""; 0]);
+        assert_eq!(roll.behind(&[("a", 7), ("b", 8)], 8, at(203)), ["a"]);
     }
 }

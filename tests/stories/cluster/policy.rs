@@ -74,7 +74,7 @@ async fn is_refused_everywhere(documents: impl FnOnce(&Value) -> Vec<String>) {
     let (alarm, took) = pager.rings_soon_for("stalePolicy", Duration::from_secs(5)).await;
     eprintln!("x29: after {took:?}: {alarm}");
     assert_eq!(alarm["type"], "alarm.raised");
-    let everywhere = "the newest policy is not in force at coordinator-1, edge-1, edge-2, edge-3";
+    let everywhere = "the newest policy is not in force at edge-1, edge-2, edge-3, coordinator-1";
     assert_eq!(alarm["data"]["summary"], everywhere);
 
     for node in cluster.nodes() {
