@@ -8,7 +8,7 @@ use picket_shared::state::{CoordinatorStatus, State, StateError};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::alarms::{Alarms, Readings};
+use crate::alarms::{Alarms, Readings, Roll};
 use crate::enforcement::Enforcement;
 use crate::load::Load;
 use crate::metrics::Instruments;
@@ -37,6 +37,9 @@ pub(crate) struct Heartbeat {
     pub(crate) instruments: Instruments,
     pub(crate) since: Timestamp,
     pub(crate) leads: watch::Sender<LeadsUntil>,
+    pub(crate) roll: Roll,
+    /// how often in a row the state did not answer
+    pub(crate) failed: u64,
 }
 
 impl Heartbeat {
@@ -49,9 +52,7 @@ impl Heartbeat {
                 self.since = self.clock.now();
             }
             last = Instant::now();
-            if let Err(error) = self.beat().await {
-                tracing::warn!(%error, "heartbeat not delivered");
-            }
+            self.beat().await;
             tokio::select! {
                 () = tokio::time::sleep(PERIOD) => {}
                 () = &mut stop => return,
@@ -59,11 +60,12 @@ impl Heartbeat {
         }
     }
 
-    /// one coordinator reads audit and scores, so that no score is split; a dead one is followed within 10 s
+    /// One coordinator reads audit and scores, so that no score is split; a dead one is followed within 10 s. Who led until it was not
+    /// heard of begins a new term: another one may have led meanwhile
     async fn look_who_leads(&self, now: Timestamp, said: Instant) -> Result<(), StateError> {
         let living = self.state.nodes.coordinators(now).await?;
         let is_leader = CoordinatorStatus::leader(&living).is_some_and(|leader| leader.id == self.id);
-        if is_leader && self.leads.borrow().is_none() {
+        if is_leader && !leads(&self.leads.borrow()) {
             self.enforcement.begin_term().await?;
         }
         let before = self.leads.send_replace(is_leader.then(|| said + LEADS_FOR));
@@ -73,7 +75,25 @@ impl Heartbeat {
         Ok(())
     }
 
-    pub(crate) async fn beat(&self) -> Result<(), StateError> {
+    /// looks at the cluster, even where the state does not answer: then who led last tells of it
+    async fn beat(&mut self) {
+        let readings = match self.look_around().await {
+            Ok(readings) => {
+                self.failed = 0;
+                Readings { failed_beats: Some(0), ..readings }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "heartbeat not delivered");
+                self.failed += 1;
+                self.roll.was_interrupted();
+                Readings::without_state(self.failed)
+            }
+        };
+        let led = self.leads.borrow().is_some();
+        self.alarms.look(&readings, led);
+    }
+
+    async fn look_around(&mut self) -> Result<Readings, StateError> {
         let (now, said) = (self.clock.now(), Instant::now());
         let version = env!("CARGO_PKG_VERSION").to_owned();
         let status = CoordinatorStatus { id: self.id.clone(), version, since: self.since, last_seen: now };
@@ -85,9 +105,147 @@ impl Heartbeat {
         self.instruments.audit_lag.record(lag, &[]);
         self.instruments.addresses_scored.record(self.enforcement.addresses_scored() as u64, &[]);
         let dead_letters = self.state.audit.dead_letters().await?;
-        let readings = Readings::of(&nodes, self.load.last_minute(now));
-        let readings = Readings { audit_lag: Some(lag), dead_letters: Some(dead_letters), ..readings };
-        self.alarms.look(&readings, leads(&self.leads.borrow()));
-        Ok(())
+        let newest = self.state.policies.newest_version().await?;
+        let following = nodes.iter().filter(|node| Roll::follows(node, now));
+        let mut running: Vec<_> = following.map(|node| (node.id.as_str(), node.policy_version)).collect();
+        running.push((self.id.as_str(), self.alarms.policy.version()));
+        Ok(Readings {
+            lost_nodes: Some(self.roll.lost(&nodes, now)),
+            stale_policy: Some(self.roll.behind(&running, newest, now)),
+            audit_lag: Some(lag),
+            dead_letters: Some(dead_letters),
+            ..Readings::of(&nodes, self.load.last_minute(now))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::alarms::{Condition, Receivers};
+    use async_trait::async_trait;
+    use picket_shared::audit::Outbox;
+    use picket_shared::clock::ManualClock;
+    use picket_shared::policy::{Environment, Policy};
+    use picket_shared::state::{BlockView, LivePolicy, NodeStatus, Nodes};
+    use picket_shared::telemetry::Metrics;
+
+    const START: Timestamp = Timestamp::from_millis(1_764_000_000_000);
+
+    fn coordinator(id: &str, state: &State, clock: &Arc<ManualClock>) -> Heartbeat {
+        let policy = LivePolicy::starting_with(Policy::default(), Environment::Production).unwrap();
+        let (instruments, outbox) = (Instruments::new(&Metrics::start("test").unwrap()), Outbox::default());
+        let enforcement = Enforcement {
+            id: id.into(),
+            policy: policy.clone(),
+            blocks: state.blocks.clone(),
+            view: BlockView::default(),
+            outbox: outbox.clone(),
+            clock: clock.clone(),
+            trusted_proxies: Vec::new(),
+            instruments: instruments.clone(),
+            memory: Default::default(),
+            crowded_at: crate::enforcement::CROWDED_AT,
+            term: Default::default(),
+        };
+        let receivers = Receivers::new(clock.clone(), instruments.clone(), Default::default()).unwrap().into();
+        let alarms = Alarms::new(id.into(), policy, clock.clone(), outbox, instruments.clone(), receivers);
+        Heartbeat {
+            id: id.into(),
+            state: state.clone(),
+            clock: clock.clone(),
+            load: Arc::default(),
+            enforcement: enforcement.into(),
+            alarms: alarms.into(),
+            instruments,
+            since: clock.now(),
+            leads: watch::Sender::new(None),
+            roll: Roll::default(),
+            failed: 0,
+        }
+    }
+
+    fn term(coordinator: &Heartbeat) -> Option<u64> {
+        leads(&coordinator.leads.borrow()).then(|| coordinator.enforcement.term())
+    }
+
+    #[tokio::test]
+    async fn who_leads_again_after_another_one_begins_a_new_term() {
+        let (state, clock) = (State::memory(), Arc::new(ManualClock::at(START)));
+        let mut elder = coordinator("elder", &state, &clock);
+        elder.beat().await;
+        clock.advance(PERIOD);
+        let mut younger = coordinator("younger", &state, &clock);
+        younger.beat().await;
+        elder.beat().await;
+        assert_eq!((term(&elder), term(&younger)), (Some(1), None), "who leads on is in the same term");
+
+        // The elder does not reach the state, and what it said is not believed any more.
+        clock.advance(DEAD_AFTER);
+        elder.leads.send_replace(Some(Instant::now()));
+        younger.beat().await;
+        assert_eq!((term(&elder), term(&younger)), (None, Some(2)));
+
+        elder.beat().await;
+        younger.beat().await;
+        assert_eq!((term(&elder), term(&younger)), (Some(3), None));
+    }
+    /// a state that nobody reaches
+    struct Away;
+
+    fn away<T>() -> Result<T, StateError> {
+        Err(StateError("away".into()))
+    }
+
+    #[async_trait]
+    impl Nodes for Away {
+        async fn node_alive(&self, _: NodeStatus) -> Result<(), StateError> {
+            away()
+        }
+
+        async fn coordinator_alive(&self, _: CoordinatorStatus) -> Result<(), StateError> {
+            away()
+        }
+
+        async fn nodes(&self, _: Timestamp) -> Result<Vec<NodeStatus>, StateError> {
+            away()
+        }
+
+        async fn coordinators(&self, _: Timestamp) -> Result<Vec<CoordinatorStatus>, StateError> {
+            away()
+        }
+    }
+
+    /// what the trail would have of alarms
+    async fn recorded(coordinator: &Heartbeat) -> Vec<(String, Timestamp)> {
+        let (log, outbox) = (State::memory().audit, coordinator.alarms.outbox.clone());
+        outbox.deliver(log.clone(), coordinator.clock.clone(), std::future::ready(())).await;
+        let entries = log.read(10, Duration::ZERO).await.unwrap();
+        entries.into_iter().map(|(_, record)| (record.message, record.timestamp)).collect()
+    }
+
+    #[tokio::test]
+    async fn who_led_when_the_state_went_away_tells_of_it_and_who_stood_by_does_not() {
+        let (state, clock) = (State::memory(), Arc::new(ManualClock::at(START)));
+        let mut elder = coordinator("elder", &state, &clock);
+        clock.advance(PERIOD);
+        let mut younger = coordinator("younger", &state, &clock);
+        elder.beat().await;
+        younger.beat().await;
+        for one in [&mut elder, &mut younger] {
+            one.state.nodes = Arc::new(Away);
+        }
+        for _ in 0..30 {
+            clock.advance(PERIOD);
+            elder.beat().await;
+            younger.beat().await;
+        }
+        for one in [&elder, &younger] {
+            let words = "the shared state did not answer 30 heartbeats in a row".to_owned();
+            assert_eq!(one.alarms.in_force(), [(Condition::StateOutage, words)], "both know it");
+        }
+        let words = "the shared state did not answer 3 heartbeats in a row".to_owned();
+        assert_eq!(recorded(&elder).await, [(words, START.plus(4 * PERIOD))]);
+        assert_eq!(recorded(&younger).await, []);
     }
 }

@@ -41,7 +41,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use alarms::{Alarms, Receivers};
+use alarms::{Alarms, Receivers, Roll};
 use api::Api;
 use api::auth::{Credential, Failures, Gate, Sessions};
 use api_keys::{ApiKeyError, ApiKeys};
@@ -224,6 +224,8 @@ fn run(parts: Parts, opened: Opened) {
         instruments: instruments.clone(),
         since: clock.now(),
         leads,
+        roll: Roll::default(),
+        failed: 0,
     };
     tasks.spawn("coordinator heartbeat", heartbeat.run(tasks.stopped()));
     for keys in tokens.iter().flat_map(TokenVerifier::remote_keys) {

@@ -2,12 +2,13 @@
 //! audit trail, gathered by kind.
 //!
 //! Nothing waits for an alarm: it goes into bounded queues, and [`Receivers`] sends it. Every coordinator watches the conditions,
-//! so that the next leader knows them; the leader tells of them.
+//! so that the next leader knows them; the leader tells of them, and while the state is away who led last.
 
 mod condition;
 mod digest;
 mod message;
 mod receivers;
+mod roll;
 mod signature;
 
 #[cfg(test)]
@@ -27,6 +28,7 @@ use picket_shared::state::LivePolicy;
 use crate::metrics::Instruments;
 pub(crate) use condition::{AUDIT_LAG_MAX, Condition, Readings};
 pub(crate) use receivers::Receivers;
+pub(crate) use roll::Roll;
 
 use condition::{Change, Conditions};
 use digest::Digest;

@@ -201,14 +201,14 @@ async fn a_threshold_raises_an_alarm_that_is_resolved_and_both_are_in_the_trail(
     let tasks = Tasks::default();
     let mut ear = Ear::that_answers(&tasks, &[]).await;
     let tower = Tower::watching_for(tasks, vec![ear.receiver(NotificationKind::Webhook, None)]);
-    let busy = Readings { connections: 5000, ..Readings::default() };
+    let busy = Readings { connections: Some(5000), ..Readings::default() };
     tower.alarms.look(&busy, false);
     tower.alarms.look(&busy, true);
     let raised = ear.hears().await.json();
     assert_eq!((&raised["type"], &raised["data"]["kind"]), (&"alarm.raised".into(), &"highConnectionCount".into()));
     for seconds in [1, 31] {
         tower.clock.advance(Duration::from_secs(seconds));
-        tower.alarms.look(&Readings::default(), true);
+        tower.alarms.look(&Readings { connections: Some(0), ..Readings::default() }, true);
     }
     let resolved = ear.hears().await;
     assert_eq!(resolved.json()["type"], "alarm.resolved");

@@ -201,15 +201,23 @@ fn judge(api: &Api, findings: Findings) -> Health {
     }
 }
 
-/// what `monitoring.alertThresholds` calls too much, at this moment or until it has been calm for a while; and who is not told of it
+/// what is found by watching, at this moment or until it has been calm for a while; and who is not told of it
 fn alarms(api: &Api, readings: &Readings) -> Vec<Issue> {
     let rules = api.policy.current();
     let raised = api.alarms.in_force();
     let found: BTreeMap<_, _> =
         raised.into_iter().chain(Condition::beyond(readings, &rules.document.monitoring)).collect();
     let warn = |kind, message| Issue { status: Status::Warning, kind, message };
-    // What has no threshold of the policy is an issue of its own.
-    let found = found.into_iter().filter(|(condition, _)| condition.has_threshold());
+    let found = found.into_iter().filter(|(condition, _)| !is_found_by_asking(*condition));
     let unheard = api.alarms.receivers.failing().into_iter().map(|message| warn("notifications", message));
     found.map(|(condition, message)| warn(condition.as_str(), message)).chain(unheard).collect()
+}
+
+/// whether it is an issue of its own already
+const fn is_found_by_asking(condition: Condition) -> bool {
+    match condition {
+        Condition::StateOutage | Condition::DegradedNodes | Condition::AuditLag | Condition::DeadLetters => true,
+        Condition::HighConnectionCount | Condition::HighMessageRate | Condition::ErrorRate => false,
+        Condition::LostNodes | Condition::StalePolicy => false,
+    }
 }

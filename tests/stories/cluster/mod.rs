@@ -1,6 +1,7 @@
 //! What Picket promises of several nodes over one Redis: one budget, one block list, one policy; and what becomes of each when
 //! a node, a coordinator or Redis is lost.
 
+mod alarms;
 mod audit;
 mod blocks;
 mod budgets;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::meter::everywhere;
-use crate::harness::{Cluster, Redis, eventually, soon};
+use crate::harness::{Cluster, Pager, Redis, eventually, soon};
 
 #[tokio::test]
 async fn a_change_through_one_coordinator_reaches_open_sessions_on_all_nodes() {
@@ -57,7 +57,9 @@ async fn x42_what_is_no_policy_at_all_is_refused_by_every_node_and_can_be_mended
 
 async fn is_refused_everywhere(documents: impl FnOnce(&Value) -> Vec<String>) {
     let redis = Redis::start().await;
-    let cluster = Cluster::of(3).on(&redis).start().await;
+    let mut pager = Pager::listens().await;
+    let told = json!({ "monitoring": { "notifications": [pager.entry()] } });
+    let cluster = Cluster::of(3).on(&redis).policy(told).start().await;
     let admin = cluster.admin();
     admin.changes_policy(json!({ "validation": { "maxMessageLength": 12 } })).await.succeeds();
     for node in cluster.nodes() {
@@ -69,6 +71,11 @@ async fn is_refused_everywhere(documents: impl FnOnce(&Value) -> Vec<String>) {
     for document in documents(&good) {
         smuggle(&redis, &document).await;
     }
+    let (alarm, took) = pager.rings_soon_for("stalePolicy", Duration::from_secs(5)).await;
+    eprintln!("x29: after {took:?}: {alarm}");
+    assert_eq!(alarm["type"], "alarm.raised");
+    let everywhere = "the newest policy is not in force at edge-1, edge-2, edge-3, coordinator-1";
+    assert_eq!(alarm["data"]["summary"], everywhere);
 
     for node in cluster.nodes() {
         soon("a node that complains of the policy", Duration::from_secs(5), async || {

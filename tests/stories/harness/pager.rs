@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::State;
@@ -58,8 +59,21 @@ impl Pager {
 
     /// The next alarm of this kind, whose signature is right.
     pub async fn rings_for(&mut self, kind: &str) -> Value {
+        within(&format!("an alarm of {kind}"), self.hears_of(kind)).await
+    }
+
+    /// As promised, for an alarm that takes longer than patience; and how long it took.
+    pub async fn rings_soon_for(&mut self, kind: &str, promised: Duration) -> (Value, Duration) {
+        let start = Instant::now();
+        match tokio::time::timeout(promised, self.hears_of(kind)).await {
+            Ok(alarm) => (alarm, start.elapsed()),
+            Err(_) => panic!("an alarm of {kind}: not within {promised:?}"),
+        }
+    }
+
+    async fn hears_of(&mut self, kind: &str) -> Value {
         loop {
-            let (headers, body) = within("an alarm", self.rings.recv()).await.unwrap();
+            let (headers, body) = self.rings.recv().await.unwrap();
             let header = |name: &str| headers[name].to_str().unwrap();
             let signed = format!("{}.{}.{body}", header("webhook-id"), header("webhook-timestamp"));
             let url_safe = sign(signed.as_bytes(), &EncodingKey::from_secret(&SECRET), Algorithm::HS256).unwrap();

@@ -2,7 +2,7 @@
 //! up nobody else, and subscriptions are apart.
 //!
 //! A call has one try and one deadline. At most so many are in flight; beyond that, and while the circuit is open, a call
-//! fails at once.
+//! fails at once, but for the probe and a node's word that it lives.
 
 use fred::clients::{Client, SubscriberClient};
 use fred::error::{Error, ErrorKind};
@@ -155,6 +155,17 @@ impl Link {
             });
         }
         outcome.map_err(told)
+    }
+
+    /// Runs a script even if the circuit is open, which it says nothing about: a node that finds Redis too slow is still heard of.
+    /// For what is sent once a second and waited for, so that it never comes to be more than one call in flight.
+    pub(super) async fn tell(
+        &self,
+        script: &Script,
+        keys: Vec<String>,
+        arguments: Vec<Value>,
+    ) -> Result<Value, StateError> {
+        self.send(Lane::Upkeep, script, keys, arguments).await.0.map_err(told)
     }
 
     fn failed(&self, circuit: &mut Circuit, error: &Error, now: Instant) {

@@ -21,11 +21,16 @@ const MEMBERS_MAX: u64 = 4096;
 #[async_trait]
 impl Nodes for Redis {
     async fn node_alive(&self, status: NodeStatus) -> Result<(), StateError> {
-        self.alive(self.keys.nodes(), &status.id, status.last_seen, &status).await
+        let arguments = self.alive(&status.id, status.last_seen, &status)?;
+        // Whose circuit is open says so.
+        self.link.tell(&self.scripts.member_alive, self.keys.nodes().into(), arguments).await.map(drop)
     }
 
     async fn coordinator_alive(&self, status: CoordinatorStatus) -> Result<(), StateError> {
-        self.alive(self.keys.coordinators(), &status.id, status.last_seen, &status).await
+        let arguments = self.alive(&status.id, status.last_seen, &status)?;
+        let keys = self.keys.coordinators().into();
+        // One that cannot read who lives must not be taken for one that leads.
+        self.link.call(Lane::Upkeep, &self.scripts.member_alive, keys, arguments).await.map(drop)
     }
 
     async fn nodes(&self, now: Timestamp) -> Result<Vec<NodeStatus>, StateError> {
@@ -44,17 +49,9 @@ impl Nodes for Redis {
 }
 
 impl Redis {
-    async fn alive<T: Serialize>(
-        &self,
-        keys: [String; 2],
-        id: &str,
-        now: Timestamp,
-        status: &T,
-    ) -> Result<(), StateError> {
+    fn alive<T: Serialize>(&self, id: &str, now: Timestamp, status: &T) -> Result<Vec<Value>, StateError> {
         let status = Value::Bytes(wire::encode(status)?.into());
-        let arguments = vec![self.now(now), id.into(), status, millis(KEY_LIFE), number(MEMBERS_MAX)];
-        self.link.call(Lane::Upkeep, &self.scripts.member_alive, keys.into(), arguments).await?;
-        Ok(())
+        Ok(vec![self.now(now), id.into(), status, millis(KEY_LIFE), number(MEMBERS_MAX)])
     }
 
     async fn members<T: DeserializeOwned>(
