@@ -7,7 +7,9 @@ use serde_json::{Value, json};
 use std::collections::HashSet;
 use std::time::Duration;
 
-use super::office::{Office, START};
+use super::office::{ADMIN, Office, PASSWORD, START};
+use crate::api_keys;
+use crate::config::Scope;
 
 #[tokio::test]
 async fn the_trail_is_found_by_its_filters() {
@@ -116,6 +118,35 @@ async fn r11_a_clients_words_are_no_formula_in_a_spreadsheet() {
     let text = office.admin().get("/audit-logs/export?format=csv").await.text;
     let row = text.lines().find(|line| line.contains("UNAUTHORIZED_EVENT")).unwrap();
     assert!(row.contains("\"'=cmd|' /C calc'!A0\",\"'-1,\"\"x\"\"\",\"'+1\",\"'@SUM(1+1)*cmd\""), "{row}");
+}
+
+#[tokio::test]
+async fn an_event_of_the_framework_says_who_did_what_and_whether_it_was_let() {
+    let key = api_keys::generate();
+    let office = Office::builder().with_key("siem", &key, &[Scope::AuditRead]).start().await;
+    office.visitor("mallory", "wrong").get("/metrics").await.fails_with(401);
+    office.stranger().post("/login", json!({ "username": ADMIN, "password": PASSWORD })).await.data();
+    office.with_key(&key).delete("/subjects/alice").await.fails_with(403);
+    office.admin().delete("/subjects/alice").await.data();
+    office.audited("eventType=ADMIN_LOGIN", 2).await;
+    office.audited("text=personal%20data%20erased", 1).await;
+    office.audited("text=audit:erase", 1).await;
+
+    let events = office.admin().get("/audit-logs/export?format=ocsf").await.text;
+    let events: Vec<Value> = events.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let found = |class: u64, message: &str, name: &str| {
+        let user = |event: &Value| event["user"]["name"] == name || event["actor"]["user"]["name"] == name;
+        let mut all = events.iter().filter(|event| event["class_uid"] == class && event["message"] == message);
+        let event = all.find(|event| user(event)).unwrap_or_else(|| panic!("{message} by {name} in {events:#?}"));
+        ["activity_id", "status_id", "action_id", "disposition_id"].map(|field| event[field].as_u64())
+    };
+    let (allowed, denied) = (Some(1), Some(2));
+    let logon = Some(1);
+    assert_eq!(found(3002, "login to the management API", ADMIN), [logon, Some(1), allowed, allowed]);
+    assert_eq!(found(3002, "failed login to the management API", "mallory"), [logon, Some(2), denied, denied]);
+    let (other, delete) = (Some(99), Some(4));
+    assert_eq!(found(6003, "administrative act refused", "api-key:siem"), [delete, Some(2), None, None]);
+    assert_eq!(found(6003, "personal data erased", ADMIN), [other, Some(1), None, None]);
 }
 
 #[tokio::test]
