@@ -310,14 +310,14 @@ async fn a_report_lists_blocks_administration_and_policy_changes() {
     admin.post("/unblock-ip", json!({ "ip": "192.0.2.66" })).await.data();
     admin.put("/config", json!({ "validation": { "maxDepth": 40 } })).await.data();
     office.refuses(Reason::TokenInvalid, "192.0.2.1");
-    office.audited("", 5).await;
+    office.audited("", 6).await;
     let report = admin.get("/report?period=1h").await.data();
     assert_eq!((&report["refusals"], &report["blocksMade"]["total"]), (&json!(1), &json!(1)));
     assert_eq!(report["blocksMade"]["latest"][0]["metadata"]["network"], "192.0.2.66");
     let acts = report["administration"].as_array().unwrap().iter();
     let mut acts: Vec<_> = acts.map(|record| record["eventType"].as_str().unwrap()).collect();
     acts.sort();
-    assert_eq!(acts, ["ADMIN_LOGIN", "IP_BLOCKED", "IP_UNBLOCKED", "POLICY_CHANGED"]);
+    assert_eq!(acts, ["ADMIN_ACTION", "ADMIN_LOGIN", "IP_BLOCKED", "IP_UNBLOCKED", "POLICY_CHANGED"]);
     assert_eq!(report["policyChanges"][0]["changes"][0]["path"], "validation.maxDepth");
     let csv = admin.get("/report?period=1h&format=csv").await.text;
     assert!(csv.contains("warden version 2 validation.maxDepth") && csv.contains("refusals,all,1\r\n"), "{csv}");
@@ -325,7 +325,9 @@ async fn a_report_lists_blocks_administration_and_policy_changes() {
     assert!(page.contains("warden address blocked 192.0.2.66") && !page.contains("<b>"), "{page}");
     office.clock.advance(Duration::from_secs(7200));
     let later = admin.get("/report?period=1h").await.data();
-    assert_eq!((&later["administration"], &later["policyChanges"]), (&json!([]), &json!([])));
+    let is_old = |act: &Value| act["eventType"] != "ADMIN_LOGIN" && act["eventType"] != "ADMIN_ACTION";
+    assert!(!later["administration"].as_array().unwrap().iter().any(is_old), "{later}");
+    assert_eq!(later["policyChanges"], json!([]));
 }
 
 #[tokio::test]
@@ -340,7 +342,8 @@ async fn the_dashboard_shows_the_last_day() {
     let analytics = &dashboard["analytics"];
     assert_eq!(analytics["eventCounts"]["INVALID_ORIGIN"], 1);
     assert_eq!(analytics["severityCounts"]["high"], 2);
-    assert_eq!(analytics["topIPs"][0], json!({ "ip": "192.0.2.4", "count": 2 }));
+    let busiest = analytics["topIPs"].as_array().unwrap();
+    assert!(busiest.contains(&json!({ "ip": "192.0.2.4", "count": 2 })), "{busiest:?}");
     assert_eq!(dashboard["metrics"]["activeConnections"], 0);
     assert!(dashboard["recentLogs"].as_array().unwrap().len() >= 3);
     assert!(dashboard["timeSeries"]["points"].as_array().unwrap().len() >= 24);
