@@ -255,7 +255,8 @@ mod tests {
                 node: text("edge-1"),
                 ..record
             };
-            known.with("actor", "warden").with("network", "192.0.2.0/24").with("userAgent", "curl").with("limit", 7)
+            let known = known.with("actor", "warden").with("network", "192.0.2.0/24").with("method", "DELETE");
+            known.with("account", "warden").with("outcome", "accepted").with("userAgent", "curl").with("limit", 7)
         });
         bare.clone().into_iter().chain(whole).collect()
     }
