@@ -66,6 +66,7 @@ function body({ analytics, timeSeries }) {
   return [
     h("section", {}, h("h2", {}, "Last 24 hours"), chart(timeSeries, "audit records over time")),
     counts("Refusals by reason, last 24 hours", sorted(analytics.reasonCounts)),
+    counts("Noticed and passed, last 24 hours", sorted(analytics.noticedCounts)),
     h("section", {}, h("h2", {}, "Addresses with the most records, last 24 hours"), table([
       { title: "Address", cell: (top) => h("a", { href: `#blocks?ip=${encodeURIComponent(top.ip)}` }, top.ip) },
       { title: "Records", cell: (top) => top.count, kind: "number" },

@@ -11,6 +11,9 @@ use picket_shared::policy::BehaviourRule;
 use picket_shared::reason::Reason;
 use picket_shared::state::LivePolicy;
 
+/// the key of the metadata under which a record says with which token its user came in
+const SESSION: &str = "session";
+
 pub(crate) struct Behaviour {
     pub(crate) id: String,
     pub(crate) policy: LivePolicy,
@@ -29,9 +32,10 @@ impl Behaviour {
             return;
         }
         let (user, address) = (record.user_id.as_deref(), AddressKey::of(record.ip));
+        let session = record.metadata.get(SESSION).and_then(serde_json::Value::as_str);
         let names = [record.reason.map(Reason::token), Some(record.event_type.as_str())];
         for name in names.into_iter().flatten() {
-            let deed = Deed { name, user, address };
+            let deed = Deed { name, user, session, address, times: record.weight() };
             for rule in self.watch.see(watched, &deed, |name| field(record, name), self.clock.now()) {
                 self.note(record, rule);
             }
@@ -48,6 +52,10 @@ impl Behaviour {
             .with("limit", rule.over)
             .with("windowMs", window_ms)
             .with("lastRecord", last.id.as_str());
+        let record = match last.metadata.get(SESSION) {
+            Some(session) => record.with(SESSION, session.clone()),
+            None => record,
+        };
         self.outbox.record(AuditRecord { node: Some(self.id.clone()), user_id: last.user_id.clone(), ..record });
     }
 }
@@ -55,7 +63,8 @@ impl Behaviour {
 /// what `distinct` may name
 fn field(record: &AuditRecord, name: &str) -> Option<String> {
     match name {
-        "ip" => Some(record.ip.to_string()),
+        // A client takes what addresses of its /64 it likes.
+        "ip" => Some(AddressKey::of(record.ip).to_string()),
         "userId" => record.user_id.clone(),
         "route" => record.route.clone(),
         "node" => record.node.clone(),
@@ -75,13 +84,11 @@ mod tests {
 
     const START: Timestamp = Timestamp::from_millis(1_764_000_000_000);
 
-    #[tokio::test]
-    async fn what_many_nodes_saw_of_one_user_is_noticed_once() {
+    /// what is noticed of records under one rule
+    async fn noticed(when: serde_json::Value, records: impl IntoIterator<Item = AuditRecord>) -> Vec<AuditRecord> {
         let mut policy = Policy::default();
-        policy.security.behaviour = serde_json::from_value(json!([
-            { "name": "places", "when": { "record": "AUTHENTICATION_SUCCESS", "distinct": "ip", "over": 2, "windowMs": 60_000 }, "then": "block" },
-        ]))
-        .unwrap();
+        let rules = json!([{ "name": "places", "when": when, "then": "block" }]);
+        policy.security.behaviour = serde_json::from_value(rules).unwrap();
         let (outbox, clock) = (Outbox::default(), Arc::new(ManualClock::at(START)));
         let policy = LivePolicy::starting_with(policy, Environment::Production).unwrap();
         let behaviour = Behaviour {
@@ -91,23 +98,57 @@ mod tests {
             clock: clock.clone(),
             watch: Watch::default(),
         };
-        for (user, last) in [("alice", 1), ("alice", 2), ("bob", 3), ("alice", 2), ("alice", 9)] {
-            let record = AuditRecord::new(
-                EventType::AuthenticationSuccess,
-                Severity::Low,
-                [192, 0, 2, last].into(),
-                "in",
-                START,
-            );
-            behaviour.observe(&AuditRecord { user_id: Some(user.into()), ..record });
-        }
+        records.into_iter().for_each(|record| behaviour.observe(&record));
         let state = State::memory();
         outbox.deliver(state.audit.clone(), clock, std::future::ready(())).await;
         let noticed = state.audit.read(10, Duration::ZERO).await.unwrap();
+        let noticed: Vec<_> = noticed.into_iter().map(|(_, record)| record).collect();
+        noticed.iter().for_each(|record| behaviour.observe(record));
+        noticed
+    }
+
+    fn came_in(user: &str, ip: &str) -> AuditRecord {
+        let (kind, ip) = (EventType::AuthenticationSuccess, ip.parse().unwrap());
+        AuditRecord { user_id: Some(user.into()), ..AuditRecord::new(kind, Severity::Low, ip, "in", START) }
+    }
+
+    #[tokio::test]
+    async fn what_many_nodes_saw_of_one_user_is_noticed_once() {
+        let when = json!({ "record": "AUTHENTICATION_SUCCESS", "distinct": "ip", "over": 2, "windowMs": 60_000 });
+        let records = [("alice", 1), ("alice", 2), ("bob", 3), ("alice", 2), ("alice", 9)];
+        let noticed = noticed(when, records.map(|(user, last)| came_in(user, &format!("192.0.2.{last}")))).await;
         assert_eq!(noticed.len(), 1);
-        let record = &noticed[0].1;
+        let record = &noticed[0];
         assert_eq!((record.reason, record.user_id.as_deref()), (Some(Reason::Behaviour), Some("alice")));
         assert_eq!((&record.metadata["rule"], &record.metadata["points"]), (&json!("places"), &json!(5.0)));
-        behaviour.observe(record);
+    }
+
+    #[tokio::test]
+    async fn one_session_from_two_places_is_noticed_and_a_subscriber_of_ipv6_is_one_place() {
+        let when = json!({ "record": "AUTHENTICATION_SUCCESS", "distinct": "ip", "over": 1, "per": "session", "windowMs": 60_000 });
+        let records = [
+            ("s1", "2001:db8::1"),
+            ("s1", "2001:db8::2"),
+            ("s2", "192.0.2.1"),
+            ("s3", "192.0.2.2"),
+            ("s1", "192.0.2.1"),
+        ];
+        let without = ["192.0.2.3", "192.0.2.4"].map(|ip| came_in("alice", ip));
+        let records = records.map(|(session, ip)| came_in("alice", ip).with("session", session));
+        let noticed = noticed(when, without.into_iter().chain(records)).await;
+        assert_eq!(noticed.len(), 1, "{noticed:?}");
+        assert_eq!(noticed[0].metadata["session"], "s1");
+    }
+
+    #[tokio::test]
+    async fn a_record_that_stands_for_many_counts_as_many() {
+        let refused = || AuditRecord::refusal(Reason::TokenInvalid, [192, 0, 2, 66].into(), START);
+        let mut flood: Vec<_> = (0..100).map(|_| refused()).collect();
+        let when = json!({ "record": "token_invalid", "over": 1000, "per": "address", "windowMs": 600_000 });
+        assert_eq!(noticed(when.clone(), flood.clone()).await.len(), 0);
+        flood.push(refused().with("suppressed", 899));
+        assert_eq!(noticed(when.clone(), flood.clone()).await.len(), 0, "a thousand are allowed");
+        flood.push(refused());
+        assert_eq!(noticed(when, flood).await.len(), 1);
     }
 }

@@ -43,7 +43,7 @@ use tokio::sync::watch;
 
 use alarms::{Alarms, Receivers, Roll};
 use api::Api;
-use api::auth::{Credential, Failures, Gate, Sessions};
+use api::auth::{Credential, Failures, Gate, Sessions, Visits};
 use api_keys::{ApiKeyError, ApiKeys};
 use behaviour::Behaviour;
 use config::CoordinatorConfig;
@@ -239,6 +239,7 @@ fn run(parts: Parts, opened: Opened) {
         sessions: Sessions::default(),
         addresses: Failures::default(),
         accounts: Failures::default(),
+        visits: Visits::default(),
         outbox: outbox.clone(),
         clock: clock.clone(),
         instruments: instruments.clone(),

@@ -154,6 +154,9 @@ fn describe(gate: &Gate, case: Case<'_>, mut record: AuditRecord, detail: Option
     record.event_name = case.event.map(|name| printable(name, IDENTIFIER_BYTES_MAX));
     record.route = Some(case.attempt.route.to_string());
     record.node = Some(gate.node.to_string());
+    if let Some(session) = case.principal.and_then(Principal::user).and_then(|user| user.session.as_deref()) {
+        record = record.with("session", session);
+    }
     if let Some(detail) = detail {
         record = record.with("detail", printable(detail, IDENTIFIER_BYTES_MAX));
     }

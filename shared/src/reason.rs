@@ -204,6 +204,11 @@ impl Reason {
         self.consequence().event_type.unwrap_or(EventType::ConnectionClosed)
     }
 
+    /// whether what has this reason passed, always: it was noticed, and is no refusal
+    pub fn is_only_noticed(self) -> bool {
+        matches!(self, Reason::ActiveContent | Reason::SuspiciousContent | Reason::Behaviour)
+    }
+
     /// the reason that a stored token names; tokens shared by two reasons give the first
     pub fn from_token(token: &str) -> Option<Reason> {
         Reason::ALL.into_iter().find(|reason| reason.token() == token)

@@ -107,6 +107,9 @@ class Evidence(unittest.TestCase):
         found, classes = ocsf.mistakes(self.office.export("ocsf"))
         self.assertEqual(found, [])
         self.assertTrue({3004, 4002} <= set(classes), classes)
+        logons = map(json.loads, self.office.export("ocsf", "&eventType=ADMIN_LOGIN"))
+        said = {(event["user"]["name"], event["status_id"], event["action_id"]) for event in logons}
+        self.assertEqual(said, {("warden", 1, 1)})
 
     def test_an_export_is_verified_by_another_reader(self):
         lines = self.office.export("ndjson")

@@ -1,6 +1,7 @@
 //! Counts over a time, as dashboard and report show them, with a series that has no gaps.
 
 use picket_shared::clock::Timestamp;
+use picket_shared::reason::Reason;
 use schemars::JsonSchema;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -26,7 +27,10 @@ pub(super) struct Analytics {
     pub(super) total: u64,
     pub(super) event_counts: BTreeMap<&'static str, u64>,
     pub(super) severity_counts: BTreeMap<&'static str, u64>,
+    /// of refusals
     pub(super) reason_counts: BTreeMap<String, u64>,
+    /// of what was noticed and passed
+    pub(super) noticed_counts: BTreeMap<String, u64>,
     #[serde(rename = "topIPs")]
     pub(super) top_ips: Vec<TopAddress>,
     pub(super) series: Series,
@@ -66,14 +70,20 @@ pub(super) async fn over(api: &Api, span: Span) -> Result<Analytics, StoreError>
     let bucket = bucket(span.until.since(span.since));
     let Summary { total, by_type, by_severity, by_reason, top_addresses, buckets } =
         api.store.summary(span, bucket, TOP_MAX).await?;
+    let (noticed_counts, reason_counts) = by_reason.into_iter().partition(|(reason, _)| is_only_noticed(reason));
     Ok(Analytics {
         total,
         event_counts: by_type.into_iter().map(|(kind, count)| (kind.as_str(), count)).collect(),
         severity_counts: by_severity.into_iter().map(|(severity, count)| (severity.as_str(), count)).collect(),
-        reason_counts: by_reason.into_iter().collect(),
+        reason_counts,
+        noticed_counts,
         top_ips: top_addresses.into_iter().map(|(ip, count)| TopAddress { ip, count }).collect(),
         series: Series { bucket_ms: millis(bucket), points: without_gaps(buckets, span, millis(bucket)) },
     })
+}
+
+fn is_only_noticed(reason: &str) -> bool {
+    Reason::from_token(reason).is_some_and(Reason::is_only_noticed)
 }
 
 /// the length of a point, so that a series has enough of them and not too many

@@ -1,10 +1,11 @@
 //! `GET /audit-logs`: the trail by filters, newest first, page by page.
 
 use axum::extract::State;
-use picket_shared::audit::{AuditRecord, EventType, IDENTIFIER_BYTES_MAX, Severity};
+use picket_shared::address::NetworkText;
+use picket_shared::audit::{AuditRecord, EventType, IDENTIFIER_BYTES_MAX, Severity, printable};
 use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::auth::Caller;
 use super::input::{self, Query};
@@ -88,4 +89,23 @@ pub(super) fn filter(query: &mut Query) -> Filter {
         until: query.take("until", input::time),
         text: query.take("text", input::text(IDENTIFIER_BYTES_MAX)),
     }
+}
+
+/// a filter as its parameters were given
+pub(super) fn told(filter: &Filter) -> Map<String, Value> {
+    let Filter { event_type, severity, network, user_id, socket_id, since, until, text } = filter;
+    let parameters = [
+        ("eventType", event_type.map(|kind| kind.as_str().to_owned())),
+        ("severity", severity.map(|severity| severity.as_str().to_owned())),
+        ("ip", network.map(|network| NetworkText(network).to_string())),
+        ("userId", user_id.clone()),
+        ("socketId", socket_id.clone()),
+        ("since", since.map(|time| time.to_string())),
+        ("until", until.map(|time| time.to_string())),
+        ("text", text.clone()),
+    ];
+    let given = |(name, value): (&str, Option<String>)| {
+        Some((name.to_owned(), printable(&value?, IDENTIFIER_BYTES_MAX).into()))
+    };
+    parameters.into_iter().filter_map(given).collect()
 }

@@ -32,6 +32,7 @@ struct DayAnalytics {
     event_counts: BTreeMap<&'static str, u64>,
     severity_counts: BTreeMap<&'static str, u64>,
     reason_counts: BTreeMap<String, u64>,
+    noticed_counts: BTreeMap<String, u64>,
     #[serde(rename = "topIPs")]
     top_ips: Vec<TopAddress>,
     #[serde(rename = "totalEvents24h")]
@@ -50,6 +51,7 @@ pub(super) async fn get(State(api): Shared, _: Caller, _: NoQuery) -> Answer<Das
             event_counts: day.event_counts,
             severity_counts: day.severity_counts,
             reason_counts: day.reason_counts,
+            noticed_counts: day.noticed_counts,
             top_ips: day.top_ips,
             total_events_24h: day.total,
         },

@@ -1,19 +1,19 @@
 //! `GET /audit-logs/export`: everything that the filters find, streamed page by page. The bytes end early if the store fails.
 
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{MatchedPath, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::stream;
 use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
-use picket_shared::audit::AuditRecord;
+use picket_shared::audit::{AuditRecord, EventType, Severity};
 use picket_shared::reason::Reason;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::auth::Caller;
-use super::input::Query;
+use super::input::{self, Query};
 use super::openapi::{self, Operation};
 use super::problem::Problem;
 use super::{Shared, audit_logs, csv, ocsf};
@@ -42,14 +42,26 @@ enum Format {
     Ocsf,
 }
 
-pub(super) async fn get(State(api): Shared, _: Caller, mut query: Query) -> Result<Response, Problem> {
+impl Format {
+    const ALL: [Format; 3] = [Format::Ndjson, Format::Csv, Format::Ocsf];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Format::Ndjson => "ndjson",
+            Format::Csv => "csv",
+            Format::Ocsf => "ocsf",
+        }
+    }
+}
+
+pub(super) async fn get(
+    State(api): Shared,
+    caller: Caller,
+    path: MatchedPath,
+    mut query: Query,
+) -> Result<Response, Problem> {
     let filter = audit_logs::filter(&mut query);
-    let format = query.take("format", |text| match text {
-        "ndjson" => Ok(Format::Ndjson),
-        "csv" => Ok(Format::Csv),
-        "ocsf" => Ok(Format::Ocsf),
-        _ => Err("must be ndjson, csv or ocsf".to_owned()),
-    });
+    let format = query.take("format", input::one_of(Format::ALL, Format::as_str));
     query.finish()?;
     let slot = api.exports.0.clone().try_acquire_owned();
     let slot = slot.map_err(|_| Problem::unavailable("too many exports at once").retry_after(BUSY_RETRY))?;
@@ -59,6 +71,13 @@ pub(super) async fn get(State(api): Shared, _: Caller, mut query: Query) -> Resu
         Format::Csv => ("text/csv; charset=utf-8", "attachment; filename=\"picket-audit.csv\""),
         Format::Ocsf => ("application/x-ndjson", "attachment; filename=\"picket-audit.ocsf.ndjson\""),
     };
+    api.record(EventType::AdminAction, Severity::Medium, &caller, "audit trail exported", |record| {
+        record
+            .with("method", "GET")
+            .with("path", path.as_str())
+            .with("format", format.as_str())
+            .with("filter", audit_logs::told(&filter))
+    });
     let export = Export { store: api.store.clone(), filter, format, next: Next::First, _slot: slot };
     Ok((
         [(CONTENT_TYPE, kind), (CONTENT_DISPOSITION, name)],
@@ -69,8 +88,8 @@ pub(super) async fn get(State(api): Shared, _: Caller, mut query: Query) -> Resu
 
 pub(super) fn describe() -> Operation {
     let operation = Operation::new(Scope::AuditRead, "Everything that the filters find, streamed");
-    audit_logs::describe_filter(operation)
-        .query("format", openapi::one_of(["ndjson", "csv", "ocsf"]), "`ndjson` if not given")
+    audit_logs::describe_filter(operation.records_itself())
+        .query("format", openapi::one_of(Format::ALL.map(Format::as_str)), "`ndjson` if not given")
         .gives_text("application/x-ndjson", "one record in a line with its place in a hash chain, or one OCSF event; the bytes end early if the store fails")
         .gives_text("text/csv", "a table; no cell is a formula")
 }

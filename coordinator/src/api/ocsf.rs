@@ -7,6 +7,8 @@ use picket_shared::audit::{AuditRecord, EventType, Severity};
 use picket_shared::reason::Reason;
 use serde_json::{Value, json};
 
+use crate::metrics::LoginOutcome;
+
 pub(super) const VERSION: &str = "1.8.0";
 const NOBODY: &str = "anonymous";
 
@@ -51,8 +53,8 @@ pub(super) fn event(record: &AuditRecord) -> Value {
     if class != FINDING {
         event["status_id"] = json!(if is_refusal { 2 } else { 1 });
     }
-    if let Some(reason) = record.reason {
-        event["status_detail"] = json!(reason.token());
+    if let Some(detail) = detail(record) {
+        event["status_detail"] = json!(detail);
     }
     let fields = fields.as_object().cloned().unwrap_or_default();
     if let Some(event) = event.as_object_mut() {
@@ -65,19 +67,19 @@ const FINDING: u64 = 2004;
 
 fn activity(record: &AuditRecord) -> Activity {
     use EventType::*;
-    let is_refusal = record.reason.is_some() && record.metadata.get("passed").is_none();
+    let is_refusal = detail(record).is_some() && !has_passed(record);
     match record.event_type {
         ConnectionClosed => network(record),
         AuthenticationSuccess => logon(record, false),
-        AuthenticationFailure if record.event_name.is_none() => logon(record, true),
-        AdminLogin => logon(record, !record.message.contains("logged in")),
+        AuthenticationFailure if record.event_name.is_none() => logon(record, !has_passed(record)),
+        AdminLogin => logon(record, text(record, "outcome") != Some(LoginOutcome::Accepted.as_str())),
         SuspiciousActivity => finding(record, is_refusal),
         AlarmRaised => Activity { has_decision: false, ..finding(record, false) },
         AlarmResolved => Activity { activity: 3, has_decision: false, ..finding(record, false) },
         IpBlocked => entity(record, 1, "address"),
         IpUnblocked => entity(record, 4, "address"),
         PolicyChanged => entity(record, 3, "policy"),
-        AdminAction => administration(record),
+        AdminAction => administration(record, is_refusal),
         AuditDropped | ModeChanged => lifecycle(),
         ConnectionAttempt
         | ConnectionBlocked
@@ -96,7 +98,7 @@ fn activity(record: &AuditRecord) -> Activity {
 /// the request that asks for a connection
 fn http(record: &AuditRecord, is_refusal: bool) -> Activity {
     let url = record.route.as_ref().map(|route| json!({ "path": route }));
-    let agent = record.metadata.get("userAgent").and_then(Value::as_str);
+    let agent = text(record, "userAgent");
     let mut request = json!({ "http_method": "GET" });
     if let Some(url) = url {
         request["url"] = url;
@@ -118,13 +120,19 @@ fn message(record: &AuditRecord, name: &str, is_refusal: bool) -> Activity {
     Activity { class: 6003, category: 6, activity: 99, fields, has_decision: false, is_refusal }
 }
 
-fn administration(record: &AuditRecord) -> Activity {
+fn administration(record: &AuditRecord, is_refusal: bool) -> Activity {
+    let activity = match text(record, "method") {
+        Some("GET") => 2,
+        Some("PUT") => 3,
+        Some("DELETE") => 4,
+        _ => 99,
+    };
     let fields = json!({
         "actor": actor(record),
         "api": { "operation": record.message, "service": { "name": "picket management" } },
         "src_endpoint": source(record),
     });
-    Activity { class: 6003, category: 6, activity: 99, fields, has_decision: false, is_refusal: false }
+    Activity { class: 6003, category: 6, activity, fields, has_decision: false, is_refusal }
 }
 
 fn network(record: &AuditRecord) -> Activity {
@@ -152,7 +160,7 @@ fn finding(record: &AuditRecord, is_refusal: bool) -> Activity {
 }
 
 fn entity(record: &AuditRecord, activity: u64, kind: &str) -> Activity {
-    let name = match record.metadata.get("network").and_then(Value::as_str) {
+    let name = match text(record, "network") {
         Some(network) => network.to_owned(),
         None if kind == "policy" => "security policy".to_owned(),
         None => record.ip.to_string(),
@@ -170,9 +178,25 @@ fn source(record: &AuditRecord) -> Value {
     json!({ "ip": record.ip })
 }
 
-/// an administrator, else the user, else nobody
+/// why it was or would have been refused: the reason, also of a refusal that nobody is scored for; of an administrative act in words
+fn detail(record: &AuditRecord) -> Option<&str> {
+    let named = || text(record, "refusedFor").or_else(|| text(record, "because"));
+    record.reason.map(Reason::token).or_else(named)
+}
+
+/// whether a rule only noticed it, or was in shadow
+fn has_passed(record: &AuditRecord) -> bool {
+    ["passed", "shadow"].into_iter().any(|key| record.metadata.get(key) == Some(&Value::Bool(true)))
+}
+
+fn text<'a>(record: &'a AuditRecord, key: &str) -> Option<&'a str> {
+    record.metadata.get(key)?.as_str()
+}
+
+/// an administrator, or the account that somebody logs in to, else the user, else nobody
 fn user(record: &AuditRecord) -> Value {
-    match (record.metadata.get("actor").and_then(Value::as_str), &record.user_id) {
+    let account = || text(record, "account").filter(|account| !account.is_empty());
+    match (text(record, "actor").or_else(account), &record.user_id) {
         (Some(name), _) => json!({ "name": name }),
         (None, Some(id)) => json!({ "uid": id }),
         (None, None) => json!({ "name": NOBODY }),
@@ -231,7 +255,8 @@ mod tests {
                 node: text("edge-1"),
                 ..record
             };
-            known.with("actor", "warden").with("network", "192.0.2.0/24").with("userAgent", "curl").with("limit", 7)
+            let known = known.with("actor", "warden").with("network", "192.0.2.0/24").with("method", "DELETE");
+            known.with("account", "warden").with("outcome", "accepted").with("userAgent", "curl").with("limit", 7)
         });
         bare.clone().into_iter().chain(whole).collect()
     }
@@ -257,5 +282,13 @@ mod tests {
         let refused = AuditRecord::refusal(Reason::HostileContent, "192.0.2.1".parse().unwrap(), Timestamp::default());
         assert_eq!((&event(&refused)["class_uid"], &event(&refused)["action_id"]), (&json!(2004), &json!(2)));
         assert_eq!(event(&refused.with("passed", true))["action_id"], 1);
+
+        let refused = AuditRecord::refusal(Reason::TokenInvalid, "192.0.2.1".parse().unwrap(), Timestamp::default());
+        let unscored = AuditRecord { reason: None, ..refused }.with("refusedFor", "token_invalid");
+        let denied = event(&unscored);
+        assert_eq!((&denied["action_id"], &denied["status_id"]), (&json!(2), &json!(2)));
+        assert_eq!(denied["status_detail"], "token_invalid");
+        let pardoned = event(&unscored.with("shadow", true));
+        assert_eq!((&pardoned["action_id"], &pardoned["status_id"]), (&json!(1), &json!(1)));
     }
 }

@@ -11,7 +11,7 @@ use picket_shared::audit::{EventType, Severity};
 use std::sync::Arc;
 
 use super::Api;
-use super::auth::{Caller, write};
+use super::auth::{Caller, Due, write};
 use super::idempotency;
 use super::openapi::{Access, Operation};
 use super::problem::Problem;
@@ -81,7 +81,9 @@ impl Routes {
 
     pub(super) fn into_router(self, api: &Arc<Api>) -> Router<Arc<Api>> {
         self.0.into_iter().fold(Router::new(), |router, route| {
-            let door = middleware::from_fn_with_state((api.clone(), route.operation.access), admit);
+            let Operation { access, records_itself, .. } = route.operation;
+            let reading = (access.asks_for(Scope::AuditRead) && !records_itself).then_some(route.path);
+            let door = middleware::from_fn_with_state(Door { api: api.clone(), access, reading }, admit);
             let endpoint = match route.operation.once {
                 true => route.endpoint.route_layer(middleware::from_fn_with_state(api.clone(), idempotency::once)),
                 false => route.endpoint,
@@ -91,22 +93,44 @@ impl Routes {
     }
 }
 
-/// changes come as they must, and whoever calls has the operation's scope; a caller who is refused is on the record
-async fn admit(State((api, access)): State<(Arc<Api>, Access)>, request: Request, next: Next) -> Response {
-    let caller = request.extensions().get::<Caller>();
-    let refused = write::check(request.method(), request.headers()).err().or_else(|| objection(access, caller));
-    let Some(problem) = refused else {
-        return next.run(request).await;
-    };
-    if let Some(caller) = caller {
-        let method = request.method().as_str();
-        // The path as it is described: a real one may name a person.
-        let path = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
-        api.record(EventType::AdminAction, Severity::Medium, caller, "administrative act refused", |record| {
-            record.with("method", method).with("path", path).with("because", problem.detail())
+/// what stands before an operation
+#[derive(Clone)]
+struct Door {
+    api: Arc<Api>,
+    access: Access,
+    /// the operation's path, if whoever calls it reads the trail
+    reading: Option<&'static str>,
+}
+
+/// changes come as they must, and whoever calls has the operation's scope; a caller who is refused is on the record, and so is who
+/// reads the trail
+async fn admit(State(door): State<Door>, request: Request, next: Next) -> Response {
+    let caller = request.extensions().get::<Caller>().cloned();
+    let method = request.method().clone();
+    // The path as it is described: a real one may name a person.
+    let path = request.extensions().get::<MatchedPath>().cloned();
+    let path = path.as_ref().map_or("", MatchedPath::as_str);
+    let refused = write::check(&method, request.headers()).err().or_else(|| objection(door.access, caller.as_ref()));
+    let record = |severity, caller: &Caller, message, because: Option<&str>| {
+        door.api.record(EventType::AdminAction, severity, caller, message, |record| {
+            let record = record.with("method", method.as_str()).with("path", path);
+            because.into_iter().fold(record, |record, because| record.with("because", because))
         });
+    };
+    if let Some(problem) = refused {
+        if let Some(caller) = &caller {
+            record(Severity::Medium, caller, "administrative act refused", Some(problem.detail()));
+        }
+        return problem.into_response();
     }
-    problem.into_response()
+    let response = next.run(request).await;
+    if let (Some(caller), Some(reading)) = (&caller, door.reading)
+        && response.status().is_success()
+        && door.api.gate.visits.come(caller, reading, door.api.clock.now()) == Due::Now
+    {
+        record(Severity::Low, caller, "audit trail read", None);
+    }
+    response
 }
 
 fn objection(access: Access, caller: Option<&Caller>) -> Option<Problem> {

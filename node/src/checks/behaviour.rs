@@ -23,8 +23,14 @@ pub fn check(
     let Some(name) = event.name.filter(|_| !rules.is_empty()) else {
         return Vec::new();
     };
-    let user = sender.principal.user().map(|user| &*user.id);
-    let deed = Deed { name, user, address: AddressKey::of(sender.address) };
+    let user = sender.principal.user();
+    let deed = Deed {
+        name,
+        user: user.map(|user| &*user.id),
+        session: user.and_then(|user| user.session.as_deref()),
+        address: AddressKey::of(sender.address),
+        times: 1,
+    };
     let noticed = watch.see(rules, &deed, |pointer| value(event, pointer), now);
     noticed.into_iter().map(observation).collect()
 }

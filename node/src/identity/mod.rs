@@ -41,7 +41,7 @@ impl Keys {
     }
 
     async fn proven(&self, token: &Secret, now: Timestamp) -> Result<Principal, Denial> {
-        let principal = Principal::User(self.user(token, now).await?);
+        let principal = Principal::User(self.user(token, now).await?.by(token.expose()));
         self.still_proven(&principal)?;
         Ok(principal)
     }

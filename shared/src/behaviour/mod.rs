@@ -19,7 +19,10 @@ const VALUES_MAX: usize = 400_000;
 pub struct Deed<'a> {
     pub name: &'a str,
     pub user: Option<&'a str>,
+    pub session: Option<&'a str>,
     pub address: AddressKey,
+    /// how often, where one record tells of many
+    pub times: u64,
 }
 
 /// who did what lately
@@ -80,16 +83,25 @@ impl Watch {
             (Some(None), _) | (_, Some(None)) => return false,
             (distinct, same) => (distinct.flatten(), same.flatten()),
         };
+        let whose = match (rule.per, deed.session) {
+            (Whose::Session, None) => return false,
+            (Whose::Session, session) => session,
+            (Whose::User, _) => deed.user,
+            (Whose::Address, _) => None,
+        };
         let subject = self.hash(|hasher| {
             rule.name.hash(hasher);
-            match deed.user.filter(|_| rule.per == Whose::User) {
-                Some(user) => user.hash(hasher),
+            match whose {
+                Some(name) => name.hash(hasher),
                 None => deed.address.network().hash(hasher),
             }
             same.as_ref().map(AsRef::as_ref).hash(hasher);
         });
-        let value = distinct.map(|value| self.hash(|hasher| value.as_ref().hash(hasher)));
-        self.inner.lock().add(subject, value, rule, now, self.values_max)
+        let counted = match distinct {
+            Some(value) => Counted::Value(self.hash(|hasher| value.as_ref().hash(hasher))),
+            None => Counted::Uses(deed.times),
+        };
+        self.inner.lock().add(subject, &counted, rule, now, self.values_max)
     }
 
     fn hash(&self, write: impl FnOnce(&mut SipHasher13)) -> u128 {
@@ -99,28 +111,53 @@ impl Watch {
     }
 }
 
+/// what a deed adds to its subject's trace
+enum Counted {
+    Value(u128),
+    Uses(u64),
+}
+
+impl Counted {
+    /// as many values as there may be more: beyond the first that is one too many none matters
+    fn values(&self, rule: &BehaviourRule) -> usize {
+        match self {
+            Counted::Value(_) => 1,
+            Counted::Uses(times) => usize::try_from(*times).unwrap_or(usize::MAX).min(rule.over as usize + 1),
+        }
+    }
+}
+
 impl Inner {
     #[expect(clippy::cast_possible_truncation, reason = "half of a hash is one")]
     fn add(
         &mut self,
         subject: u128,
-        value: Option<u128>,
+        counted: &Counted,
         rule: &BehaviourRule,
         now: Timestamp,
         values_max: usize,
     ) -> bool {
-        if self.values >= values_max {
+        let more = counted.values(rule);
+        if self.values + more > values_max {
             self.forget_the_quiet();
         }
-        self.uses += 1;
-        let value = value.map_or(self.uses, |value| value as u64);
         let trace = self.traces.entry(subject).or_default();
         trace.seen = now;
         let before = trace.values.len();
         trace.values.retain(|(_, at)| now.since(*at) < rule.window);
-        match trace.values.iter_mut().find(|(known, _)| *known == value) {
-            Some((_, at)) => *at = now,
-            None => trace.values.push((value, now)),
+        match counted {
+            Counted::Value(value) => {
+                let value = *value as u64;
+                match trace.values.iter_mut().find(|(known, _)| *known == value) {
+                    Some((_, at)) => *at = now,
+                    None => trace.values.push((value, now)),
+                }
+            }
+            Counted::Uses(_) => {
+                let first = self.uses + 1;
+                self.uses += more as u64;
+                trace.values.extend((first..=self.uses).map(|number| (number, now)));
+            }
         }
         let after = trace.values.len();
         let is_one_too_many = after > rule.over as usize;

@@ -13,7 +13,7 @@ use crate::reason::Reason;
 const RULES_MAX: usize = 32;
 const NAME_BYTES_MAX: usize = 64;
 /// what `when.distinct` of records may name
-const RECORD_FIELDS: [&str; 5] = ["ip", "userId", "country", "route", "node"];
+const RECORD_FIELDS: [&str; 6] = ["ip", "userId", "session", "country", "route", "node"];
 
 /// one rule of `security.behaviour`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -36,8 +36,8 @@ pub struct When {
     /// audit records, by reason (`token_invalid`) or kind (`AUTHENTICATION_SUCCESS`)
     #[serde(default)]
     pub record: Option<String>,
-    /// counts different values instead of uses: of an event, of what a JSON pointer into its payload names; of a record: ip,
-    /// userId, country, route or node
+    /// counts different values instead of uses: of an event, of what a JSON pointer into its payload names; of a record: ip (of IPv6 the
+    /// /64), userId, session, country, route or node
     #[serde(default)]
     pub distinct: Option<String>,
     /// of an event: counts those alone that have the same value there
@@ -59,6 +59,8 @@ pub enum Whose {
     #[default]
     User,
     Address,
+    /// what came in with one token; who has none is not counted
+    Session,
 }
 
 /// what follows; it is on the record in any case

@@ -18,16 +18,20 @@ pub use remote_keys::RemoteKeys;
 pub use verifier::{ClaimNames, TOKEN_AGE_MAX, TokenError, TokenVerifier};
 
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::audit::IDENTIFIER_BYTES_MAX;
 use crate::clock::Timestamp;
+use crate::hex;
 
 /// the longest token that is looked at
 pub const TOKEN_BYTES_MAX: usize = 8192;
 /// clock skew that `exp` and `nbf` are granted
 pub const LEEWAY: Duration = Duration::from_secs(60);
+/// of the hash by which a session is known: enough to tell millions apart, and only a part, so that nothing leads back from it
+const SESSION_BYTES: usize = 8;
 /// roles that a principal may have
 const ROLES_MAX: usize = 64;
 
@@ -48,6 +52,8 @@ pub struct User {
     pub issued: Option<Timestamp>,
     /// the token's `jti`
     pub token_id: Option<Arc<str>>,
+    /// the same for all that came in with one token, and nothing that leads back to it
+    pub session: Option<Arc<str>>,
 }
 
 impl Principal {
@@ -74,7 +80,19 @@ impl Principal {
 impl User {
     /// a user of whom nothing else is known
     pub fn named(id: &str) -> User {
-        User { id: id.into(), roles: [].into(), expires: None, issued: None, token_id: None }
+        User { id: id.into(), roles: [].into(), expires: None, issued: None, token_id: None, session: None }
+    }
+
+    /// who came in with this token: its `jti` stands for it, where it has one
+    pub fn by(self, token: &str) -> User {
+        let (kind, proof) = self.token_id.as_deref().map_or(("token", token), |jti| ("jti", jti));
+        let parts = ["picket session 1", &self.id, kind, proof];
+        let digest = parts.into_iter().fold(Sha256::new(), |hash, part| {
+            // The length keeps the parts apart.
+            hash.chain_update(part.len().to_be_bytes()).chain_update(part)
+        });
+        let session = hex::encode(&digest.finalize()[..SESSION_BYTES]);
+        User { session: Some(session.into()), ..self }
     }
 
     /// a user with a usable identifier and typed roles, or `None`
@@ -101,5 +119,27 @@ fn roles_of(value: Option<&Value>) -> Option<Vec<String>> {
             roles.iter().map(|role| role.as_str().and_then(short)).collect()
         }
         Some(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn session(id: &str, jti: Option<&str>, token: &str) -> String {
+        let user = User { token_id: jti.map(Into::into), ..User::named(id) }.by(token);
+        user.session.unwrap().to_string()
+    }
+
+    #[test]
+    fn a_session_is_the_token_or_its_jti_and_does_not_tell_either() {
+        let own = session("alice", None, "secret-token");
+        assert_eq!(own, session("alice", None, "secret-token"));
+        assert_eq!((own.len(), own.contains("secret")), (16, false));
+        assert_ne!(own, session("alice", None, "secret-token2"));
+        assert_ne!(own, session("alice", Some("secret-token"), "x"), "a jti is no token");
+        assert_eq!(session("alice", Some("7"), "signed"), session("alice", Some("7"), "signed anew"));
+        assert_ne!(session("alice", Some("7"), "x"), session("bob", Some("7"), "x"), "a jti is one user's own");
+        assert_ne!(session("a", Some("bc"), "x"), session("ab", Some("c"), "x"));
     }
 }

@@ -7,12 +7,14 @@ mod client;
 mod credential;
 mod session;
 mod throttle;
+mod visits;
 pub(super) mod write;
 
 pub(crate) use credential::Credential;
 pub use credential::CredentialError;
 pub(crate) use session::{COOKIE_NAME, InUse, SESSION_LIFE, Session, Sessions, cookie};
 pub(crate) use throttle::Failures;
+pub(crate) use visits::{Due, Visits};
 
 use axum::extract::{FromRequestParts, Request, State};
 use axum::middleware::Next;
@@ -23,7 +25,7 @@ use http::header::AUTHORIZATION;
 use http::request::Parts;
 use http::{HeaderMap, Method};
 use picket_shared::address::AddressKey;
-use picket_shared::audit::{AuditRecord, EventType, Outbox, Severity, printable};
+use picket_shared::audit::{AuditRecord, EventType, IDENTIFIER_BYTES_MAX, Outbox, Severity, printable};
 use picket_shared::clock::{Clock, Timestamp};
 use picket_shared::token::{TokenError, TokenVerifier};
 use std::net::IpAddr;
@@ -42,6 +44,8 @@ pub(crate) const FAILURES_MAX: usize = 10;
 const ACCOUNT_DELAY: Duration = Duration::from_secs(1);
 /// the longest account name that is recorded, in bytes
 const ACCOUNT_BYTES_MAX: usize = 64;
+/// who a token's subject is in the audit trail, so that none passes for an administrator or an API key
+const TOKEN_PREFIX: &str = "token:";
 
 /// who calls, and what they may
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,6 +83,7 @@ pub(crate) struct Gate {
     pub(crate) sessions: Sessions,
     pub(crate) addresses: Failures<AddressKey>,
     pub(crate) accounts: Failures<String>,
+    pub(crate) visits: Visits,
     pub(crate) outbox: Outbox,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) instruments: Instruments,
@@ -110,7 +115,7 @@ async fn admit(gate: &Gate, head: &Parts, address: IpAddr) -> Result<Option<Call
 /// by the Authorization header, else by the session's cookie
 async fn identify(gate: &Gate, headers: &HeaderMap, address: IpAddr) -> Result<Option<Caller>, Problem> {
     if let Some(claim) = claim(headers)? {
-        return gate.log_in(claim, address).await.map(Some);
+        return gate.let_in(claim, address).await.map(Some);
     }
     let session = gate.sessions.find(headers, gate.clock.now());
     Ok(session.map(|session| Caller { name: session.name, scopes: session.scopes, address }))
@@ -135,6 +140,24 @@ fn challenged(problem: Problem, head: &Parts) -> Problem {
 pub(crate) enum Claim {
     Password { name: String, password: String },
     Token(String),
+}
+
+/// with what somebody proves who they are
+#[derive(Clone, Copy)]
+enum Proof {
+    Password,
+    ApiKey,
+    Token,
+}
+
+impl Proof {
+    fn as_str(self) -> &'static str {
+        match self {
+            Proof::Password => "password",
+            Proof::ApiKey => "apiKey",
+            Proof::Token => "token",
+        }
+    }
 }
 
 fn claim(headers: &HeaderMap) -> Result<Option<Claim>, Problem> {
@@ -166,16 +189,32 @@ impl Gate {
         if has_own { None } else { self.sessions.in_use(headers) }
     }
 
+    /// for a session: each login is on record
     pub(crate) async fn log_in(&self, claim: Claim, address: IpAddr) -> Result<Caller, Problem> {
-        self.slow(address)?;
-        match claim {
-            Claim::Password { name, password } => self.log_in_with_password(name, password, address).await,
-            Claim::Token(token) if token.starts_with(api_keys::PREFIX) => self.log_in_with_key(&token, address),
-            Claim::Token(token) => self.log_in_with_token(&token, address),
-        }
+        let (caller, proof) = self.prove(claim, address).await?;
+        self.record(address, &caller.name, proof, LoginOutcome::Accepted);
+        Ok(caller)
     }
 
-    async fn log_in_with_password(&self, name: String, password: String, address: IpAddr) -> Result<Caller, Problem> {
+    /// for one request: programs prove themselves with each, so one login an hour stands for all from an address
+    async fn let_in(&self, claim: Claim, address: IpAddr) -> Result<Caller, Problem> {
+        let (caller, proof) = self.prove(claim, address).await?;
+        if self.visits.come(&caller, proof.as_str(), self.clock.now()) == Due::Now {
+            self.record(address, &caller.name, proof, LoginOutcome::Accepted);
+        }
+        Ok(caller)
+    }
+
+    async fn prove(&self, claim: Claim, address: IpAddr) -> Result<(Caller, Proof), Problem> {
+        self.slow(address)?;
+        Ok(match claim {
+            Claim::Password { name, password } => (self.password(name, password, address).await?, Proof::Password),
+            Claim::Token(token) if token.starts_with(api_keys::PREFIX) => (self.key(&token, address)?, Proof::ApiKey),
+            Claim::Token(token) => (self.token(&token, address)?, Proof::Token),
+        })
+    }
+
+    async fn password(&self, name: String, password: String, address: IpAddr) -> Result<Caller, Problem> {
         let Some(credential) = &self.credential else {
             return Err(Problem::unauthorized("no management credential is configured"));
         };
@@ -198,27 +237,26 @@ impl Gate {
         let verdict = credential.verify(turn, &name, &password).await;
         if !verdict.right {
             self.accounts.charge(account.clone(), now);
-            self.record(address, &account, LoginOutcome::Refused);
+            self.record(address, &account, Proof::Password, LoginOutcome::Refused);
             return Err(Problem::unauthorized("name or password is wrong"));
         }
         self.addresses.refund(&AddressKey::of(address), now);
-        self.record(address, &account, LoginOutcome::Accepted);
         Ok(caller(name))
     }
 
-    fn log_in_with_key(&self, key: &str, address: IpAddr) -> Result<Caller, Problem> {
+    fn key(&self, key: &str, address: IpAddr) -> Result<Caller, Problem> {
         let found = self.api_keys.find(key).map(|(name, scopes)| Caller { name: name.to_owned(), scopes, address });
-        found.ok_or_else(|| self.refuse_token(address, self.clock.now()))
+        found.ok_or_else(|| self.refuse_token(address, Proof::ApiKey, self.clock.now()))
     }
 
-    fn log_in_with_token(&self, token: &str, address: IpAddr) -> Result<Caller, Problem> {
+    fn token(&self, token: &str, address: IpAddr) -> Result<Caller, Problem> {
         let now = self.clock.now();
         let Some(tokens) = &self.tokens else {
-            return Err(self.refuse_token(address, now));
+            return Err(self.refuse_token(address, Proof::Token, now));
         };
         let user = tokens.verify(token, now).map_err(|error| match error {
             TokenError::Expired => Problem::unauthorized("the token has expired"),
-            TokenError::Invalid => self.refuse_token(address, now),
+            TokenError::Invalid => self.refuse_token(address, Proof::Token, now),
             TokenError::NoKeys => Problem::unavailable("the keys of coordinator.tokens could not be fetched"),
         })?;
         let has = |role: &str| user.roles.iter().any(|own| own == role);
@@ -227,12 +265,13 @@ impl Gate {
             (false, true) => Scope::ALL.into_iter().filter(|scope| scope.is_read()).collect(),
             (false, false) => return Err(Problem::forbidden("the token has neither the role `admin` nor `viewer`")),
         };
-        Ok(Caller { name: printable(&user.id, picket_shared::audit::IDENTIFIER_BYTES_MAX), scopes, address })
+        let name = format!("{TOKEN_PREFIX}{}", printable(&user.id, IDENTIFIER_BYTES_MAX));
+        Ok(Caller { name, scopes, address })
     }
 
-    fn refuse_token(&self, address: IpAddr, now: Timestamp) -> Problem {
+    fn refuse_token(&self, address: IpAddr, proof: Proof, now: Timestamp) -> Problem {
         self.addresses.charge(AddressKey::of(address), now);
-        self.record(address, "", LoginOutcome::Refused);
+        self.record(address, "", proof, LoginOutcome::Refused);
         Problem::unauthorized("the token is not valid here")
     }
 
@@ -248,13 +287,13 @@ impl Gate {
         }
     }
 
-    fn record(&self, address: IpAddr, account: &str, outcome: LoginOutcome) {
+    fn record(&self, address: IpAddr, account: &str, proof: Proof, outcome: LoginOutcome) {
         let (severity, message) = match outcome {
             LoginOutcome::Accepted => (Severity::Low, "login to the management API"),
             LoginOutcome::Refused | LoginOutcome::Slowed => (Severity::Medium, "failed login to the management API"),
         };
         let record = AuditRecord::new(EventType::AdminLogin, severity, address, message, self.clock.now());
-        let record = record.with("outcome", outcome.as_str()).with("account", account);
+        let record = record.with("outcome", outcome.as_str()).with("account", account).with("proof", proof.as_str());
         self.outbox.record(AuditRecord { node: Some(self.id.clone()), ..record });
         self.instruments.count_login(outcome);
     }

@@ -20,12 +20,24 @@ pub(in crate::api) enum Access {
     Both(Scope, Scope),
 }
 
+impl Access {
+    pub(in crate::api) fn asks_for(self, scope: Scope) -> bool {
+        match self {
+            Access::Open | Access::Known => false,
+            Access::Scope(one) => one == scope,
+            Access::Both(one, other) => one == scope || other == scope,
+        }
+    }
+}
+
 pub(super) type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
 
 pub(in crate::api) struct Operation {
     pub(in crate::api) access: Access,
     /// whether an `Idempotency-Key` makes it once
     pub(in crate::api) once: bool,
+    /// whether its handler records each call, so that nobody else needs to
+    pub(in crate::api) records_itself: bool,
     pub(super) summary: &'static str,
     pub(super) about: &'static str,
     pub(super) parameters: Vec<Parameter>,
@@ -68,6 +80,7 @@ impl Operation {
         Operation {
             access: access.into(),
             once: false,
+            records_itself: false,
             summary,
             about: "",
             parameters: Vec::new(),
@@ -98,6 +111,11 @@ impl Operation {
              answered as before, for a day, by the same coordinator";
         let operation = Operation { once: true, ..self }.header(idempotency::HEADER, any_text(), about);
         operation.fails(StatusCode::CONFLICT, "the first request with this key is still under way")
+    }
+
+    /// each call leaves a record of its own
+    pub(in crate::api) fn records_itself(self) -> Self {
+        Operation { records_itself: true, ..self }
     }
 
     fn parameter(mut self, place: &'static str, name: &'static str, schema: Schema, about: &'static str) -> Self {

@@ -5,7 +5,7 @@ mod page;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
-use picket_shared::audit::{AuditRecord, EventType};
+use picket_shared::audit::{AuditRecord, EventType, Severity};
 use picket_shared::clock::Timestamp;
 use picket_shared::state::BlockOrigin;
 use schemars::JsonSchema;
@@ -23,8 +23,14 @@ use super::{Api, Shared, Success, csv};
 use crate::scope::Scope;
 use crate::store::{Filter, Span, StoreError};
 
-/// records of one kind that are listed
+/// records of one kind and severity that are listed
 const LISTED_MAX: u32 = 100;
+/// blocks read at once, and how often: among so many those by hand are looked for
+const BLOCKS_READ: u32 = 1000;
+const BLOCK_PAGES_MAX: u32 = 50;
+/// what administrators do, beside blocks
+const ADMINISTRATION: [EventType; 4] =
+    [EventType::IpUnblocked, EventType::PolicyChanged, EventType::AdminLogin, EventType::AdminAction];
 /// names of periods, and their seconds
 const PERIODS: [(&str, u64); 4] = [("1h", 3600), ("24h", 86_400), ("7d", 7 * 86_400), ("30d", 30 * 86_400)];
 
@@ -35,12 +41,16 @@ pub(super) struct Report {
     period: Period,
     #[serde(flatten)]
     analytics: Analytics,
-    /// records of refusals: those with a reason
+    /// records with a reason for which something was refused
     refusals: u64,
+    /// records with a reason that something was noticed for, which passed
+    noticed: u64,
     blocks: BlockCounts,
     blocks_made: BlocksMade,
-    /// what administrators did, the newest first, at most 100
+    /// what administrators did, logins included, the newest first; of each kind and severity at most 100, so that many of one hide no other
     administration: Vec<AuditRecord>,
+    /// false where so many blocks were made that those by hand were looked for among the newest 50,000 alone
+    administration_complete: bool,
     /// the newest first, at most 100
     policy_changes: Vec<HistoryEntry>,
     policy_version: u64,
@@ -131,25 +141,28 @@ impl Report {
         let blocks = api.state.blocks.load(now).await?.blocks;
         let automatic = blocks.iter().filter(|block| block.origin == BlockOrigin::Automatic).count();
         let analytics = analytics::over(api, Span { since: period.since, until: period.until }).await?;
-        let made = records(api, EventType::IpBlocked, period).await?;
-        let mut administration: Vec<_> = made.iter().filter(|record| is_by_hand(record)).cloned().collect();
-        for kind in [EventType::IpUnblocked, EventType::PolicyChanged, EventType::AdminAction] {
-            administration.extend(records(api, kind, period).await?);
+        let Made { latest, by_hand: mut administration, search } = made(api, period).await?;
+        for (kind, severity) in
+            ADMINISTRATION.into_iter().flat_map(|kind| Severity::ALL.map(|severity| (kind, severity)))
+        {
+            let filter = Filter { severity: Some(severity), ..of(kind, period) };
+            administration.extend(api.store.page(&filter, None, LISTED_MAX).await?.records);
         }
         administration.sort_by(|a, b| (b.timestamp, &b.id).cmp(&(a.timestamp, &a.id)));
-        administration.truncate(LISTED_MAX as usize);
         let within = |entry: &HistoryEntry| (period.since..period.until).contains(&entry.at);
         let history = history::entries(api, LISTED_MAX as usize).await?;
         Ok(Report {
             generated_at: now,
             period,
             refusals: analytics.reason_counts.values().sum(),
+            noticed: analytics.noticed_counts.values().sum(),
             blocks: BlockCounts { manual: blocks.len() - automatic, automatic },
             blocks_made: BlocksMade {
                 total: analytics.event_counts.get(EventType::IpBlocked.as_str()).copied().unwrap_or(0),
-                latest: made,
+                latest,
             },
             administration,
+            administration_complete: search == Search::Complete,
             policy_changes: history.into_iter().filter(within).collect(),
             analytics,
             policy_version: api.policy.version(),
@@ -158,11 +171,41 @@ impl Report {
     }
 }
 
-/// the newest of a kind
-async fn records(api: &Api, kind: EventType, period: Period) -> Result<Vec<AuditRecord>, StoreError> {
-    let (since, until) = (Some(period.since), Some(period.until));
-    let filter = Filter { event_type: Some(kind), since, until, ..Filter::default() };
-    Ok(api.store.page(&filter, None, LISTED_MAX).await?.records)
+/// the newest records of blocks, and of those by hand
+struct Made {
+    latest: Vec<AuditRecord>,
+    by_hand: Vec<AuditRecord>,
+    search: Search,
+}
+
+#[derive(PartialEq, Eq)]
+enum Search {
+    Complete,
+    GivenUp,
+}
+
+/// looks on behind automatic blocks until there are enough by hand
+async fn made(api: &Api, period: Period) -> Result<Made, StoreError> {
+    let (filter, listed) = (of(EventType::IpBlocked, period), LISTED_MAX as usize);
+    let (mut made, mut cursor) = (Made { latest: Vec::new(), by_hand: Vec::new(), search: Search::GivenUp }, None);
+    for _ in 0..BLOCK_PAGES_MAX {
+        let page = api.store.page(&filter, cursor.as_ref(), BLOCKS_READ).await?;
+        if made.latest.is_empty() {
+            made.latest = page.records.iter().take(listed).cloned().collect();
+        }
+        made.by_hand.extend(page.records.into_iter().filter(is_by_hand));
+        cursor = page.next;
+        if cursor.is_none() || made.by_hand.len() >= listed {
+            made.search = Search::Complete;
+            break;
+        }
+    }
+    made.by_hand.truncate(listed);
+    Ok(made)
+}
+
+fn of(kind: EventType, period: Period) -> Filter {
+    Filter { event_type: Some(kind), since: Some(period.since), until: Some(period.until), ..Filter::default() }
 }
 
 fn is_by_hand(record: &AuditRecord) -> bool {
@@ -178,8 +221,10 @@ fn table(report: &Report) -> String {
     analytics.event_counts.iter().for_each(|(kind, count)| row("eventType", kind, *count));
     analytics.severity_counts.iter().for_each(|(severity, count)| row("severity", severity, *count));
     analytics.reason_counts.iter().for_each(|(reason, count)| row("reason", reason, *count));
+    analytics.noticed_counts.iter().for_each(|(reason, count)| row("noticed", reason, *count));
     analytics.top_ips.iter().for_each(|top| row("ip", &top.ip.to_string(), top.count));
     row("refusals", "all", report.refusals);
+    row("noticed", "all", report.noticed);
     row("blocks made", "all", report.blocks_made.total);
     row("blocks", "manual", report.blocks.manual as u64);
     row("blocks", "automatic", report.blocks.automatic as u64);
@@ -194,7 +239,12 @@ fn table(report: &Report) -> String {
 fn act(record: &AuditRecord) -> String {
     let detail = |key: &str| record.metadata.get(key).and_then(|value| value.as_str());
     let about = detail("network").or_else(|| detail("path")).unwrap_or_default();
-    let (by, why) = (detail("actor").unwrap_or("picket"), detail("reason").unwrap_or_default());
+    let address = record.ip.to_string();
+    let (by, about) = match record.event_type {
+        EventType::AdminLogin => (detail("account").filter(|name| !name.is_empty()).unwrap_or("somebody"), &*address),
+        _ => (detail("actor").unwrap_or("picket"), about),
+    };
+    let why = detail("reason").or_else(|| detail("because")).unwrap_or_default();
     [record.timestamp.to_string().as_str(), by, &record.message, about, why]
         .into_iter()
         .filter(|part| !part.is_empty())

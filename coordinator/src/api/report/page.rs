@@ -119,11 +119,10 @@ fn parts(counts: &BTreeMap<EventType, u64>, own: &[EventType]) -> Vec<(usize, &'
 fn tables(report: &Report) -> Vec<Table> {
     let analytics = &report.analytics;
     let owned = |(name, count): (&&'static str, &u64)| ((*name).to_owned(), *count);
+    let reasons = |counts: &BTreeMap<String, u64>| counts.iter().map(|(name, count)| (name.clone(), *count)).collect();
     vec![
-        table(
-            "Refusals by reason",
-            analytics.reason_counts.iter().map(|(name, count)| (name.clone(), *count)).collect(),
-        ),
+        table("Refusals by reason", reasons(&analytics.reason_counts)),
+        table("Noticed and passed, by reason", reasons(&analytics.noticed_counts)),
         table("Records by kind", analytics.event_counts.iter().map(owned).collect()),
         table("Records by severity", analytics.severity_counts.iter().map(owned).collect()),
         table(

@@ -1,7 +1,8 @@
 //! Who gets in, and who does not.
 
 use http::Method;
-use serde_json::json;
+use picket_shared::reason::Reason;
+use serde_json::{Value, json};
 use std::time::Duration;
 
 use super::office::{ADMIN, Office, PASSWORD};
@@ -113,10 +114,11 @@ async fn r08_only_the_management_issuers_tokens_open_and_by_role() {
     office.bearer(json!({ "role": "admin", "aud": "chat" })).get("/blocks").await.fails_with(401);
     office.bearer(json!({ "role": "admin", "exp": 1 })).get("/blocks").await.fails_with(401);
     let recorded = office.audited("eventType=IP_BLOCKED", 1).await;
-    assert_eq!(recorded[0]["metadata"]["actor"], "carol");
+    assert_eq!(recorded[0]["metadata"]["actor"], "token:carol");
     let refused = office.audited("eventType=ADMIN_ACTION&severity=medium", 1).await.remove(0);
-    let because = "this needs the scope `blocks:write`, which carol does not have";
-    let expected = json!({ "actor": "carol", "method": "POST", "path": "/api/security/block-ip", "because": because });
+    let because = "this needs the scope `blocks:write`, which token:carol does not have";
+    let expected =
+        json!({ "actor": "token:carol", "method": "POST", "path": "/api/security/block-ip", "because": because });
     assert_eq!(refused["metadata"], expected);
 }
 
@@ -145,12 +147,93 @@ async fn an_api_key_opens_what_its_scopes_say_and_acts_under_its_name() {
     assert!(reader.get("/health").await.json()["nodes"].is_array());
     assert_eq!(blocker.get("/health").await.json(), json!({ "status": "healthy" }), "the word, without metrics:read");
     assert_eq!(office.audited("eventType=IP_BLOCKED", 1).await[0]["metadata"]["actor"], "api-key:fail2ban");
-    let refused = office.audited("eventType=ADMIN_ACTION", 5).await;
+    let refused = office.audited("eventType=ADMIN_ACTION&severity=medium", 5).await;
     assert!(refused.iter().any(|record| record["metadata"]["actor"] == "api-key:siem"), "{refused:?}");
 
     let stranger = office.with_key(&api_keys::generate());
     stranger.get("/audit-logs").await.fails_with(401);
     office.audited("eventType=ADMIN_LOGIN&severity=medium", 1).await;
+}
+
+#[tokio::test]
+async fn who_comes_in_by_key_or_token_is_on_record_once_an_hour_under_a_name_of_its_own_kind() {
+    let key = api_keys::generate();
+    let office = Office::builder().with_tokens().with_key("siem", &key, &[Scope::BlocksRead]).start().await;
+    let forger = office.bearer(json!({ "role": "admin", "sub": "api-key:siem" }));
+    let carol = office.bearer(json!({ "role": "viewer" }));
+    for _ in 0..3 {
+        office.with_key(&key).get("/blocks").await.data();
+        forger.get("/blocks").await.data();
+        carol.get("/blocks").await.data();
+    }
+    let logins = office.audited("eventType=ADMIN_LOGIN", 4).await;
+    let mut told: Vec<_> = logins
+        .iter()
+        .map(|record| ["account", "proof", "outcome"].map(|key| record["metadata"][key].as_str().unwrap()))
+        .collect();
+    told.sort();
+    let accepted = |account, proof| [account, proof, "accepted"];
+    let expected = [
+        accepted("api-key:siem", "apiKey"),
+        accepted("token:api-key:siem", "token"),
+        accepted("token:carol", "token"),
+        accepted(ADMIN, "password"),
+    ];
+    assert_eq!(told, expected);
+
+    office.clock.advance(Duration::from_secs(3600));
+    office.with_key(&key).get("/blocks").await.data();
+    let again = office.audited("eventType=ADMIN_LOGIN&text=apiKey", 2).await;
+    assert_eq!(again.len(), 2);
+}
+
+#[tokio::test]
+async fn each_login_for_a_session_is_on_record() {
+    let office = Office::open().await;
+    for _ in 0..3 {
+        office.stranger().post("/login", json!({ "username": ADMIN, "password": PASSWORD })).await.data();
+    }
+    office.audited("eventType=ADMIN_LOGIN", 3).await;
+}
+
+#[tokio::test]
+async fn who_reads_the_trail_is_on_record_and_each_export_with_what_it_asked_for() {
+    let key = api_keys::generate();
+    let office = Office::builder().with_key("siem", &key, &[Scope::AuditRead, Scope::ConfigRead]).start().await;
+    office.refuses(Reason::TokenInvalid, "192.0.2.1");
+    let id = office.audited("ip=192.0.2.1", 1).await[0]["id"].as_str().unwrap().to_owned();
+    let reader = office.with_key(&key);
+    for _ in 0..2 {
+        reader.get("/audit-logs?userId=alice").await.data();
+        reader.get(&format!("/audit-logs/{id}/explanation")).await.data();
+        reader.get("/report").await.data();
+        reader.get("/dashboard").await.data();
+        reader.post("/config/what-if", json!({})).await.data();
+        reader.get("/audit-logs/nothing/explanation").await.fails_with(404);
+        reader.get("/audit-logs/export?format=csv&userId=alice&ip=192.0.2.0/24").await;
+    }
+    reader.get("/config").await;
+    reader.get("/audit-logs/export?format=xml").await.fails_with(422);
+
+    let read = office.audited("eventType=ADMIN_ACTION&text=audit%20trail%20read", 6).await;
+    let of_reader = |record: &&Value| record["metadata"]["actor"] == "api-key:siem";
+    let mut paths: Vec<_> =
+        read.iter().filter(of_reader).map(|record| record["metadata"]["path"].as_str().unwrap()).collect();
+    paths.sort();
+    let expected = ["audit-logs", "audit-logs/{id}/explanation", "config/what-if", "dashboard", "report"];
+    assert_eq!(paths, expected.map(|path| format!("/api/security/{path}")));
+    assert!(!read.iter().any(|record| record.to_string().contains("alice")), "{read:?}");
+
+    let exports = office.audited("eventType=ADMIN_ACTION&text=audit%20trail%20exported", 2).await;
+    assert_eq!(exports.len(), 2);
+    let expected = json!({
+        "actor": "api-key:siem", "method": "GET", "path": "/api/security/audit-logs/export", "format": "csv",
+        "filter": { "userId": "alice", "ip": "192.0.2.0/24" },
+    });
+    assert_eq!(exports[0]["metadata"], expected);
+    office.admin().delete("/subjects/alice").await.data();
+    let left = office.admin().get("/audit-logs/export").await.text;
+    assert!(!left.contains("alice"), "what an export asked for is erased with the person: {left}");
 }
 
 #[tokio::test]

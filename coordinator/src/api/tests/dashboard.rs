@@ -70,7 +70,7 @@ async fn a_login_opens_a_session_that_ends_with_the_logout() {
     assert!(logout.header("set-cookie").contains("Max-Age=0"), "{}", logout.header("set-cookie"));
     with_cookie(&office, Method::GET, "/api/security/nodes", &cookie).await.fails_with(401);
     with_cookie(&office, Method::POST, "/api/security/logout", &cookie).await.fails_with(401);
-    let record = office.audited("eventType=ADMIN_ACTION", 1).await.remove(0);
+    let record = office.audited("eventType=ADMIN_ACTION&text=logout", 1).await.remove(0);
     assert_eq!(record["metadata"]["actor"], ADMIN);
 }
 
