@@ -260,6 +260,20 @@ async fn many_requests_at_once_with_the_right_password_all_get_in() {
 }
 
 #[tokio::test]
+async fn h19_what_a_caller_wrote_before_its_proxy_does_not_make_it_the_proxy() {
+    let office = Office::builder().behind("127.0.0.1/32").start().await;
+    let guesser = office.visitor(ADMIN, "guess");
+    for told in [b"\xff, 198.51.100.66".as_slice(), b"198.51.100.66:4711"] {
+        let told = http::HeaderValue::from_bytes(told).unwrap();
+        guesser
+            .asks(Method::GET, "/api/security/metrics", |request| request.header("X-Forwarded-For", told))
+            .await
+            .fails_with(401);
+    }
+    assert_eq!(office.audited("eventType=ADMIN_LOGIN&ip=198.51.100.66", 2).await.len(), 2);
+}
+
+#[tokio::test]
 async fn every_answer_has_the_security_headers() {
     let office = Office::open().await;
     for reply in [
