@@ -33,7 +33,7 @@ pub(super) async fn delete(
     if user_id.is_empty() || user_id.len() > IDENTIFIER_BYTES_MAX {
         return Err(Problem::mistake("userId", format!("must have from 1 to {IDENTIFIER_BYTES_MAX} bytes")));
     }
-    let erased = api.store.erase(&user_id).await?;
+    let erased = api.store.erase(&user_id, &*api.clock).await?;
     api.record(EventType::AdminAction, Severity::High, &caller, "personal data erased", |record| {
         record.with("subject", erased.subject.as_str()).with("records", erased.records).with("complete", erased.is_all)
     });
