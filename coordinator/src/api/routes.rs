@@ -7,14 +7,13 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, MethodRouter, on};
 use http::Method;
-use picket_shared::audit::{EventType, Severity};
+use picket_shared::audit::{AuditRecord, EventType, Severity};
 use std::sync::Arc;
 
-use super::Api;
 use super::auth::{Caller, write};
-use super::idempotency;
 use super::openapi::{Access, Operation};
 use super::problem::Problem;
+use super::{Api, change, idempotency};
 use crate::scope::Scope;
 
 #[derive(Default)]
@@ -82,12 +81,40 @@ impl Routes {
     pub(super) fn into_router(self, api: &Arc<Api>) -> Router<Arc<Api>> {
         self.0.into_iter().fold(Router::new(), |router, route| {
             let door = middleware::from_fn_with_state((api.clone(), route.operation.access), admit);
-            let endpoint = match route.operation.once {
-                true => route.endpoint.route_layer(middleware::from_fn_with_state(api.clone(), idempotency::once)),
+            let endpoint = match route.operation.is_change() {
+                true => changing(route.endpoint, &route.operation, api),
                 false => route.endpoint,
             };
             router.route(route.path, endpoint.route_layer(door))
         })
+    }
+}
+
+/// what comes last here comes first to a request
+fn changing(endpoint: MethodRouter<Arc<Api>>, operation: &Operation, api: &Arc<Api>) -> MethodRouter<Arc<Api>> {
+    let endpoint = endpoint.route_layer(middleware::from_fn_with_state(api.clone(), change::make));
+    let endpoint = match operation.once {
+        true => endpoint.route_layer(middleware::from_fn_with_state(api.clone(), idempotency::once)),
+        false => endpoint,
+    };
+    endpoint.route_layer(middleware::from_fn_with_state(api.clone(), change::to_its_end))
+}
+
+/// what was asked for, as far as it names nobody
+pub(super) struct Act {
+    method: String,
+    /// as it is described: a real one may name a person
+    path: String,
+}
+
+impl Act {
+    pub(super) fn of(request: &Request) -> Self {
+        let path = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
+        Act { method: request.method().to_string(), path: path.to_owned() }
+    }
+
+    pub(super) fn told(self, record: AuditRecord) -> AuditRecord {
+        record.with("method", self.method).with("path", self.path)
     }
 }
 
@@ -99,11 +126,8 @@ async fn admit(State((api, access)): State<(Arc<Api>, Access)>, request: Request
         return next.run(request).await;
     };
     if let Some(caller) = caller {
-        let method = request.method().as_str();
-        // The path as it is described: a real one may name a person.
-        let path = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
         api.record(EventType::AdminAction, Severity::Medium, caller, "administrative act refused", |record| {
-            record.with("method", method).with("path", path).with("because", problem.detail())
+            Act::of(&request).told(record).with("because", problem.detail())
         });
     }
     problem.into_response()
