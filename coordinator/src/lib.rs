@@ -262,6 +262,7 @@ fn run(parts: Parts, opened: Opened) {
         trusted_proxies,
         token_age_max,
         exports: api::Exports::default(),
+        untold: api::Untold::default(),
         what_if: api::Turn::default(),
         analytics: api::AnalyticsCache::default(),
         streams: api::Streams::default(),

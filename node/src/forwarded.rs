@@ -3,6 +3,7 @@
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use ipnet::IpNet;
 use picket_shared::address;
+use picket_shared::forwarded::{FORWARDED_FOR, listed_client, parse_hop, walk};
 use picket_shared::reason::Reason;
 use picket_shared::telemetry::Trace;
 use picket_shared::token::Principal;
@@ -10,11 +11,6 @@ use std::net::IpAddr;
 
 use crate::attempt::Attempt;
 use crate::refusal::Denial;
-
-/// entries of `X-Forwarded-For` or `Forwarded` that are walked
-const HOPS_MAX: usize = 32;
-
-const FORWARDED_FOR: &str = "x-forwarded-for";
 
 /// the right-most address of `X-Forwarded-For` or `Forwarded` that no trusted proxy has; the TCP peer if the peer is not one.
 ///
@@ -26,7 +22,7 @@ pub fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> R
         return Ok(peer);
     }
     let elements = forwarded_elements(headers)?;
-    let by_list = headers.contains_key(FORWARDED_FOR).then(|| walk(peer, hops_of_list(headers), trusted));
+    let by_list = headers.contains_key(FORWARDED_FOR).then(|| listed_client(peer, headers, trusted));
     let by_elements = elements.iter().any(|element| element.node.is_some()).then(|| {
         let hops = elements.iter().rev().map(|element| parse_hop(element.node.as_deref()?));
         walk(peer, hops, trusted)
@@ -49,32 +45,6 @@ pub fn claimed(headers: &HeaderMap) -> (Option<&'static str>, Option<HeaderValue
     });
     let host = || HeaderValue::from_str(nearest?.host.as_deref()?).ok();
     (scheme, headers.get_all("x-forwarded-host").iter().next_back().cloned().or_else(host))
-}
-
-fn walk(peer: IpAddr, hops: impl Iterator<Item = Option<IpAddr>>, trusted: &[IpNet]) -> IpAddr {
-    let mut client = peer;
-    for hop in hops.take(HOPS_MAX) {
-        match hop {
-            Some(hop) if address::contains_any(trusted, client) => client = hop,
-            _ => break,
-        }
-    }
-    client
-}
-
-/// the entries of all lines, the nearest first; `None` is no address
-fn hops_of_list(headers: &HeaderMap) -> impl Iterator<Item = Option<IpAddr>> {
-    // By bytes: what a client wrote to the left must not spoil what a proxy appended.
-    let lines = headers.get_all(FORWARDED_FOR).iter().rev();
-    let hops = lines.flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b','));
-    hops.map(|hop| parse_hop(std::str::from_utf8(hop).ok()?.trim()))
-}
-
-/// an address, with a port as some proxies write it
-fn parse_hop(text: &str) -> Option<IpAddr> {
-    let with_port = || text.parse::<std::net::SocketAddr>().ok().map(|hop| hop.ip());
-    let bracketed = || text.strip_prefix('[')?.strip_suffix(']')?.parse().ok();
-    text.parse().ok().or_else(with_port).or_else(bracketed).map(address::canonical)
 }
 
 fn unclear(detail: &str) -> Denial {

@@ -5,6 +5,7 @@ pub mod appeal;
 pub mod audit;
 pub mod behaviour;
 pub mod clock;
+pub mod forwarded;
 pub mod hex;
 pub mod listener;
 pub mod policy;

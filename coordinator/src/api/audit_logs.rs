@@ -83,7 +83,7 @@ pub(super) fn filter(query: &mut Query) -> Filter {
         event_type: query.take("eventType", input::one_of(EventType::ALL, EventType::as_str)),
         severity: query.take("severity", input::one_of(Severity::ALL, Severity::as_str)),
         network: query.take("ip", input::network),
-        user_id: query.take("userId", input::text(IDENTIFIER_BYTES_MAX)),
+        user_id: query.take("userId", input::user),
         socket_id: query.take("socketId", input::text(IDENTIFIER_BYTES_MAX)),
         since: query.take("since", input::time),
         until: query.take("until", input::time),

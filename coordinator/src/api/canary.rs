@@ -1,5 +1,5 @@
 //! `PUT /config?canary=NODE`: a change is tried at one node before all get it. It is taken back when that node refuses far more than
-//! before and than the others, and published when its time is over.
+//! before and than the others, and published when its time is over and that node ran it.
 //!
 //! Whoever began a trial watches it. Should that coordinator die, the node goes back by itself, and nothing is published.
 
@@ -94,15 +94,30 @@ struct Watch {
 
 /// how a trial ended
 enum End {
-    Harmful(String),
+    /// and why
+    TakenBack(String),
     Passed(Rate),
+}
+
+/// what a look at the node shows
+struct Look {
+    /// of refusals, since the trial began
+    rate: Rate,
+    runs: Runs,
+}
+
+/// whether the node said that it runs the policy on trial
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Runs {
+    Yes,
+    No,
 }
 
 impl Watch {
     async fn run(self, lasts: Duration, stop: impl Future<Output = ()>) {
         tokio::pin!(stop);
         let ends = tokio::time::Instant::now() + lasts;
-        let mut seen = Rate::default();
+        let (mut seen, mut uptake) = (Rate::default(), Uptake::default());
         let end = loop {
             tokio::select! {
                 () = tokio::time::sleep(LOOK_EVERY) => {}
@@ -110,32 +125,40 @@ impl Watch {
                 () = &mut stop => return,
             }
             match self.look().await {
-                Ok(Ok(rate)) => seen = rate,
-                Ok(Err(harm)) => break End::Harmful(harm),
+                Ok(Ok(look)) => {
+                    seen = look.rate;
+                    uptake.note(look.runs);
+                }
+                Ok(Err(why)) => break End::TakenBack(why),
                 // Not knowing is no reason to go on.
-                Err(error) if tokio::time::Instant::now() >= ends => break End::Harmful(error.to_string()),
+                Err(error) if tokio::time::Instant::now() >= ends => break End::TakenBack(error.to_string()),
                 Err(error) => tracing::warn!(%error, "the node on trial is not seen"),
             }
             if tokio::time::Instant::now() >= ends {
-                break End::Passed(seen);
+                break uptake.objection().map_or(End::Passed(seen), End::TakenBack);
             }
         };
         let outcome = match end {
-            End::Harmful(harm) => self.take_back(&harm).await,
+            End::TakenBack(why) => self.take_back(&why).await,
             End::Passed(seen) => self.publish(seen).await,
         };
         if let Err(error) = outcome {
             tracing::warn!(%error, "the trial of a policy was not ended, the node goes back by itself");
+            let message = "end of a policy's trial failed, it may have been made";
+            tell(&self.api, &self.caller, &self.trial, message, &error.to_string());
         }
     }
 
-    /// the node's rate of refusals since the trial began; an error in it says why the policy is harmful
-    async fn look(&self) -> Result<Result<Rate, String>, StateError> {
+    /// how the node does; an error in it says why the trial is over
+    async fn look(&self) -> Result<Result<Look, String>, StateError> {
         let nodes = self.api.state.nodes.nodes(self.api.clock.now()).await?;
         let (own, others): (Vec<_>, Vec<_>) = nodes.iter().partition(|one| one.id == self.trial.node);
         let Some(own) = own.first() else {
             return Ok(Err(format!("node {} is not alive any more", self.trial.node)));
         };
+        if own.policy_version > self.trial.base {
+            return Ok(Err(format!("version {} came into force meanwhile", own.policy_version)));
+        }
         let before = |id: &str| {
             self.before.iter().find(|one| one.id == id).map_or_else(TrafficSnapshot::default, |one| one.traffic)
         };
@@ -143,22 +166,20 @@ impl Watch {
         let of_others = others.into_iter().map(since).fold(Rate::default(), Rate::plus);
         let usual = Rate::of(&before(&own.id)).fraction().max(of_others.fraction());
         let rate = since(own);
-        Ok(rate.harm(usual).map_or(Ok(rate), Err))
+        // What it said before may be of another trial.
+        let runs = if own.on_trial && own.last_seen >= self.trial.began { Runs::Yes } else { Runs::No };
+        Ok(rate.harm(usual).map_or(Ok(Look { rate, runs }), Err))
     }
 
-    async fn take_back(&self, harm: &str) -> Result<(), StateError> {
-        self.api.state.trials.end(&self.trial.id).await?;
-        tracing::warn!(node = self.trial.node, harm, "policy on trial taken back");
-        tell(&self.api, &self.caller, &self.trial, "policy on trial taken back", harm);
-        Ok(())
+    async fn take_back(&self, why: &str) -> Result<(), StateError> {
+        tracing::warn!(node = self.trial.node, why, "policy on trial taken back");
+        tell(&self.api, &self.caller, &self.trial, "policy on trial taken back", why);
+        self.api.state.trials.end(&self.trial.id).await
     }
 
     async fn publish(&self, seen: Rate) -> Result<(), StateError> {
         let (policy, base) = (self.trial.policy.clone(), Some(self.trial.base));
-        let published = self.api.state.policies.publish(policy, base, &self.caller.name, self.api.clock.now()).await?;
-        // Its node runs the new version before it would go back.
-        self.api.state.trials.end(&self.trial.id).await?;
-        match published {
+        match self.api.state.policies.publish(policy, base, &self.caller.name, self.api.clock.now()).await? {
             Published::Version(version) => {
                 let message = format!("policy changed after a trial with {} of {} refused", seen.refused, seen.all);
                 record(&self.api, &self.caller, &message, &self.current, &self.trial.policy, version);
@@ -168,7 +189,8 @@ impl Watch {
                 tell(&self.api, &self.caller, &self.trial, "policy on trial given up", &why);
             }
         }
-        Ok(())
+        // Its node runs the new version before it would go back.
+        self.api.state.trials.end(&self.trial.id).await
     }
 }
 
@@ -176,6 +198,26 @@ fn tell(api: &Api, caller: &Caller, trial: &Trial, message: &str, why: &str) {
     api.record(EventType::PolicyChanged, Severity::High, caller, message, |record| {
         record.with("node", trial.node.as_str()).with("previousVersion", trial.base).with("why", why)
     });
+}
+
+/// in how many of the looks at it the node ran the policy on trial
+#[derive(Clone, Copy, Debug, Default)]
+struct Uptake {
+    looks: u32,
+    ran: u32,
+}
+
+impl Uptake {
+    fn note(&mut self, runs: Runs) {
+        self.looks += 1;
+        self.ran += u32::from(runs == Runs::Yes);
+    }
+
+    /// why the trial shows nothing: most looks must find it, but for the first, which may come before the node's word
+    fn objection(self) -> Option<String> {
+        let told = || format!("its node ran it in {} of {} looks, too few to show anything", self.ran, self.looks);
+        (self.ran == 0 || 2 * self.ran < self.looks).then(told)
+    }
 }
 
 /// refusals among all decisions
@@ -219,6 +261,21 @@ impl Rate {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn x30_a_trial_counts_that_its_node_ran_in_most_looks_but_the_first() {
+        let counts = |looks: &str| {
+            let mut uptake = Uptake::default();
+            looks.chars().for_each(|look| uptake.note(if look == '+' { Runs::Yes } else { Runs::No }));
+            uptake.objection().is_none()
+        };
+        for looks in ["+", "-+", "+++++", "-++++", "-+-++", "--+++"] {
+            assert!(counts(looks), "{looks}");
+        }
+        for looks in ["", "-", "-----", "---++", "++---", "----+"] {
+            assert!(!counts(looks), "{looks}");
+        }
+    }
 
     #[test]
     fn x30_five_times_the_usual_rate_or_more_than_half_is_harmful_once_there_is_enough_to_say_so() {

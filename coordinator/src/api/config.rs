@@ -6,11 +6,13 @@ use axum::response::{IntoResponse, Response};
 use http::header::{ETAG, IF_MATCH, IF_NONE_MATCH};
 use http::{HeaderMap, StatusCode};
 use picket_shared::audit::{EventType, Severity};
+use picket_shared::hex;
 use picket_shared::policy::{self, Enforce, Policy, Rules};
 use picket_shared::state::{NodeStatus, PolicyVersion, Published};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
 
 use super::auth::Caller;
 use super::canary;
@@ -23,6 +25,8 @@ use crate::scope::Scope;
 
 /// how often a change is tried on top of other people's changes
 const TRIES_MAX: usize = 5;
+/// of the hash in an `ETag`
+const ETAG_HASH_BYTES: usize = 12;
 
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -70,10 +74,12 @@ impl From<NodeStatus> for NodePolicy {
 
 pub(super) async fn get(State(api): Shared, _: Caller, headers: HeaderMap, _: NoQuery) -> Result<Response, Problem> {
     let current = current(&api).await?;
-    if is_known(&headers, current.version) {
-        return Ok((StatusCode::NOT_MODIFIED, [(ETAG, etag(current.version))]).into_response());
-    }
-    show(&api, current.policy, current.version).await
+    let shown = shown(&api, current.policy, current.version).await?;
+    let etag = shown.etag();
+    Ok(match is_known(&headers, &etag) {
+        true => (StatusCode::NOT_MODIFIED, [(ETAG, etag)]).into_response(),
+        false => ([(ETAG, etag)], Success(shown)).into_response(),
+    })
 }
 
 pub(super) async fn put(
@@ -108,11 +114,14 @@ pub(super) async fn put(
 
 pub(super) fn describe_get() -> Operation {
     Operation::new(Scope::ConfigRead, "The policy in force, and which nodes run it")
-        .header("If-None-Match", openapi::any_text(), "an `ETag` of before: 304 while that version is in force")
+        .header("If-None-Match", openapi::any_text(), "an `ETag` of before: 304 while the answer is the same")
         .gives::<PolicyInForce>("secrets are masked")
-        .with_header("ETag", "the policy's version, for `If-Match` of a change")
-        .gives_nothing(StatusCode::NOT_MODIFIED, "the policy is the same")
-        .with_header("ETag", "the policy's version")
+        .with_header(
+            "ETag",
+            "weak, of the whole answer: also nodes and trial change it; `If-Match` of a change takes it",
+        )
+        .gives_nothing(StatusCode::NOT_MODIFIED, "the answer is the same")
+        .with_header("ETag", "of the answer")
 }
 
 pub(super) fn describe_put() -> Operation {
@@ -124,10 +133,10 @@ pub(super) fn describe_put() -> Operation {
         .query("dryRun", openapi::boolean(), "judges and shows the change, and does not make it")
         .query("canary", openapi::any_text(), "the node at which the change is tried first: it is taken back when that node refuses far more than before or than the others, else published; the answer shows the policy that is in force meanwhile")
         .query("seconds", openapi::integer(canary::SECONDS_MIN, canary::SECONDS_MAX), "how long it is tried; 30 if not given")
-        .header("If-Match", openapi::any_text(), "the `ETag` that the change was made on")
+        .header("If-Match", openapi::any_text(), "the version that the change was made on, as `\"7\"`, or an `ETag` that showed it")
         .body::<PolicyPatch>(json!({ "rateLimiting": { "messageLimit": { "maxMessages": 50 } } }))
         .gives::<PolicyInForce>("the policy with the change")
-        .with_header("ETag", "the new version")
+        .with_header("ETag", "of this answer, as of one to `GET`")
         .fails(StatusCode::CONFLICT, "others change the policy at the same time, or another one is on trial")
         .fails(StatusCode::NOT_FOUND, "no such node is alive")
         .fails(StatusCode::PRECONDITION_FAILED, "another version is in force")
@@ -198,32 +207,48 @@ pub(super) fn record(api: &Api, caller: &Caller, message: &str, before: &PolicyV
 pub(super) async fn current(api: &Api) -> Result<PolicyVersion, Problem> {
     let version = api.state.policies.newest_version().await?;
     let sound = |stored: &PolicyVersion| Rules::compile(stored.policy.clone(), api.policy.environment()).is_ok();
-    match api.state.policies.current().await {
-        Ok(Some(stored)) if sound(&stored) => Ok(stored),
-        _ => Ok(PolicyVersion { version, at: api.started, ..api.policy.as_version() }),
-    }
+    // The history leaves out what cannot be read, and fails like all else where the state does not answer.
+    let newest = api.state.policies.history(1).await?.into_iter().next();
+    let in_force = || PolicyVersion { version, at: api.started, ..api.policy.as_version() };
+    Ok(newest.filter(sound).unwrap_or_else(in_force))
 }
 
 async fn show(api: &Api, policy: Policy, version: u64) -> Result<Response, Problem> {
+    let shown = shown(api, policy, version).await?;
+    Ok(([(ETAG, shown.etag())], Success(shown)).into_response())
+}
+
+async fn shown(api: &Api, policy: Policy, version: u64) -> Result<PolicyInForce, Problem> {
     let now = api.clock.now();
     let nodes: Vec<_> = api.state.nodes.nodes(now).await?.into_iter().map(NodePolicy::from).collect();
     let applied = nodes.iter().all(|node| node.policy_version >= version);
     let canary = api.state.trials.under_way(now).await?.map(canary::UnderWay::from);
-    Ok(([(ETAG, etag(version))], Success(PolicyInForce { policy, version, applied, nodes, canary })).into_response())
+    Ok(PolicyInForce { policy, version, applied, nodes, canary })
 }
 
-fn etag(version: u64) -> String {
-    format!("\"{version}\"")
+impl PolicyInForce {
+    /// Of all that is shown, not of the version alone: nodes that take it up and a trial change the answer too. Weak, as the version
+    /// is what a change is made on.
+    fn etag(&self) -> String {
+        // What cannot be written is no answer either.
+        let written = serde_json::to_vec(self).unwrap_or_default();
+        format!("W/\"{}-{}\"", self.version, hex::encode(&Sha256::digest(written)[..ETAG_HASH_BYTES]))
+    }
 }
 
-/// whether `If-None-Match` names the version; it may be weak, and one of several (RFC 9110 section 13.1.2)
-fn is_known(headers: &HeaderMap, version: u64) -> bool {
+/// whether `If-None-Match` names the answer; its tag may be one of several, and is compared weakly (RFC 9110 section 13.1.2)
+fn is_known(headers: &HeaderMap, etag: &str) -> bool {
     let names = headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
     let mut tags = names.flat_map(|value| value.split(',')).map(str::trim);
-    tags.any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag(version))
+    tags.any(|tag| tag == "*" || opaque(tag) == opaque(etag))
 }
 
-/// the version of `If-Match: "7"`; none of `*`
+/// a tag without the mark of a weak one
+fn opaque(tag: &str) -> &str {
+    tag.strip_prefix("W/").unwrap_or(tag)
+}
+
+/// the version of `If-Match`, as `"7"` or in a tag that a read gave; none of `*`
 fn expected_version(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
     let Some(value) = headers.get(IF_MATCH) else {
         return Ok(None);
@@ -232,11 +257,13 @@ fn expected_version(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
     if text == "*" {
         return Ok(None);
     }
-    let number = text
-        .trim_matches('"')
-        .parse()
-        .map_err(|_| Problem::bad_request("If-Match must be a version, as in If-Match: \"7\""))?;
-    Ok(Some(number))
+    let version = opaque(text).trim_matches('"').split('-').next().unwrap_or_default().parse();
+    let version = version.map_err(|_| {
+        Problem::bad_request(
+            "If-Match must be a version, as in If-Match: \"7\", or the ETag of an answer that showed it",
+        )
+    })?;
+    Ok(Some(version))
 }
 
 pub(super) fn to_json(policy: &Policy) -> Result<Value, Problem> {

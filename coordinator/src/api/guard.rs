@@ -3,10 +3,10 @@
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use http::HeaderValue;
 use http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderName, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
-use http::{HeaderValue, StatusCode};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ pub(super) async fn guard(State(api): State<Arc<Api>>, request: Request, next: N
     let answer = api.tasks.isolate("management request", next.run(request));
     let mut response = match tokio::time::timeout(ANSWER_WITHIN, answer).await {
         Ok(Some(response)) => response,
-        Ok(None) => Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "an internal error occurred").into_response(),
+        Ok(None) => Problem::internal().into_response(),
         Err(_) => Problem::unavailable("the answer took too long").into_response(),
     };
     for (name, value) in HEADERS {

@@ -7,21 +7,34 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, StatusCode};
-use picket_shared::clock::Clock;
-use picket_shared::state::{ANSWER_BYTES_MAX, Answers, Begun, CHANGE_LIFE, Change};
+use picket_shared::state::{ANSWER_BYTES_MAX, Begun, CHANGE_LIFE, Change, StateError};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::oneshot;
+use tokio::sync::Semaphore;
 
 use super::auth::Caller;
 use super::problem::Problem;
-use super::{Api, BODY_BYTES_MAX};
+use super::{Api, input};
 
 pub(super) const HEADER: &str = "Idempotency-Key";
 const KEY_BYTES_MAX: usize = 255;
-/// how long a change is worked on: it is given up well before others take who makes it for dead
-const WORK_MAX: Duration = Duration::from_secs(CHANGE_LIFE.as_secs() / 2);
+/// when to ask again for a change that is under way
+const UNDER_WAY_RETRY: Duration = Duration::from_secs(1);
+/// how long the state is told again and again what became of a change; with the time that one may take less than its claim lives
+const TELL_WITHIN: Duration = Duration::from_secs(CHANGE_LIFE.as_secs() / 3);
+const TELL_PAUSE: Duration = Duration::from_millis(500);
+/// changes at once of which the state does not know what became of them
+const UNTOLD_MAX: usize = 64;
+
+/// places for changes of which the state is still to be told
+pub(crate) struct Untold(Arc<Semaphore>);
+
+impl Default for Untold {
+    fn default() -> Self {
+        Untold(Arc::new(Semaphore::new(UNTOLD_MAX)))
+    }
+}
 
 /// what was answered
 #[derive(Serialize, Deserialize)]
@@ -31,6 +44,12 @@ struct Told {
     body: String,
 }
 
+/// what became of a change that began
+enum Outcome {
+    Answered(String),
+    NotMade,
+}
+
 pub(super) async fn once(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
     let (key, caller) = (key(request.headers()), request.extensions().get::<Caller>().cloned());
     let (key, caller) = match (key, caller) {
@@ -38,45 +57,41 @@ pub(super) async fn once(State(api): State<Arc<Api>>, request: Request, next: Ne
         (Err(problem), _) => return problem.into_response(),
         _ => return next.run(request).await,
     };
-    remembered(api, request, next, key, caller).await.unwrap_or_else(Problem::into_response)
+    remembered(&api, request, next, &key, &caller).await.unwrap_or_else(Problem::into_response)
 }
 
 async fn remembered(
-    api: Arc<Api>,
+    api: &Arc<Api>,
     request: Request,
     next: Next,
-    key: String,
-    caller: Caller,
+    key: &str,
+    caller: &Caller,
 ) -> Result<Response, Problem> {
     let (head, body) = request.into_parts();
-    let body = to_bytes(body, BODY_BYTES_MAX).await;
-    let body = body.map_err(|_| Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 1 MiB"))?;
+    let body = input::body(Request::from_parts(head.clone(), body)).await?;
     let query = head.uri.query().unwrap_or_default();
-    let change = Change::of(&caller.name, head.uri.path(), &key, &[query.as_bytes(), &body]);
-    match api.state.answers.begin(&change, api.clock.now()).await? {
+    let change = Change::of(&caller.name, head.uri.path(), key, &[query.as_bytes(), &body]);
+    match begin(api, &change).await? {
         Begun::First => {}
         Begun::Again(told) => return again(&told),
-        Begun::UnderWay => return Err(Problem::conflict("the request with this Idempotency-Key is still under way")),
+        Begun::UnderWay => {
+            let problem = Problem::conflict("the request with this Idempotency-Key is still under way");
+            return Err(problem.retry_after(UNDER_WAY_RETRY));
+        }
         Begun::Another => return Err(Problem::mistake(HEADER, "was used for another request; use a new key for each")),
         Begun::Full => return Err(Problem::unavailable("too many changes are under way")),
     }
-    // A task of its own: it is made and remembered even if whoever asked has gone.
-    let (sender, receiver) = oneshot::channel();
-    let request = Request::from_parts(head, Body::from(body));
-    let (tasks, answers, clock) = (api.tasks.clone(), api.state.answers.clone(), api.clock.clone());
-    api.tasks.spawn("change with a key", async move {
-        let made = tasks.isolate("management request", tokio::time::timeout(WORK_MAX, next.run(request)));
-        let response = match made.await {
-            Some(Ok(response)) => response,
-            Some(Err(_)) => Problem::unavailable("the change took too long").into_response(),
-            None => Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "an internal error occurred").into_response(),
-        };
-        let response = remember(&*answers, &change, response, &*clock).await;
-        // Nobody waits for it any more: whoever sends it again gets it.
-        drop(sender.send(response));
-    });
-    let gone = |_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "an internal error occurred");
-    receiver.await.map_err(gone)
+    let response = next.run(Request::from_parts(head, Body::from(body))).await;
+    Ok(remember(api, change, response).await)
+}
+
+async fn begin(api: &Arc<Api>, change: &Change) -> Result<Begun, StateError> {
+    let begun = api.state.answers.begin(change, api.clock.now()).await;
+    if begun.is_err() {
+        // Where only the reply was lost, the claim stands, and nobody works on it.
+        insist(api, change.clone(), Outcome::NotMade);
+    }
+    begun
 }
 
 /// a structured header's string, or bare
@@ -94,17 +109,46 @@ fn key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     )))
 }
 
-async fn remember(answers: &dyn Answers, change: &Change, response: Response, clock: &dyn Clock) -> Response {
+async fn remember(api: &Arc<Api>, change: Change, response: Response) -> Response {
     let (head, body) = response.into_parts();
     let body = to_bytes(body, usize::MAX).await.unwrap_or_default();
-    let noted = match told(head.status, &head.headers, &body) {
-        Some(told) => answers.answer(change, told, clock.now()).await,
-        None => answers.forget(change).await,
-    };
-    if let Err(error) = noted {
-        tracing::warn!(%error, "the answer to a change is not remembered; one that is sent again is made again");
+    let outcome = told(head.status, &head.headers, &body).map_or(Outcome::NotMade, Outcome::Answered);
+    if let Err(error) = tell(api, &change, &outcome).await {
+        tracing::warn!(%error, "the state does not know yet what became of a change");
+        insist(api, change, outcome);
     }
     Response::from_parts(head, Body::from(body))
+}
+
+async fn tell(api: &Api, change: &Change, outcome: &Outcome) -> Result<(), StateError> {
+    match outcome {
+        Outcome::Answered(answer) => api.state.answers.answer(change, answer.clone(), api.clock.now()).await,
+        Outcome::NotMade => api.state.answers.forget(change).await,
+    }
+}
+
+/// tells the state again and again what became of a change, while nobody waits for it
+fn insist(api: &Arc<Api>, change: Change, outcome: Outcome) {
+    let Ok(place) = api.untold.0.clone().try_acquire_owned() else {
+        tracing::warn!("too many changes of which the state does not know what became of them");
+        return;
+    };
+    let (api, stop) = (api.clone(), api.tasks.stopped());
+    api.tasks.clone().spawn("outcome of a change", async move {
+        let telling = async {
+            while let Err(error) = tell(&api, &change, &outcome).await {
+                tracing::debug!(%error, "the state does not know yet what became of a change");
+                tokio::time::sleep(TELL_PAUSE).await;
+            }
+        };
+        tokio::select! {
+            told = tokio::time::timeout(TELL_WITHIN, telling) => if told.is_err() {
+                tracing::warn!("what became of a change is not remembered; one that is sent again may be made again");
+            },
+            () = stop => {}
+        }
+        drop(place);
+    });
 }
 
 /// what is remembered of an answer; what failed on this side is tried anew

@@ -6,6 +6,7 @@ use http::StatusCode;
 use http::request::Parts;
 use ipnet::IpNet;
 use picket_shared::address;
+use picket_shared::audit::{EXCERPT_BYTES_MAX, IDENTIFIER_BYTES_MAX, printable};
 use picket_shared::clock::Timestamp;
 use picket_shared::policy::Mistake;
 use schemars::JsonSchema;
@@ -56,7 +57,7 @@ impl Query {
             names => format!("known here are `{}`", names.join("`, `")),
         };
         for (name, _) in &self.pairs {
-            let name = picket_shared::audit::printable(name, picket_shared::audit::EXCERPT_BYTES_MAX);
+            let name = printable(name, EXCERPT_BYTES_MAX);
             self.mistakes.push(Mistake::new(name, format!("unknown parameter; {known}")));
         }
         if self.mistakes.is_empty() { Ok(()) } else { Err(Problem::mistakes(self.mistakes)) }
@@ -87,16 +88,28 @@ impl<S: Sync> FromRequestParts<S> for NoQuery {
     }
 }
 
-/// the only variable segment of the path
+/// the only variable segment of the path, without what a store cannot hold
 pub(crate) struct PathText(pub(crate) String);
 
 impl<S: Send + Sync> FromRequestParts<S> for PathText {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let text = Path::from_request_parts(parts, state).await;
-        text.map(|Path(text)| PathText(text)).map_err(|_| Problem::bad_request("the path cannot be read"))
+        let unreadable = || Problem::bad_request("the path cannot be read");
+        let segments = Path::<Vec<(String, String)>>::from_request_parts(parts, state).await;
+        let Path(segments) = segments.map_err(|_| unreadable())?;
+        let (name, text) = segments.into_iter().next().ok_or_else(unreadable)?;
+        without_nul(&text).map_err(|message| Problem::mistake(&name, message))?;
+        Ok(PathText(text))
     }
+}
+
+/// the whole body
+pub(crate) async fn body(request: Request) -> Result<Bytes, Problem> {
+    Bytes::from_request(request, &()).await.map_err(|rejection| match rejection.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 1 MiB"),
+        _ => Problem::bad_request("the body cannot be read"),
+    })
 }
 
 /// a JSON body of any form
@@ -105,13 +118,8 @@ pub(crate) struct JsonValue(pub(crate) Value);
 impl<S: Send + Sync> FromRequest<S> for JsonValue {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        let bytes = Bytes::from_request(request, state).await.map_err(|rejection| match rejection.status() {
-            StatusCode::PAYLOAD_TOO_LARGE => {
-                Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 1 MiB")
-            }
-            _ => Problem::bad_request("the body cannot be read"),
-        })?;
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
+        let bytes = body(request).await?;
         serde_json::from_slice(&bytes)
             .map(JsonValue)
             .map_err(|error| Problem::bad_request(format!("the body is not JSON: {error}")))
@@ -174,7 +182,17 @@ pub(crate) fn boolean(text: &str) -> Result<bool, String> {
 /// a text of at most `bytes_max`
 pub(crate) fn text(bytes_max: usize) -> impl FnOnce(&str) -> Result<String, String> {
     move |text| match text.len() {
-        1.. if text.len() <= bytes_max => Ok(text.to_owned()),
+        1.. if text.len() <= bytes_max => without_nul(text).map(|()| text.to_owned()),
         _ => Err(format!("must have from 1 to {bytes_max} bytes")),
     }
+}
+
+/// a user as records name one: what would not stay on one line is escaped there
+pub(crate) fn user(id: &str) -> Result<String, String> {
+    text(IDENTIFIER_BYTES_MAX)(id).map(|id| printable(&id, IDENTIFIER_BYTES_MAX))
+}
+
+/// PostgreSQL takes no text that has it
+fn without_nul(text: &str) -> Result<(), String> {
+    if text.contains('\0') { Err("must not have the character U+0000".to_owned()) } else { Ok(()) }
 }

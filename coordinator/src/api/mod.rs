@@ -6,6 +6,7 @@ pub(crate) mod auth;
 mod block_ip;
 mod blocks;
 mod canary;
+mod change;
 mod config;
 mod csv;
 mod dashboard;
@@ -60,6 +61,7 @@ use crate::store::AuditStore;
 use crate::tail::Tail;
 pub(crate) use analytics::Cache as AnalyticsCache;
 pub(crate) use export::Slots as Exports;
+pub(crate) use idempotency::Untold;
 pub(crate) use stream::Streams;
 pub(crate) use what_if::Turn;
 
@@ -92,6 +94,7 @@ pub(crate) struct Api {
     /// how long an application's token may live
     pub(crate) token_age_max: Duration,
     pub(crate) exports: export::Slots,
+    pub(crate) untold: idempotency::Untold,
     pub(crate) what_if: what_if::Turn,
     pub(crate) analytics: analytics::Cache,
     pub(crate) streams: stream::Streams,

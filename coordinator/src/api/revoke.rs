@@ -2,7 +2,7 @@
 
 use axum::extract::State;
 use http::StatusCode;
-use picket_shared::audit::{EventType, Severity};
+use picket_shared::audit::{EventType, IDENTIFIER_BYTES_MAX, Severity, printable};
 use picket_shared::clock::Timestamp;
 use picket_shared::policy::Mistake;
 use picket_shared::state::{Added, REVOCATIONS_MAX, Revocation, Revoked};
@@ -82,7 +82,8 @@ pub(super) async fn post(
     api.record(EventType::AdminAction, Severity::High, &caller, "tokens revoked", |record| match &revocation.revoked {
         Revoked::Token(jti) => record.with("jti", jti.as_str()),
         Revoked::User(user, before) => {
-            record.with("revokedUser", user.as_str()).with("issuedBefore", before.to_string())
+            let user = printable(user, IDENTIFIER_BYTES_MAX);
+            record.with("revokedUser", user).with("issuedBefore", before.to_string())
         }
         Revoked::Everyone(before) => record.with("issuedBefore", before.to_string()),
     });

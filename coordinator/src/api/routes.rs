@@ -7,14 +7,13 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, MethodRouter, on};
 use http::Method;
-use picket_shared::audit::{EventType, Severity};
+use picket_shared::audit::{AuditRecord, EventType, Severity};
 use std::sync::Arc;
 
-use super::Api;
 use super::auth::{Caller, Due, write};
-use super::idempotency;
 use super::openapi::{Access, Operation};
 use super::problem::Problem;
+use super::{Api, change, idempotency};
 use crate::scope::Scope;
 
 #[derive(Default)]
@@ -84,8 +83,8 @@ impl Routes {
             let Operation { access, records_itself, .. } = route.operation;
             let reading = (access.asks_for(Scope::AuditRead) && !records_itself).then_some(route.path);
             let door = middleware::from_fn_with_state(Door { api: api.clone(), access, reading }, admit);
-            let endpoint = match route.operation.once {
-                true => route.endpoint.route_layer(middleware::from_fn_with_state(api.clone(), idempotency::once)),
+            let endpoint = match route.operation.is_change() {
+                true => changing(route.endpoint, &route.operation, api),
                 false => route.endpoint,
             };
             router.route(route.path, endpoint.route_layer(door))
@@ -102,24 +101,46 @@ struct Door {
     reading: Option<&'static str>,
 }
 
+/// what comes last here comes first to a request
+fn changing(endpoint: MethodRouter<Arc<Api>>, operation: &Operation, api: &Arc<Api>) -> MethodRouter<Arc<Api>> {
+    let endpoint = endpoint.route_layer(middleware::from_fn_with_state(api.clone(), change::make));
+    let endpoint = match operation.once {
+        true => endpoint.route_layer(middleware::from_fn_with_state(api.clone(), idempotency::once)),
+        false => endpoint,
+    };
+    endpoint.route_layer(middleware::from_fn_with_state(api.clone(), change::to_its_end))
+}
+
+/// what was asked for, as far as it names nobody
+pub(super) struct Act {
+    method: String,
+    /// as it is described: a real one may name a person
+    path: String,
+}
+
+impl Act {
+    pub(super) fn of(request: &Request) -> Self {
+        let path = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
+        Act { method: request.method().to_string(), path: path.to_owned() }
+    }
+
+    pub(super) fn told(self, record: AuditRecord) -> AuditRecord {
+        record.with("method", self.method).with("path", self.path)
+    }
+}
+
 /// changes come as they must, and whoever calls has the operation's scope; a caller who is refused is on the record, and so is who
 /// reads the trail
 async fn admit(State(door): State<Door>, request: Request, next: Next) -> Response {
     let caller = request.extensions().get::<Caller>().cloned();
-    let method = request.method().clone();
-    // The path as it is described: a real one may name a person.
-    let path = request.extensions().get::<MatchedPath>().cloned();
-    let path = path.as_ref().map_or("", MatchedPath::as_str);
-    let refused = write::check(&method, request.headers()).err().or_else(|| objection(door.access, caller.as_ref()));
-    let record = |severity, caller: &Caller, message, because: Option<&str>| {
-        door.api.record(EventType::AdminAction, severity, caller, message, |record| {
-            let record = record.with("method", method.as_str()).with("path", path);
-            because.into_iter().fold(record, |record, because| record.with("because", because))
-        });
-    };
+    let act = Act::of(&request);
+    let refused =
+        write::check(request.method(), request.headers()).err().or_else(|| objection(door.access, caller.as_ref()));
     if let Some(problem) = refused {
         if let Some(caller) = &caller {
-            record(Severity::Medium, caller, "administrative act refused", Some(problem.detail()));
+            door.api.record(EventType::AdminAction, Severity::Medium, caller, "administrative act refused", |record| {
+                act.told(record).with("because", problem.detail())
+            });
         }
         return problem.into_response();
     }
@@ -128,7 +149,7 @@ async fn admit(State(door): State<Door>, request: Request, next: Next) -> Respon
         && response.status().is_success()
         && door.api.gate.visits.come(caller, reading, door.api.clock.now()) == Due::Now
     {
-        record(Severity::Low, caller, "audit trail read", None);
+        door.api.record(EventType::AdminAction, Severity::Low, caller, "audit trail read", |record| act.told(record));
     }
     response
 }

@@ -1,13 +1,13 @@
 //! `DELETE /subjects/{userId}`: takes from the audit trail what it says of a person. The chain of hashes stays valid.
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use picket_shared::audit::{EventType, IDENTIFIER_BYTES_MAX, Severity};
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::json;
 
 use super::auth::Caller;
-use super::input::NoQuery;
+use super::input::{self, NoQuery, PathText};
 use super::openapi::{self, Operation};
 use super::problem::Problem;
 use super::{Answer, Shared, Success};
@@ -28,12 +28,10 @@ pub(super) async fn delete(
     State(api): Shared,
     caller: Caller,
     _: NoQuery,
-    Path(user_id): Path<String>,
+    PathText(user_id): PathText,
 ) -> Answer<Erasure> {
-    if user_id.is_empty() || user_id.len() > IDENTIFIER_BYTES_MAX {
-        return Err(Problem::mistake("userId", format!("must have from 1 to {IDENTIFIER_BYTES_MAX} bytes")));
-    }
-    let erased = api.store.erase(&user_id).await?;
+    let user_id = input::user(&user_id).map_err(|message| Problem::mistake("userId", message))?;
+    let erased = api.store.erase(&user_id, &*api.clock).await?;
     api.record(EventType::AdminAction, Severity::High, &caller, "personal data erased", |record| {
         record.with("subject", erased.subject.as_str()).with("records", erased.records).with("complete", erased.is_all)
     });

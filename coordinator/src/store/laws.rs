@@ -9,6 +9,7 @@ use super::writing::SLICE_RECORDS;
 use super::*;
 use picket_shared::address::parse_network;
 use picket_shared::audit::{AuditRecord, EventType, Severity};
+use picket_shared::clock::{Clock, ManualClock, SystemClock};
 use picket_shared::reason::Reason;
 use std::sync::OnceLock;
 
@@ -85,6 +86,7 @@ laws!(
     what_a_database_cannot_hold_is_stored_without_it,
     whatever_a_node_writes_is_stored_within_bounds,
     a_person_is_erased_and_told_apart,
+    an_erasure_that_takes_too_long_says_so_and_the_next_call_goes_on,
 );
 
 fn at(millis: u64) -> Timestamp {
@@ -392,7 +394,7 @@ async fn a_person_is_erased_and_told_apart(shelf: Shelf) {
     let acted = kind(EventType::AdminLogin, record(8, "192.0.2.9", "logged in").with("actor", "alice"));
     shelf.holds(&[of(1, "alice"), of(2, "Alice"), of(3, "alice"), of(4, "bob"), blocked.clone(), acted]).await;
 
-    let erased = shelf.store.erase("alice").await.unwrap();
+    let erased = shelf.store.erase("alice", &SystemClock).await.unwrap();
     assert_eq!((erased.records, erased.is_all), (3, true), "two of hers, and the block that named her");
     assert_eq!(
         shelf.messages(Filter::default()).await,
@@ -402,9 +404,32 @@ async fn a_person_is_erased_and_told_apart(shelf: Shelf) {
     assert_eq!(shelf.messages(gone).await, Vec::<String>::new());
     let block = shelf.store.find(&blocked.id).await.unwrap().unwrap();
     assert!(block.ip.is_unspecified() && block.metadata.is_empty() && block.event_type == EventType::IpBlocked);
-    let again = shelf.store.erase("alice").await.unwrap();
+    let again = shelf.store.erase("alice", &SystemClock).await.unwrap();
     assert_eq!((again.records, &again.subject), (0, &erased.subject));
-    assert_ne!(shelf.store.erase("bob").await.unwrap().subject, erased.subject);
+    assert_ne!(shelf.store.erase("bob", &SystemClock).await.unwrap().subject, erased.subject);
     let top = shelf.store.summary(Span { since: at(0), until: at(9) }, Duration::from_secs(60), 9).await.unwrap();
     assert!(top.top_addresses.iter().all(|(ip, _)| !ip.is_unspecified()), "nobody's address is not one");
+}
+
+/// each look at it is eleven seconds after the one before
+struct Slow(ManualClock);
+
+impl Clock for Slow {
+    fn now(&self) -> Timestamp {
+        self.0.advance(Duration::from_secs(11));
+        self.0.now()
+    }
+}
+
+async fn an_erasure_that_takes_too_long_says_so_and_the_next_call_goes_on(shelf: Shelf) {
+    let hers = AuditRecord { user_id: Some("alice".into()), ..record(1, "198.51.100.7", "hers") };
+    let names = record(2, "198.51.100.7", "blocked").with("users", vec!["alice"]);
+    shelf.holds(&[hers, AuditRecord { event_type: EventType::IpBlocked, ..names }]).await;
+    let slow = Slow(ManualClock::at(Timestamp::default()));
+    let erase = async || {
+        let erased = shelf.store.erase("alice", &slow).await.unwrap();
+        (erased.records, erased.is_all)
+    };
+    assert_eq!(erase().await, (2, false), "nobody looked whether there was more");
+    assert_eq!(erase().await, (0, true));
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use blake2::Blake2sMac256;
 use blake2::digest::{FixedOutput, KeyInit, Update};
 use picket_shared::audit::Severity;
-use picket_shared::clock::Timestamp;
+use picket_shared::clock::{Clock, Timestamp};
 
 use super::database::Session;
 use super::queries::chains::{self, Gap};
@@ -18,8 +18,9 @@ use super::{AuditStore, StoreError, Stored, chain};
 
 /// records deleted or erased in one step
 const STEP_RECORDS: u32 = 2_000;
-/// steps of one call that erases
+/// steps of one call that erases, and how long it goes on to the next one: its caller is told how far it came before it is given up
 const ERASE_STEPS_MAX: u32 = 50;
+const ERASE_WITHIN: Duration = Duration::from_secs(20);
 
 /// what the store may keep
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -113,10 +114,14 @@ impl AuditStore {
     }
 
     /// takes from all records of a user what they say of a person; administration's records that name the user too
-    pub(crate) async fn erase(&self, user_id: &str) -> Result<Erased, StoreError> {
+    pub(crate) async fn erase(&self, user_id: &str, clock: &dyn Clock) -> Result<Erased, StoreError> {
+        let began = clock.now();
         let (mut records, mut is_all) = (0, false);
         let mut after = (0, String::new());
-        for _ in 0..ERASE_STEPS_MAX {
+        for step in 0..ERASE_STEPS_MAX {
+            if step > 0 && clock.now().since(began) >= ERASE_WITHIN {
+                break;
+            }
             let mut session = self.database.write().await?;
             let mut found = search::of_user(&mut session, user_id, STEP_RECORDS).await?;
             if found.is_empty() {

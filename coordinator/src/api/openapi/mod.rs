@@ -161,7 +161,7 @@ impl Schemas {
         for (status, name, _) in COMMON {
             let applies = match status {
                 StatusCode::FORBIDDEN => takes_body || operation.access != Access::Open,
-                StatusCode::PAYLOAD_TOO_LARGE => takes_body,
+                StatusCode::PAYLOAD_TOO_LARGE => takes_body || operation.is_change(),
                 // Also of a change without a body: no foreign page can make a browser send that type.
                 StatusCode::UNSUPPORTED_MEDIA_TYPE => method != Method::GET,
                 _ => true,

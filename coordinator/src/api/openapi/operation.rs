@@ -108,9 +108,16 @@ impl Operation {
     /// a change that is made once, however often it is sent with the same key
     pub(in crate::api) fn once(self) -> Self {
         let about = "a key of the caller's choice, such as a UUID: sent again with the same body it is \
-             answered as before, for a day, by the same coordinator";
+             answered as before, for a day, by whichever coordinator";
         let operation = Operation { once: true, ..self }.header(idempotency::HEADER, any_text(), about);
-        operation.fails(StatusCode::CONFLICT, "the first request with this key is still under way")
+        operation
+            .fails(StatusCode::CONFLICT, "the first request with this key is still under way")
+            .with_header("Retry-After", "seconds, where it is still under way")
+    }
+
+    /// whether it changes anything
+    pub(in crate::api) fn is_change(&self) -> bool {
+        matches!(self.access, Access::Scope(scope) if !scope.is_read())
     }
 
     /// each call leaves a record of its own

@@ -1,6 +1,8 @@
 //! Who gets in, and who does not.
 
 use http::Method;
+use picket_shared::audit::{AuditRecord, IDENTIFIER_BYTES_MAX, printable};
+use picket_shared::clock::Clock;
 use picket_shared::reason::Reason;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -340,6 +342,38 @@ async fn many_requests_at_once_with_the_right_password_all_get_in() {
         office.audited("eventType=ADMIN_LOGIN", 1).await.len() <= 2,
         "one login for each that was verified at once"
     );
+}
+
+#[tokio::test]
+async fn h19_what_a_caller_wrote_before_its_proxy_does_not_make_it_the_proxy() {
+    let office = Office::builder().behind("127.0.0.1/32").start().await;
+    let guesser = office.visitor(ADMIN, "guess");
+    for told in [b"\xff, 198.51.100.66".as_slice(), b"198.51.100.66:4711"] {
+        let told = http::HeaderValue::from_bytes(told).unwrap();
+        guesser
+            .asks(Method::GET, "/api/security/metrics", |request| request.header("X-Forwarded-For", told))
+            .await
+            .fails_with(401);
+    }
+    assert_eq!(office.audited("eventType=ADMIN_LOGIN&ip=198.51.100.66", 2).await.len(), 2);
+}
+
+#[tokio::test]
+async fn a_user_is_found_and_erased_by_the_id_that_the_application_knows_and_nul_is_a_mistake() {
+    let office = Office::open().await;
+    let id = "eve\u{1b}[31m\u{202e}";
+    let record = AuditRecord::refusal(Reason::TokenInvalid, "192.0.2.7".parse().unwrap(), office.clock.now());
+    office.hears(AuditRecord { user_id: Some(printable(id, IDENTIFIER_BYTES_MAX)), ..record });
+    let named = "eve%1B%5B31m%E2%80%AE";
+    office.audited(&format!("userId={named}"), 1).await;
+    let erased = office.admin().delete(&format!("/subjects/{named}")).await.data();
+    assert_eq!((&erased["records"], &erased["complete"]), (&json!(1), &json!(true)));
+
+    for parameter in ["userId", "socketId", "text"] {
+        assert_eq!(office.admin().get(&format!("/audit-logs?{parameter}=a%00b")).await.mistakes(), [parameter]);
+    }
+    assert_eq!(office.admin().delete("/subjects/a%00b").await.mistakes(), ["userId"]);
+    assert_eq!(office.admin().get("/audit-logs/a%00b/explanation").await.mistakes(), ["id"]);
 }
 
 #[tokio::test]

@@ -5,10 +5,11 @@ use picket_shared::address::AddressKey;
 use picket_shared::audit::{AuditRecord, EventType, Severity};
 use picket_shared::clock::Clock;
 use picket_shared::reason::Reason;
-use picket_shared::state::{Begun, Change, Claim, LeaseKey};
+use picket_shared::state::{Begun, Change, Claim, LeaseKey, State};
 use serde_json::json;
 use std::time::Duration;
 
+use super::faults::{Call, LossyAnswers, SlowBlocks};
 use super::office::{Office, eventually};
 
 #[tokio::test]
@@ -214,12 +215,66 @@ async fn a_request_waits_for_the_one_under_way_and_takes_its_place_when_that_was
         let with = |request: reqwest::RequestBuilder| request.header("Idempotency-Key", "8e03978e").json(&body);
         office.admin().asks(Method::POST, "/api/security/block-ip", with).await
     };
-    send().await.fails_with(409);
+    let under_way = send().await;
+    under_way.fails_with(409);
+    assert_eq!(under_way.header("retry-after"), "1");
     office.state.answers.forget(&elsewhere).await.unwrap();
     send().await.data();
     let known = office.state.answers.begin(&elsewhere, office.clock.now()).await.unwrap();
     assert!(matches!(&known, Begun::Again(told) if told.contains("192.0.2.66")), "{known:?}");
     assert_eq!(office.audited("eventType=IP_BLOCKED", 1).await.len(), 1);
+}
+
+#[tokio::test]
+async fn nobody_waits_for_a_change_whose_beginning_was_not_told_nor_makes_one_again_whose_answer_was_not_remembered() {
+    let failing = [Call::Begin, Call::Forget, Call::Answer, Call::Answer];
+    let lossy = LossyAnswers::before(State::memory().answers, &failing);
+    let office = Office::builder().state(|state| state.answers = lossy).start().await;
+    let body = json!({ "ip": "192.0.2.66", "reason": "scan" });
+    let send = async || {
+        let with = |request: reqwest::RequestBuilder| request.header("Idempotency-Key", "8e03978e").json(&body);
+        office.admin().asks(Method::POST, "/api/security/block-ip", with).await
+    };
+    send().await.fails_with(503);
+    let made = eventually("the claim that nobody works on is given up", async || {
+        let reply = send().await;
+        (reply.status == 200).then_some(reply)
+    })
+    .await;
+    let again = eventually("the answer remembered after all", async || {
+        let reply = send().await;
+        (reply.status == 200).then_some(reply)
+    })
+    .await;
+    assert_eq!(again.text, made.text);
+    assert_eq!(office.audited("eventType=IP_BLOCKED", 1).await.len(), 1, "one act, one record");
+}
+
+#[tokio::test]
+async fn a_block_is_made_and_on_the_record_though_its_caller_has_gone() {
+    let slow = SlowBlocks::before(State::memory().blocks);
+    let office = Office::builder().state(|state| state.blocks = slow.clone()).start().await;
+    let admin = office.admin();
+    tokio::select! {
+        reply = admin.post("/block-ip", json!({ "ip": "192.0.2.66", "reason": "scan" })) => panic!("{}", reply.text),
+        () = slow.put.notified() => {}
+    }
+    office.admin().get("/blocks").await.data();
+    slow.answers.add_permits(1);
+    let record = office.audited("eventType=IP_BLOCKED", 1).await.remove(0);
+    assert_eq!((&record["ip"], &record["metadata"]["actor"]), (&json!("192.0.2.66"), &json!("warden")));
+}
+
+#[tokio::test]
+async fn a_change_that_failed_on_this_side_is_on_the_record_as_one_that_may_have_been_made() {
+    let slow = SlowBlocks::before(State::memory().blocks);
+    let office = Office::builder().state(|state| state.blocks = slow.clone()).start().await;
+    slow.answers.close();
+    office.admin().post("/block-ip", json!({ "ip": "192.0.2.66", "reason": "scan" })).await.fails_with(503);
+    let record = office.audited("eventType=ADMIN_ACTION&text=may have been made", 1).await.remove(0);
+    let expected = json!({ "actor": "warden", "method": "POST", "path": "/api/security/block-ip", "status": 503 });
+    assert_eq!(record["metadata"], expected);
+    office.admin().get("/blocks").await.data();
 }
 
 #[tokio::test]

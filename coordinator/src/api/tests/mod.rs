@@ -4,6 +4,7 @@ mod access;
 mod audit;
 mod blocking;
 mod dashboard;
+mod faults;
 mod office;
 mod openapi;
 mod policy;

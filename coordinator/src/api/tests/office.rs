@@ -32,6 +32,7 @@ pub const START: Timestamp = Timestamp::from_millis(1_764_000_000_000);
 pub struct OfficeBuilder {
     config: CoordinatorConfig,
     policy: Policy,
+    state: State,
     trusted_proxies: Vec<&'static str>,
 }
 
@@ -49,6 +50,12 @@ pub struct Office {
 impl OfficeBuilder {
     pub fn policy(mut self, change: impl FnOnce(&mut Policy)) -> Self {
         change(&mut self.policy);
+        self
+    }
+
+    /// puts something before a part of the state
+    pub fn state(mut self, change: impl FnOnce(&mut State)) -> Self {
+        change(&mut self.state);
         self
     }
 
@@ -78,7 +85,7 @@ impl OfficeBuilder {
         let folder = tempfile::tempdir().unwrap();
         self.config.audit_store = format!("sqlite:{}", folder.path().join("data/audit.db").display());
         let (state, clock, tasks, outbox) =
-            (State::memory(), Arc::new(ManualClock::at(START)), Tasks::default(), Outbox::default());
+            (self.state, Arc::new(ManualClock::at(START)), Tasks::default(), Outbox::default());
         let policy = LivePolicy::starting_with(self.policy, Environment::Production).unwrap();
         let blocks = BlockView::default();
         let metrics = Metrics::start("test").unwrap();
@@ -120,7 +127,7 @@ impl Office {
         let anywhere = ([127, 0, 0, 1], 0).into();
         let config =
             CoordinatorConfig { listen: anywhere, ops_listen: anywhere, admin, ..CoordinatorConfig::default() };
-        OfficeBuilder { config, policy: Policy::default(), trusted_proxies: Vec::new() }
+        OfficeBuilder { config, policy: Policy::default(), state: State::memory(), trusted_proxies: Vec::new() }
     }
 
     pub async fn open() -> Office {
@@ -160,12 +167,11 @@ impl Office {
     }
 
     pub async fn has_node(&self, id: &str, traffic: TrafficSnapshot) {
-        self.has_node_with_clock(id, traffic, 0).await;
+        self.has_node_that(id, traffic, |_| ()).await;
     }
 
-    /// one whose machine is so far behind
-    pub async fn has_node_with_clock(&self, id: &str, traffic: TrafficSnapshot, clock_offset_ms: i64) {
-        let status = NodeStatus {
+    pub async fn has_node_that(&self, id: &str, traffic: TrafficSnapshot, says: impl FnOnce(&mut NodeStatus)) {
+        let mut status = NodeStatus {
             id: id.into(),
             version: "0.1.0".into(),
             mode: Mode::Normal,
@@ -176,8 +182,9 @@ impl Office {
             enforce: Default::default(),
             is_switched: false,
             on_trial: false,
-            clock_offset_ms,
+            clock_offset_ms: 0,
         };
+        says(&mut status);
         self.state.nodes.node_alive(status).await.unwrap();
     }
 

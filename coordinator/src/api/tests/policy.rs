@@ -1,15 +1,18 @@
 //! The policy over the API: changed in parts, judged whole, with history and rollback.
 
 use http::Method;
+use picket_shared::state::{State, TrafficSnapshot};
 use serde_json::{Value, json};
+use std::time::Duration;
 
+use super::faults::{BadlyRead, Reading};
 use super::office::{Office, eventually};
 
 #[tokio::test]
 async fn a_part_is_changed_and_the_rest_stays() {
     let office = Office::open().await;
     let before = office.admin().get("/config").await;
-    assert_eq!((before.header("etag"), &before.data()["version"]), ("\"1\"", &json!(1)));
+    assert_eq!(before.data()["version"], 1);
     let after = office
         .admin()
         .put("/config", json!({ "validation": { "maxMessageLength": 10, "allowedEventTypes": ["chat:*"] } }))
@@ -69,25 +72,84 @@ async fn a_change_on_top_of_another_version_is_412() {
     put("\"1\"", 40).await.data();
     put("\"1\"", 30).await.fails_with(412);
     put("\"2\"", 30).await.data();
-    put("W/\"3\"", 20).await.fails_with(400);
+    let shown = office.admin().get("/config").await.header("etag").to_owned();
+    put(&shown, 25).await.data();
+    put(&shown, 24).await.fails_with(412);
+    put("\"three\"", 20).await.fails_with(400);
     put("*", 20).await.data();
     assert_eq!(office.admin().get("/config").await.data()["policy"]["validation"]["maxDepth"], 20);
 }
 
 #[tokio::test]
-async fn who_has_the_policy_in_force_is_told_so_without_it() {
+async fn who_has_the_answer_is_told_so_without_it_until_policy_nodes_or_trial_change() {
     let office = Office::open().await;
+    office.has_node("edge-1", TrafficSnapshot::default()).await;
     let get = async |known: &str| {
         let path = "/api/security/config";
         office.admin().asks(Method::GET, path, |request| request.header("If-None-Match", known)).await
     };
-    for known in ["\"1\"", "W/\"1\"", "\"7\", \"1\"", "*"] {
+    let tag = office.admin().get("/config").await.header("etag").to_owned();
+    assert!(tag.starts_with("W/\"1-"), "{tag}");
+    for known in [&tag, tag.trim_start_matches("W/"), &format!("\"7\", {tag}"), "*"] {
         let reply = get(known).await;
-        assert_eq!((reply.status, reply.header("etag"), reply.text.as_str()), (304, "\"1\"", ""), "{known}");
+        assert_eq!((reply.status, reply.header("etag"), reply.text.as_str()), (304, tag.as_str(), ""), "{known}");
     }
-    get("\"7\"").await.data();
-    office.admin().put("/config", json!({ "validation": { "maxDepth": 40 } })).await.data();
-    assert_eq!(get("\"1\"").await.data()["version"], 2);
+    get("\"1\"").await.data();
+
+    let changed = office.admin().put("/config", json!({ "validation": { "maxDepth": 40 } })).await;
+    assert_eq!(changed.data()["applied"], false);
+    assert_eq!(get(&tag).await.data()["version"], 2);
+    assert_eq!(get(changed.header("etag")).await.status, 304);
+    office.has_node_that("edge-1", TrafficSnapshot::default(), |node| node.policy_version = 2).await;
+    let applied = get(changed.header("etag")).await;
+    assert_eq!(applied.data()["applied"], true);
+    office.admin().put("/config?canary=edge-1&seconds=45", json!({ "validation": { "maxDepth": 41 } })).await.data();
+    let tried = get(applied.header("etag")).await;
+    assert_eq!((&tried.data()["version"], &tried.data()["canary"]["node"]), (&json!(2), &json!("edge-1")));
+}
+
+#[tokio::test]
+async fn a_state_that_does_not_answer_is_not_taken_for_a_policy_that_cannot_be_read() {
+    let state = State::memory();
+    let policies = BadlyRead::before(state.policies.clone());
+    let office = Office::builder().state(|own| own.policies = policies.clone()).start().await;
+    *policies.reading.lock() = Reading::Away;
+    office.admin().get("/config").await.fails_with(503);
+    office.admin().put("/config", json!({ "validation": { "maxDepth": 40 } })).await.fails_with(503);
+    assert_eq!(state.policies.newest_version().await.unwrap(), 1, "nothing was put over what was not read");
+
+    *policies.reading.lock() = Reading::Corrupt;
+    let in_force = office.admin().get("/config").await.data();
+    assert_eq!((&in_force["version"], &in_force["policy"]["validation"]["maxDepth"]), (&json!(1), &json!(64)));
+    let put = office.admin().put("/config", json!({ "validation": { "maxDepth": 40 } })).await.data();
+    assert_eq!((&put["version"], &put["policy"]["validation"]["maxDepth"]), (&json!(2), &json!(40)));
+}
+
+/// what became of a trial at a node that was on trial before it began, or said so after it
+async fn trial_at(began: impl AsyncFnOnce(&Office)) -> (Office, Value) {
+    let office = Office::open().await;
+    office.has_node_that("edge-1", TrafficSnapshot::default(), |node| node.on_trial = true).await;
+    office.clock.advance(Duration::from_secs(1));
+    let patch = json!({ "validation": { "maxDepth": 40 } });
+    office.admin().put("/config?canary=edge-1&seconds=5", patch).await.data();
+    began(&office).await;
+    let mut records = office.audited("eventType=POLICY_CHANGED", 2).await;
+    records.retain(|record| record["metadata"]["why"] != "begun");
+    (office, records.remove(0))
+}
+
+#[tokio::test]
+async fn a_trial_that_its_node_never_took_up_is_taken_back_and_one_that_it_ran_is_published() {
+    let says_so = async |office: &Office| {
+        office.has_node_that("edge-1", TrafficSnapshot::default(), |node| node.on_trial = true).await;
+    };
+    let ((ignored, taken_back), (ran, published)) = tokio::join!(trial_at(async |_: &Office| ()), trial_at(says_so));
+    let why = taken_back["metadata"]["why"].as_str().unwrap();
+    assert!(taken_back["message"].as_str().unwrap().contains("taken back") && why.contains("ran it in 0 of"), "{why}");
+    let config = ignored.admin().get("/config").await.data();
+    assert_eq!((&config["version"], &config["canary"]), (&json!(1), &Value::Null));
+    assert_eq!(published["metadata"]["version"], 2, "{published}");
+    assert_eq!(ran.admin().get("/config").await.data()["policy"]["validation"]["maxDepth"], 40);
 }
 
 #[tokio::test]

@@ -129,7 +129,7 @@ async fn whoever_tampers_is_found_out(shelf: Shelf) {
 async fn what_is_erased_verifies_and_what_pretends_to_be_does_not(shelf: Shelf) {
     ten(&shelf).await;
     let before = shelf.export(Filter::default()).await.join("\n");
-    assert_eq!(shelf.store.erase("user-1").await.unwrap().records, 4);
+    assert_eq!(shelf.store.erase("user-1", &SystemClock).await.unwrap().records, 4);
     let verdict = shelf.verdict(&[]).await;
     assert_eq!(verdict, Verdict { chains: 1, checked: 10, erased: 4, ..Verdict::default() });
     let export = shelf.export(Filter::default()).await;
