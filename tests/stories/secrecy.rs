@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Picket, Token, Upstream, issuer};
+use crate::harness::{Collector, Picket, Token, Upstream, eventually, issuer};
 
 #[tokio::test]
 async fn r06_a_strangers_words_stay_on_one_line_each_and_escaped() {
@@ -94,8 +94,10 @@ async fn r15_no_secret_is_in_any_answer_or_log() {
         .connects()
         .await
         .refused();
-    admin.audited("eventType=INVALID_ORIGIN", 1).await;
-    admin.audited("eventType=VALIDATION_ERROR", 1).await;
+    let of_leaky = admin.audited("eventType=INVALID_ORIGIN", 1).await.remove(0);
+    let of_payload = admin.audited("eventType=VALIDATION_ERROR", 1).await.remove(0);
+    let explained = |record: &Value| format!("/audit-logs/{}/explanation", record["id"].as_str().unwrap());
+    let (of_leaky, of_payload) = (explained(&of_leaky), explained(&of_payload));
 
     let mut outputs = vec![
         ("a refusal", refusal.body),
@@ -110,6 +112,11 @@ async fn r15_no_secret_is_in_any_answer_or_log() {
         "/audit-logs?limit=1000",
         "/audit-logs/export?format=ndjson",
         "/audit-logs/export?format=csv",
+        "/audit-logs/export?format=ocsf",
+        &of_leaky,
+        &of_payload,
+        "/reputation/198.51.100.9",
+        "/openapi.json",
         "/dashboard",
         "/health",
         "/blocks",
@@ -120,6 +127,24 @@ async fn r15_no_secret_is_in_any_answer_or_log() {
         assert_eq!(reply.status, 200, "{path}: {}", reply.text);
         outputs.push((path, reply.text));
     }
+    // The stream tells what comes, so it comes once more.
+    let mut stream = admin.listens("", None).await;
+    for _ in 0..2 {
+        alice.sends_text("{\"type\":\"chat:say\",\"text\":\"canary-payload-5520\"").await;
+        alice.is_refused("malformed").await;
+        picket
+            .caller("198.51.100.10")
+            .path(&format!("/ws?access_token={token}"))
+            .origin("https://evil.example")
+            .connects()
+            .await
+            .refused();
+    }
+    let mut told = String::new();
+    while !(told.contains("INVALID_ORIGIN") && told.contains("VALIDATION_ERROR")) {
+        told.push_str(&stream.hears().await.record.to_string());
+    }
+    outputs.push(("/stream", told));
     outputs.push(("a 422", admin.changes_policy(json!({ "nonsense": 1 })).await.text));
     outputs.push(("a 401", picket.admin_with("warden", &format!("{PASSWORD}x")).get("/config").await.text));
     for (place, text) in outputs {
@@ -131,5 +156,49 @@ async fn r15_no_secret_is_in_any_answer_or_log() {
         ] {
             assert!(!text.contains(secret), "{what} is in {place}: {text}");
         }
+    }
+}
+
+#[tokio::test]
+async fn j12_a_token_in_the_query_reaches_the_application_where_the_client_put_it_and_nothing_else() {
+    let (upstream, collector) = (Upstream::echo().await, Collector::http().await);
+    let picket = Picket::guarding(&upstream)
+        .issuer(issuer())
+        .with(json!({ "auth": { "tokenSources": ["query:access_token"] } }))
+        .exporting_to(&collector, None)
+        .start()
+        .await;
+    let token = Token::of("alice").signed();
+    let (signature, path) = (token.rsplit('.').next().unwrap(), format!("/ws?room=1&access_token={token}"));
+
+    picket.caller("198.51.100.7").path(&path).comes_in().await.leaves().await;
+    let foreign = picket.caller("198.51.100.8").path(&path).origin("https://evil.example").connects().await.refused();
+    let broken = picket.caller("198.51.100.9").path(&format!("{path}x")).connects().await;
+    let broken = broken.refused_with(401, "token_invalid");
+    let lost = picket.caller("198.51.100.10").path(&path.replace("/ws", "/elsewhere")).connects().await.refused();
+    picket.admin().audited("eventType=INVALID_ORIGIN", 1).await;
+    picket.admin().audited("eventType=AUTHENTICATION_FAILURE", 1).await;
+
+    for outcome in ["origin_not_allowed", "token_invalid"] {
+        eventually("the refusals' spans", async || collector.everything().contains(outcome).then_some(())).await;
+    }
+
+    // The query is the application's, as the client wrote it; no header of Picket's repeats it.
+    let requests = upstream.requests();
+    assert_eq!((requests.len(), requests[0].start_line.as_str()), (1, &*format!("GET {path} HTTP/1.1")));
+    for (name, value) in &requests[0].headers {
+        assert!(!value.contains(signature), "{name}: {value}");
+    }
+    let everywhere = [
+        ("a refusal", foreign.body),
+        ("another refusal", broken.body),
+        ("a third refusal", lost.body),
+        ("what it said", picket.everything_it_said()),
+        ("the trail", picket.admin().get("/audit-logs/export?format=ndjson").await.text),
+        ("/metrics", picket.ops("/metrics").await.text),
+        ("telemetry", collector.everything()),
+    ];
+    for (place, text) in everywhere {
+        assert!(!text.contains(signature), "the token is in {place}: {text}");
     }
 }

@@ -3,6 +3,8 @@
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use crate::harness::{
     Application, Cluster, Form, Picket, Redis, SocketIo, Token, Upstream, eventually, issuer, seconds_from_now, within,
@@ -76,6 +78,52 @@ async fn j11_revoked_tokens_die_on_every_node_within_a_second_and_a_new_login_li
 
     let record = cluster.admin().audited("eventType=ADMIN_ACTION&text=revoked", 2).await.remove(1);
     assert_eq!((&record["metadata"]["actor"], &record["metadata"]["revokedUser"]), (&json!("warden"), &json!("alice")));
+}
+
+#[tokio::test]
+async fn j11_a_time_ends_a_users_older_tokens_or_everybodys_on_every_node_within_a_second() {
+    let redis = Redis::start().await;
+    let cluster = Cluster::of(2).on(&redis).start().await;
+    let admin = cluster.admin();
+    let issued = |user: &str, ago: i64| Token::of(user).with("iat", seconds_from_now(-ago)).signed();
+    let in_on_both = async |user: &str, ago: i64| {
+        let mut sockets = Vec::new();
+        for node in cluster.nodes() {
+            sockets.push(node.caller("198.51.100.7").bearing(&issued(user, ago)).comes_in().await);
+        }
+        sockets
+    };
+    let between = OffsetDateTime::from_unix_timestamp(seconds_from_now(-1800)).unwrap().format(&Rfc3339).unwrap();
+    let mut old_of_alice = in_on_both("alice", 3600).await;
+    let mut new_of_alice = in_on_both("alice", 60).await;
+    let mut old_of_bob = in_on_both("bob", 3600).await;
+    let mut new_of_bob = in_on_both("bob", 60).await;
+
+    for (body, ended) in [
+        (json!({ "userId": "alice", "issuedBefore": between }), &mut old_of_alice),
+        (json!({ "issuedBefore": between, "force": true }), &mut old_of_bob),
+    ] {
+        let start = Instant::now();
+        admin.post("/revoke", body.clone()).await.succeeds();
+        for socket in ended {
+            socket.closes_with(3000, "token_revoked").await;
+        }
+        let took = start.elapsed();
+        eprintln!("j11: two nodes cut the sockets of {body} in {took:?}");
+        assert!(took <= Duration::from_secs(1), "{took:?}");
+        for socket in new_of_alice.iter_mut().chain(&mut new_of_bob) {
+            socket.is_still_served().await;
+        }
+    }
+    for node in cluster.nodes() {
+        for user in ["alice", "bob"] {
+            let caller = || node.caller("198.51.100.7");
+            caller().bearing(&issued(user, 3600)).connects().await.refused_with(401, "token_revoked");
+            caller().bearing(&issued(user, 60)).comes_in().await;
+        }
+        // Who brings none has none that could end.
+        node.caller("198.51.100.8").comes_in().await.is_still_served().await;
+    }
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE, URL_SAFE_NO_PAD};
 use jsonwebtoken::EncodingKey;
 use jsonwebtoken::crypto::sign;
+use jsonwebtoken::jwk::Jwk;
 use serde_json::{Map, Value, json};
 use tempfile::NamedTempFile;
 
@@ -75,6 +76,11 @@ impl Signer {
         Signer { algorithm, key, verifier, public }
     }
 
+    fn public_der(&self) -> Vec<u8> {
+        let text = String::from_utf8(self.public.clone()).unwrap();
+        STANDARD.decode(text.lines().nth(1).unwrap()).unwrap()
+    }
+
     fn head(&self) -> Map<String, Value> {
         json!({ "alg": format!("{:?}", self.algorithm), "kid": "the key" }).as_object().unwrap().clone()
     }
@@ -100,6 +106,11 @@ impl Signer {
             }
         }
     }
+}
+
+/// whether a key for one of them can sign by the other
+fn fits(one: SigningAlgorithm, other: SigningAlgorithm) -> bool {
+    one.family() == other.family() && one.family() != KeyFamily::EllipticCurve
 }
 
 fn public(key: &impl AsDer<PublicKeyX509Der<'static>>) -> Vec<u8> {
@@ -137,6 +148,7 @@ fn j14_a_good_token_of_each_algorithm_is_believed_and_no_other_form_of_it() {
         let shorter = URL_SAFE_NO_PAD.encode(&raw[..raw.len() - 1]);
         let padded = format!("{}=", URL_SAFE.encode(&raw).trim_end_matches('='));
         let json_form = json!({ "payload": payload, "protected": head, "signature": signature });
+        let general = json!({ "payload": payload, "signatures": [{ "protected": head, "signature": signature }] });
         let forms = [
             ("an empty text", String::new()),
             ("a changed head", format!("{}.{payload}.{signature}", changed(head))),
@@ -159,6 +171,7 @@ fn j14_a_good_token_of_each_algorithm_is_believed_and_no_other_form_of_it() {
             ("a blank in it", format!("{head}. {payload}.{signature}")),
             ("a line end after", format!("{token}\n")),
             ("JSON", json_form.to_string()),
+            ("general JSON", general.to_string()),
         ];
         for (what, form) in forms {
             assert!(!signer.accepts(&form), "{algorithm:?}: {what} is believed");
@@ -181,15 +194,22 @@ fn j14_what_a_head_says_never_chooses_algorithm_or_key() {
             let unsigned = format!("{}.{payload}.", coded(&json!({ "alg": none })));
             assert!(!signer.accepts(&unsigned), "{algorithm:?}: {none:?} without a signature");
         }
-        // The public key's text as the secret, and somebody else's key with directions to it.
+        // The right key, honestly used with another algorithm of its kind.
+        for other in ALL.into_iter().filter(|other| *other != algorithm && fits(*other, algorithm)) {
+            let message = format!("{}.{payload}", coded(&json!({ "alg": format!("{other:?}"), "kid": "the key" })));
+            let signature = sign(message.as_bytes(), &signer.key, other.jose()).unwrap();
+            assert!(!signer.accepts(&format!("{message}.{signature}")), "{algorithm:?}: signed with {other:?}");
+        }
+        // What everybody knows of the key as the secret, in each of its forms; and somebody else's key with directions to it.
         for hash in [HS256, HS384, HS512].into_iter().filter(|_| algorithm.family() != KeyFamily::Hmac) {
             let message = format!("{}.{payload}", coded(&json!({ "alg": format!("{hash:?}"), "kid": "the key" })));
-            let secret = EncodingKey::from_secret(&signer.public);
-            let confused = sign(message.as_bytes(), &secret, hash.jose()).unwrap();
-            assert!(!signer.accepts(&format!("{message}.{confused}")), "{algorithm:?} as {hash:?}");
+            for known in [signer.public.clone(), signer.public.trim_ascii_end().to_vec(), signer.public_der()] {
+                let confused = sign(message.as_bytes(), &EncodingKey::from_secret(&known), hash.jose()).unwrap();
+                assert!(!signer.accepts(&format!("{message}.{confused}")), "{algorithm:?} as {hash:?}");
+            }
         }
         let directions = [
-            json!({ "jwk": { "kty": "RSA", "n": "AQAB", "e": "AQAB" } }),
+            json!({ "jwk": Jwk::from_encoding_key(&another.key, another.algorithm.jose()).unwrap() }),
             json!({ "jku": "https://attacker.example/keys" }),
             json!({ "x5u": "https://attacker.example/certificate" }),
             json!({ "x5c": [STANDARD.encode(&another.public)] }),

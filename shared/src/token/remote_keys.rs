@@ -15,10 +15,7 @@ use super::issuer::{IssuerConfig, KeyError};
 use super::key_set::KeySet;
 use crate::clock::{Clock, Timestamp};
 
-/// the shortest time between two fetches, failed ones too
-const FETCH_PAUSE: Duration = Duration::from_secs(30);
-/// how often the keys are looked at without a need
-const REFRESH_EVERY: Duration = Duration::from_secs(300);
+const PACE: Pace = Pace { pause: Duration::from_secs(30), refresh: Duration::from_secs(300) };
 /// how long keys are used after they were fetched last
 const USABLE_FOR: Duration = Duration::from_secs(3600);
 /// how long one fetch may take
@@ -34,6 +31,15 @@ pub struct RemoteKeys {
     client: Client,
     fetched: ArcSwapOption<Fetched>,
     wanted: Notify,
+}
+
+/// how often an issuer is asked
+#[derive(Clone, Copy)]
+struct Pace {
+    /// the shortest time between two fetches, failed ones too
+    pause: Duration,
+    /// how often the keys are looked at without a need
+    refresh: Duration,
 }
 
 struct Fetched {
@@ -76,20 +82,24 @@ impl RemoteKeys {
 
     /// fetches the keys now and again until `stop` resolves
     pub async fn follow(self: Arc<Self>, clock: Arc<dyn Clock>, stop: impl Future<Output = ()>) {
+        self.follow_at(PACE, &*clock, stop).await;
+    }
+
+    async fn follow_at(&self, pace: Pace, clock: &dyn Clock, stop: impl Future<Output = ()>) {
         tokio::pin!(stop);
         loop {
             let outcome = self.fetch().await;
             let next = match &outcome {
-                Ok(_) => REFRESH_EVERY,
-                Err(_) => FETCH_PAUSE,
+                Ok(_) => pace.refresh,
+                Err(_) => pace.pause,
             };
             self.take(outcome, clock.now());
             tokio::select! {
-                () = tokio::time::sleep(FETCH_PAUSE) => {}
+                () = tokio::time::sleep(pace.pause) => {}
                 () = &mut stop => return,
             }
             tokio::select! {
-                () = tokio::time::sleep(next.saturating_sub(FETCH_PAUSE)) => {}
+                () = tokio::time::sleep(next.saturating_sub(pace.pause)) => {}
                 () = self.wanted.notified() => {}
                 () = &mut stop => return,
             }
@@ -163,5 +173,134 @@ impl std::ops::Deref for UsableKeys {
 
     fn deref(&self) -> &KeySet {
         &self.0.keys
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::SigningAlgorithm;
+    use super::super::verifier::{ClaimNames, TokenError, TokenVerifier};
+    use super::*;
+    use crate::clock::ManualClock;
+    use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
+    use jsonwebtoken::jwk::Jwk;
+    use jsonwebtoken::{EncodingKey, Header, encode};
+    use serde_json::json;
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+    use tokio::time::{Instant, sleep};
+
+    const NOW: Timestamp = Timestamp::from_millis(1_764_000_000_000);
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    /// an issuer with one key, and who believes it
+    struct Issuer {
+        key: EncodingKey,
+        verifier: TokenVerifier,
+    }
+
+    impl Issuer {
+        fn at(url: &str) -> Self {
+            let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
+            let key = EncodingKey::from_ec_der(pair.to_pkcs8v1().unwrap().as_ref());
+            let config = IssuerConfig {
+                issuer: "shop".into(),
+                audience: "chat".into(),
+                algorithms: vec![SigningAlgorithm::ES256],
+                secret: None,
+                secret_file: None,
+                public_key_file: None,
+                jwks_url: Some(url.to_owned()),
+                ca_file: None,
+            };
+            Issuer { key, verifier: TokenVerifier::new(&[config], ClaimNames::default()).unwrap() }
+        }
+
+        fn keys(&self) -> &Arc<RemoteKeys> {
+            self.verifier.remote_keys().next().unwrap()
+        }
+
+        fn published(&self) -> String {
+            let mut jwk = Jwk::from_encoding_key(&self.key, Algorithm::ES256).unwrap();
+            jwk.common.key_id = Some("known".into());
+            json!({ "keys": [jwk] }).to_string()
+        }
+
+        fn believes(&self, kid: &str, now: Timestamp) -> Result<(), TokenError> {
+            let header = Header { kid: Some(kid.into()), ..Header::new(Algorithm::ES256) };
+            let expires = now.as_millis() / 1000 + 60;
+            let claims = json!({ "iss": "shop", "aud": "chat", "sub": "alice", "exp": expires });
+            self.verifier.verify(&encode(&header, &claims, &self.key).unwrap(), now).map(drop)
+        }
+    }
+
+    #[test]
+    fn x32_known_keys_serve_for_an_hour_while_their_issuer_is_away_and_no_longer() {
+        let issuer = Issuer::at("http://127.0.0.1:1/");
+        let (keys, published) = (issuer.keys(), issuer.published());
+        let fetched = || Ok(KeySet::parse(published.as_bytes(), &[Algorithm::ES256]).unwrap());
+        assert_eq!((keys.age(NOW), issuer.believes("known", NOW)), (None, Err(TokenError::NoKeys)));
+
+        keys.take(fetched(), NOW);
+        for minutes in [0, 30, 59, 60] {
+            let now = NOW.plus(minutes * MINUTE);
+            keys.take(Err("away".into()), now);
+            assert_eq!(issuer.believes("known", now), Ok(()), "after {minutes} minutes");
+            assert_eq!(issuer.believes("unknown", now), Err(TokenError::Invalid), "after {minutes} minutes");
+        }
+        let late = NOW.plus(60 * MINUTE + Duration::from_millis(1));
+        assert_eq!(issuer.believes("known", late), Err(TokenError::NoKeys));
+        assert_eq!(keys.age(late), Some(60 * MINUTE + Duration::from_millis(1)));
+
+        keys.take(fetched(), late);
+        assert_eq!(issuer.believes("known", late), Ok(()), "it is back");
+    }
+
+    #[tokio::test]
+    async fn j09_x32_an_issuer_that_is_away_is_asked_once_in_each_pause_however_many_tokens_ask() {
+        const PAUSE: Duration = Duration::from_millis(100);
+        const PAUSES: u32 = 8;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let issuer = Issuer::at(&format!("http://{}/", listener.local_addr().unwrap()));
+        let (asked, away, published) = (AtomicUsize::new(0), AtomicBool::new(false), issuer.published());
+        let answers = async {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut request = [0; 4096];
+                assert_ne!(stream.read(&mut request).await.unwrap(), 0);
+                asked.fetch_add(1, SeqCst);
+                let status = if away.load(SeqCst) { "500 Away" } else { "200 OK" };
+                let length = published.len();
+                let answer =
+                    format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{published}");
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+        };
+        let clock = ManualClock::at(NOW);
+        let pace = Pace { pause: PAUSE, refresh: 1000 * PAUSE };
+        let follows = issuer.keys().follow_at(pace, &clock, std::future::pending());
+        let story = async {
+            let start = Instant::now();
+            while issuer.believes("known", NOW).is_err() {
+                sleep(Duration::from_millis(1)).await;
+            }
+            away.store(true, SeqCst);
+            while start.elapsed() < PAUSES * PAUSE {
+                for n in 0..50 {
+                    assert_eq!(issuer.believes(&format!("unknown-{n}"), NOW), Err(TokenError::Invalid));
+                }
+                assert_eq!(issuer.believes("known", NOW), Ok(()), "they serve meanwhile");
+                sleep(Duration::from_millis(5)).await;
+            }
+            let most = start.elapsed().as_millis() / PAUSE.as_millis() + 1;
+            let asked = asked.load(SeqCst) as u128;
+            assert!((3..=most).contains(&asked), "{asked} questions, where {most} are allowed");
+        };
+        tokio::select! {
+            () = story => {}
+            () = follows => unreachable!("nobody stops it"),
+            never = answers => never,
+        }
     }
 }

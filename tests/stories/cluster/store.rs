@@ -1,11 +1,12 @@
 //! The store of the audit trail: one that several coordinators share, and one that cannot be written for a while.
 
+use std::cell::Cell;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::audit::{TAKEOVER, addresses, offends, stored};
-use super::meter::says;
+use super::audit::{TAKEOVER, addresses, offends, slowest_message, stored};
 use crate::harness::{Admin, Cluster, DATABASE_PASSWORD, Postgres, Program, Redis, eventually, soon};
 
 const BEFORE: usize = 40;
@@ -55,7 +56,7 @@ async fn x33_a_full_disk_stops_the_store_and_nothing_else_and_no_record_is_lost(
     let mut roomy = cluster.takes_out_coordinator(0);
     roomy.dies();
     let mut alice = cluster.node(0).caller("198.51.100.7").comes_in().await;
-    let quiet = slowest(&mut alice).await;
+    let quiet = slowest_message(&mut alice).await;
 
     let coordinator = cluster.another_coordinator("coordinator-2").with_files_up_to(DISK_BYTES).start().await;
     let admin = coordinator.admin();
@@ -75,7 +76,7 @@ async fn x33_a_full_disk_stops_the_store_and_nothing_else_and_no_record_is_lost(
         offends(cluster.nodes(), offenders).await;
         offenders += 1;
     }
-    let full = slowest(&mut alice).await;
+    let full = slowest_message(&mut alice).await;
     let waiting = eventually("records that wait", async || {
         admin.get("/health").await.json()["auditLag"].as_u64().filter(|lag| *lag > 0)
     })
@@ -96,6 +97,91 @@ async fn x33_a_full_disk_stops_the_store_and_nothing_else_and_no_record_is_lost(
     alice.is_still_served().await;
 }
 
+#[tokio::test]
+async fn x33_what_happens_while_postgres_is_dead_or_hangs_is_stored_once_when_it_is_back() {
+    /// records before it goes away
+    const ENOUGH: usize = 20;
+    let redis = Redis::start().await;
+    let postgres = Arc::new(tokio::task::spawn_blocking(Postgres::start).await.unwrap());
+    let url = postgres.database();
+    let store = json!({ "coordinator": { "auditStore": url } });
+    let cluster = Cluster::of(1).on(&redis).coordinators(2).with(store).start().await;
+    let admins = [cluster.coordinator(0).admin(), cluster.coordinator(1).admin()];
+    let stranger = cluster.coordinator(0).stranger();
+    let mut alice = cluster.node(0).caller("198.51.100.7").comes_in().await;
+    let becomes = async |change: fn(&Postgres)| {
+        let postgres = postgres.clone();
+        tokio::task::spawn_blocking(move || change(&postgres)).await.unwrap();
+    };
+
+    let offenders = Cell::new(0);
+    for (how, away, back) in [
+        ("dead", Postgres::dies as fn(&Postgres), Postgres::returns as fn(&Postgres)),
+        ("still", Postgres::stands_still, Postgres::goes_on),
+    ] {
+        // Records arrive all the time, so that some are on their way when it goes and when it comes back.
+        let is_over = Cell::new(false);
+        let ((), took) = tokio::join!(
+            async {
+                while !is_over.get() {
+                    offends(cluster.nodes(), offenders.get()).await;
+                    offenders.set(offenders.get() + 1);
+                    // Not so fast that there are more of them than a page of the trail holds.
+                    tokio::time::sleep(Duration::from_millis(60)).await;
+                }
+            },
+            async {
+                are_stored(&admins[0], offenders.get() + ENOUGH).await;
+                becomes(away).await;
+                for admin in &admins {
+                    says_so(admin).await;
+                }
+                assert_eq!(stranger.get("/health").await.json(), json!({ "status": "degraded" }));
+                alice.is_still_served().await;
+                becomes(back).await;
+                let start = Instant::now();
+                for admin in &admins {
+                    soon("a store that is back", Duration::from_secs(10), async || {
+                        (admin.get("/health").await.json()["state"]["store"] == "ok").then_some(())
+                    })
+                    .await;
+                }
+                is_over.set(true);
+                start.elapsed()
+            }
+        );
+        let offenders = offenders.get();
+        for admin in &admins {
+            let all = eventually("all of them", async || {
+                let lag = admin.get("/health").await.json()["auditLag"].as_u64()?;
+                let all = stored(admin).await;
+                (lag == 0 && all.len() >= offenders).then_some(all)
+            })
+            .await;
+            assert_eq!((all.len(), addresses(&all).len()), (offenders, offenders), "each once");
+        }
+        eprintln!(
+            "x33: PostgreSQL {how}: all of {offenders} records are stored, health said so {took:?} after it was back"
+        );
+    }
+    alice.is_still_served().await;
+    assert_eq!(cluster.node(0).metric("picket_audit_dropped_total").await, 0.0);
+    let verify = move || Program::new().runs(&["audit", "verify", "--store", &url]).succeeds();
+    let said = tokio::task::spawn_blocking(verify).await.unwrap();
+    assert!(said.contains("is what was written"), "{said}");
+}
+
+/// 503, because the store is away.
+async fn says_so(admin: &Admin) {
+    let health = eventually("a word of the store in health", async || {
+        let health = admin.get("/health").await;
+        (health.status == 503).then(|| health.json())
+    })
+    .await;
+    assert_eq!((&health["status"], &health["state"]["store"]), (&json!("degraded"), &json!("failed")), "{health}");
+    assert!(health["issues"].as_array().unwrap().iter().any(|issue| issue["kind"] == "store"), "{health}");
+}
+
 async fn are_stored(admin: &Admin, count: usize) {
     eventually("all records at each coordinator", async || (stored(admin).await.len() >= count).then_some(())).await;
 }
@@ -108,15 +194,4 @@ pub async fn leader(cluster: &Cluster) -> usize {
         |member: &&Value| (member["since"].as_str().unwrap().to_owned(), member["id"].as_str().unwrap().to_owned());
     let leader = living.iter().min_by_key(key).unwrap()["id"].as_str().unwrap();
     usize::from(leader == "coordinator-2")
-}
-
-/// How long the slowest of a hundred messages took.
-async fn slowest(client: &mut crate::harness::Client) -> Duration {
-    let mut slowest = Duration::ZERO;
-    for _ in 0..100 {
-        let start = Instant::now();
-        assert_eq!(says(client, 1).await, 1);
-        slowest = slowest.max(start.elapsed());
-    }
-    slowest
 }

@@ -1,12 +1,13 @@
-//! A coordinator that leads, stands still, and wakes up to find that another one has taken over.
+//! Another coordinator leads: the one that did stands still and wakes up, or it is dead.
 
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::audit::who_stores;
+use super::audit::{TAKEOVER, who_stores};
 use super::blocks::guarded;
-use crate::harness::{Cluster, Redis, eventually, soon};
+use super::store::leader;
+use crate::harness::{Admin, Client, Cluster, Postgres, Redis, eventually, soon};
 
 const OFFENDER: &str = "203.0.113.66";
 
@@ -20,10 +21,7 @@ async fn x20_a_leader_that_stood_still_does_not_judge_again_when_it_wakes_up() {
     let mut offender = cluster.node(0).caller(OFFENDER).comes_in().await;
 
     stale.stands_still();
-    for _ in 0..3 {
-        offender.sends(json!({ "type": "chat:say", "text": "<script>alert(1)</script>" })).await;
-        offender.is_refused("hostile_content").await;
-    }
+    offends(&mut offender, 3).await;
     let (_, took) =
         soon("a block by the other", Duration::from_secs(13), async || admin.lists_block(OFFENDER).await.then_some(()))
             .await;
@@ -39,10 +37,7 @@ async fn x20_a_leader_that_stood_still_does_not_judge_again_when_it_wakes_up() {
 
     // Somebody else offends: the one that took over still judges, with a score that nobody splits.
     let mut second = cluster.node(0).caller("203.0.113.67").comes_in().await;
-    for _ in 0..3 {
-        second.sends(json!({ "type": "chat:say", "text": "<script>alert(1)</script>" })).await;
-        second.is_refused("hostile_content").await;
-    }
+    offends(&mut second, 3).await;
     second.closes_with(1008, "address_blocked").await;
     // A record is on its way for a moment in which nothing lags yet.
     admin.audited("eventType=IP_BLOCKED", 2).await;
@@ -56,4 +51,60 @@ async fn x20_a_leader_that_stood_still_does_not_judge_again_when_it_wakes_up() {
     }
     eprintln!("x20: another led {took:?} after the leader stood still; blocks recorded: {blocks:?}");
     assert_eq!(blocks, [("woken", 0), ("successor", 2)], "each block is judged once, by who leads");
+}
+
+#[tokio::test]
+async fn x20_who_leads_next_on_the_same_postgres_goes_on_with_the_points_and_the_blocks_of_the_dead_one() {
+    const RELAPSER: &str = "203.0.113.67";
+    let redis = Redis::start().await;
+    let postgres = tokio::task::spawn_blocking(Postgres::start).await.unwrap();
+    let store = json!({ "coordinator": { "auditStore": postgres.database() } });
+    let cluster = Cluster::of(1).on(&redis).coordinators(2).with(store).policy(guarded());
+    let mut cluster = cluster.start().await;
+    let doomed = leader(&cluster).await;
+    let mut doomed = cluster.takes_out_coordinator(doomed);
+    let (first, admin) = (doomed.admin(), cluster.admin());
+
+    // Under the first: a block, and points that are one too few for another.
+    let mut relapser = cluster.node(0).caller(RELAPSER).comes_in().await;
+    offends(&mut relapser, 3).await;
+    relapser.closes_with(1008, "address_blocked").await;
+    let mut offender = cluster.node(0).caller(OFFENDER).comes_in().await;
+    offends(&mut offender, 2).await;
+    eventually("the points at the first", async || (score(&first, OFFENDER).await > 1.9).then_some(())).await;
+    let block = first.audited(&format!("eventType=IP_BLOCKED&ip={RELAPSER}"), 1).await.remove(0);
+    doomed.dies();
+
+    // Under the next: the one that was missing.
+    offends(&mut offender, 1).await;
+    let (_, took) =
+        soon("a block by the next", TAKEOVER, async || admin.lists_block(OFFENDER).await.then_some(())).await;
+    offender.closes_with(1008, "address_blocked").await;
+    let of_offender = admin.audited(&format!("eventType=IP_BLOCKED&ip={OFFENDER}"), 1).await.remove(0);
+    // Some of it has decayed meanwhile.
+    let points = of_offender["metadata"]["parts"]["hostile_content"].as_f64().unwrap();
+    assert!((2.9..=3.0).contains(&points), "{of_offender}");
+    assert_eq!((&block["metadata"]["relapse"], &of_offender["metadata"]["relapse"]), (&json!(0), &json!(0)));
+
+    // And who was blocked by the dead one is blocked longer by the next.
+    admin.unblocks(RELAPSER).await.succeeds();
+    let mut relapser = cluster.node(0).caller(RELAPSER).comes_in_eventually().await;
+    eventually("a clean sheet", async || (score(&admin, RELAPSER).await == 0.0).then_some(())).await;
+    offends(&mut relapser, 3).await;
+    relapser.closes_with(1008, "address_blocked").await;
+    let relapse = admin.audited(&format!("eventType=IP_BLOCKED&ip={RELAPSER}"), 2).await.remove(0);
+    let millis = |record: &Value| record["metadata"]["durationMs"].as_u64().unwrap();
+    assert_eq!((&relapse["metadata"]["relapse"], millis(&relapse)), (&json!(1), 4 * millis(&block)), "{relapse}");
+    eprintln!("x20: the next leader blocked {took:?} after the death of the first");
+}
+
+async fn offends(client: &mut Client, times: usize) {
+    for _ in 0..times {
+        client.sends(json!({ "type": "chat:say", "text": "<script>alert(1)</script>" })).await;
+        client.is_refused("hostile_content").await;
+    }
+}
+
+async fn score(admin: &Admin, address: &str) -> f64 {
+    admin.get(&format!("/reputation/{address}")).await.data()["score"].as_f64().unwrap()
 }

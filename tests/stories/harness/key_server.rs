@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
 use super::http::read_head;
-use super::tokens::public_jwk;
+use super::tokens::Holder;
 
 pub struct KeyServer {
     address: SocketAddr,
@@ -20,6 +20,7 @@ pub struct KeyServer {
 
 struct Shared {
     fetched: AtomicUsize,
+    holder: Holder,
     /// `None`: it answers 500
     document: Mutex<Option<Value>>,
 }
@@ -27,9 +28,15 @@ struct Shared {
 impl KeyServer {
     /// Publishes the key of the stories' tokens under this name.
     pub async fn publishing(kid: &str) -> Self {
+        Self::of(Holder::Issuer, kid).await
+    }
+
+    /// Publishes a key of this holder's under this name.
+    pub async fn of(holder: Holder, kid: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let shared = Arc::new(Shared { fetched: AtomicUsize::new(0), document: Mutex::new(Some(document(kid))) });
+        let document = Mutex::new(Some(document(holder, kid)));
+        let shared = Arc::new(Shared { fetched: AtomicUsize::new(0), holder, document });
         let served = shared.clone();
         let server = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -52,7 +59,7 @@ impl KeyServer {
     }
 
     pub fn publishes(&self, kid: &str) {
-        *self.shared.document.lock().unwrap() = Some(document(kid));
+        *self.shared.document.lock().unwrap() = Some(document(self.shared.holder, kid));
     }
 
     pub fn fails(&self) {
@@ -66,8 +73,8 @@ impl Drop for KeyServer {
     }
 }
 
-fn document(kid: &str) -> Value {
-    let mut key = public_jwk();
+fn document(holder: Holder, kid: &str) -> Value {
+    let mut key = holder.public_jwk();
     key["kid"] = kid.into();
     json!({ "keys": [key] })
 }

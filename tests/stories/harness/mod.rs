@@ -57,7 +57,10 @@ pub use resp::Answer;
 pub use sessions::SessionServer;
 pub use slow_pager::SlowPager;
 pub use tls_front::TlsFront;
-pub use tokens::{PUBLIC_KEY, SECRET, Token, issuer, publishing_issuer, rsa_issuer, seconds_from_now};
+pub use tokens::{
+    Holder, OTHER_ISSUER, PUBLIC_KEY, SECRET, Token, issuer, other_publishing_issuer, publishing_issuer, rsa_issuer,
+    seconds_from_now,
+};
 pub use topology::{DOWN_AFTER, Topology};
 pub use upstream::{FLOOD_BYTES, Seen, Upstream};
 pub use wire::{Frame, Wire, legal_close_codes};

@@ -1,11 +1,13 @@
-//! A real PostgreSQL on a free port of loopback, in a folder of its own. It ends with the process that started it, however that ends.
+//! A real PostgreSQL on a free port of loopback, in a folder of its own, which a story may kill, bring back and hold up. It ends with
+//! the process that started it, however that ends.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -13,7 +15,9 @@ pub const PASSWORD: &str = "canary-of-the-database-5d0f2a";
 const TRY_EVERY: Duration = Duration::from_millis(50);
 const TRIES_MAX: u32 = 1200;
 
-/// The server runs until standard input ends, which it does when this process is gone. It refuses to run as root.
+/// The server runs until standard input ends, which it does when this process is gone; until then each line there is something that
+/// becomes of it, and is answered when it did. It refuses to run as root. Nothing committed is lost with its process: only a machine that
+/// loses its power loses what `fsync` would have kept.
 const SCRIPT: &str = r#"
     set -e
     umask 077
@@ -30,11 +34,26 @@ const SCRIPT: &str = r#"
         tls=on
     fi
     "$1/initdb" -D "$folder/data" -U picket -A scram-sha-256 --pwfile="$folder/password" -N --no-locale -E UTF8 >"$folder/log" 2>&1
-    "$1/postgres" -D "$folder/data" -p "$2" -k "$folder" -c listen_addresses=127.0.0.1 -c fsync=off \
-        -c synchronous_commit=off -c full_page_writes=off -c max_connections=300 \
-        -c ssl=$tls -c ssl_cert_file="$folder/server.pem" -c ssl_key_file="$folder/server.key" >"$folder/log" 2>&1 &
-    server=$!
-    cat >/dev/null
+    starts() {
+        "$1/postgres" -D "$folder/data" -p "$2" -k "$folder" -c listen_addresses=127.0.0.1 -c fsync=off \
+            -c full_page_writes=off -c max_connections=300 \
+            -c ssl=$tls -c ssl_cert_file="$folder/server.pem" -c ssl_key_file="$folder/server.key" >>"$folder/log" 2>&1 &
+        server=$!
+    }
+    signals() {
+        kill -$1 $server $(cat /proc/$server/task/$server/children) 2>/dev/null || true
+    }
+    starts "$1" "$2"
+    while read -r becomes; do
+        case $becomes in
+            dead) kill -QUIT $server; wait $server || true ;;
+            back) starts "$1" "$2" ;;
+            still) signals STOP ;;
+            moving) signals CONT ;;
+        esac
+        echo done
+    done
+    signals CONT
     kill -INT $server
     wait $server || true
 "#;
@@ -44,6 +63,13 @@ pub struct Postgres {
     programs: PathBuf,
     databases: AtomicU32,
     supervisor: Child,
+    orders: Mutex<Option<Orders>>,
+}
+
+/// how the supervisor is told, and how it answers
+struct Orders {
+    told: ChildStdin,
+    done: BufReader<ChildStdout>,
 }
 
 impl Postgres {
@@ -65,9 +91,12 @@ impl Postgres {
             command.args(["-u", "postgres", "--", "sh"]);
         }
         command.args(["-c", SCRIPT, "postgres"]).arg(&programs).arg(port.to_string()).current_dir("/");
-        let mut supervisor = command.stdin(Stdio::piped()).spawn().expect("sh and runuser");
-        writeln!(supervisor.stdin.as_mut().unwrap(), "{PASSWORD}\n{certificate}\n{key}").unwrap();
-        let server = Postgres { port, programs, databases: AtomicU32::new(0), supervisor };
+        let mut supervisor = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("sh and runuser");
+        let mut told = supervisor.stdin.take().unwrap();
+        writeln!(told, "{PASSWORD}\n{certificate}\n{key}").unwrap();
+        let done = BufReader::new(supervisor.stdout.take().unwrap());
+        let orders = Mutex::new(Some(Orders { told, done }));
+        let server = Postgres { port, programs, databases: AtomicU32::new(0), supervisor, orders };
         server.answers();
         server
     }
@@ -92,6 +121,35 @@ impl Postgres {
         (count(true), count(false))
     }
 
+    /// At once, as if its process were killed: no goodbye to whoever is connected.
+    pub fn dies(&self) {
+        self.becomes("dead");
+    }
+
+    /// With what was committed.
+    pub fn returns(&self) {
+        self.becomes("back");
+        self.answers();
+    }
+
+    /// SIGSTOP: connections stay up, nothing is answered.
+    pub fn stands_still(&self) {
+        self.becomes("still");
+    }
+
+    pub fn goes_on(&self) {
+        self.becomes("moving");
+    }
+
+    fn becomes(&self, what: &str) {
+        let mut orders = self.orders.lock().unwrap();
+        let Orders { told, done } = orders.as_mut().expect("a server that is in use");
+        writeln!(told, "{what}").unwrap();
+        let mut line = String::new();
+        done.read_line(&mut line).unwrap();
+        assert_eq!(line, "done\n", "{what}");
+    }
+
     fn answers(&self) {
         let mut tries = 0;
         while !self.program("pg_isready").output().is_ok_and(|output| output.status.success()) {
@@ -111,7 +169,8 @@ impl Postgres {
 
 impl Drop for Postgres {
     fn drop(&mut self) {
-        drop(self.supervisor.stdin.take());
+        // A supervisor whose standard input ends, ends.
+        drop(self.orders.get_mut().map(Option::take));
         let _ended = self.supervisor.wait();
     }
 }

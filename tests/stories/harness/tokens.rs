@@ -11,7 +11,11 @@ use serde_json::{Map, Value, json};
 pub const SECRET: &str = "an-hmac-secret-of-the-stories-0123456789abcdef";
 pub const PUBLIC_KEY: &str = include_str!("../keys/issuer.pub.pem");
 const PRIVATE_KEY: &str = include_str!("../keys/issuer.pem");
+const OTHER_PUBLIC_KEY: &str = include_str!("../keys/other.pub.pem");
+const OTHER_PRIVATE_KEY: &str = include_str!("../keys/other.pem");
 
+/// An issuer beside the one of the stories, with a key of its own.
+pub const OTHER_ISSUER: &str = "https://id.example.net";
 const ISSUER: &str = "https://id.example.com";
 const AUDIENCE: &str = "chat";
 
@@ -30,10 +34,37 @@ pub fn publishing_issuer(url: &str) -> Value {
     json!({ "issuer": ISSUER, "audience": AUDIENCE, "algorithms": ["RS256"], "jwksUrl": url })
 }
 
-/// The public key as an issuer publishes it.
-pub fn public_jwk() -> Value {
-    let key = DecodingKey::from_rsa_pem(PUBLIC_KEY.as_bytes()).unwrap();
-    serde_json::to_value(Jwk::from_decoding_key(&key, Some(Algorithm::RS256)).unwrap()).unwrap()
+pub fn other_publishing_issuer(url: &str) -> Value {
+    let mut entry = publishing_issuer(url);
+    entry["issuer"] = OTHER_ISSUER.into();
+    entry
+}
+
+/// Whose key it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holder {
+    Issuer,
+    OtherIssuer,
+}
+
+impl Holder {
+    /// The public key as it is published.
+    pub fn public_jwk(self) -> Value {
+        let key = match self {
+            Holder::Issuer => PUBLIC_KEY,
+            Holder::OtherIssuer => OTHER_PUBLIC_KEY,
+        };
+        let key = DecodingKey::from_rsa_pem(key.as_bytes()).unwrap();
+        serde_json::to_value(Jwk::from_decoding_key(&key, Some(Algorithm::RS256)).unwrap()).unwrap()
+    }
+
+    fn private_key(self) -> EncodingKey {
+        let key = match self {
+            Holder::Issuer => PRIVATE_KEY,
+            Holder::OtherIssuer => OTHER_PRIVATE_KEY,
+        };
+        EncodingKey::from_rsa_pem(key.as_bytes()).unwrap()
+    }
 }
 
 pub fn seconds_from_now(seconds: i64) -> i64 {
@@ -76,19 +107,20 @@ impl Token {
     }
 
     pub fn signed_by_rsa(&self) -> String {
-        encode(
-            &Header::new(Algorithm::RS256),
-            &self.claims,
-            &EncodingKey::from_rsa_pem(PRIVATE_KEY.as_bytes()).unwrap(),
-        )
-        .unwrap()
+        encode(&Header::new(Algorithm::RS256), &self.claims, &Holder::Issuer.private_key()).unwrap()
     }
 
     /// By the key of this name, with more in the header.
     pub fn signed_by_key(&self, kid: &str, header: impl FnOnce(&mut Header)) -> String {
         let mut head = Header { kid: Some(kid.to_owned()), ..Header::new(Algorithm::RS256) };
         header(&mut head);
-        encode(&head, &self.claims, &EncodingKey::from_rsa_pem(PRIVATE_KEY.as_bytes()).unwrap()).unwrap()
+        encode(&head, &self.claims, &Holder::Issuer.private_key()).unwrap()
+    }
+
+    /// By whoever's key of this name.
+    pub fn signed_by(&self, holder: Holder, kid: &str) -> String {
+        let head = Header { kid: Some(kid.to_owned()), ..Header::new(Algorithm::RS256) };
+        encode(&head, &self.claims, &holder.private_key()).unwrap()
     }
 
     /// With a header of the forger's choice and no signature.

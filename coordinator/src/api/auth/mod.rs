@@ -41,7 +41,7 @@ use crate::scope::Scope;
 /// failed logins of one address in a minute; then it waits
 pub(crate) const FAILURES_MAX: usize = 10;
 /// how long a login waits when its account failed too often from anywhere
-const ACCOUNT_DELAY: Duration = Duration::from_secs(1);
+pub(crate) const ACCOUNT_DELAY: Duration = Duration::from_secs(1);
 /// the longest account name that is recorded, in bytes
 const ACCOUNT_BYTES_MAX: usize = 64;
 /// who a token's subject is in the audit trail, so that none passes for an administrator or an API key

@@ -7,7 +7,8 @@ use picket_shared::reason::Reason;
 use serde_json::{Value, json};
 use std::time::Duration;
 
-use super::office::{ADMIN, Office, PASSWORD};
+use super::office::{ADMIN, Office, PASSWORD, Visitor};
+use crate::api::auth::{ACCOUNT_DELAY, FAILURES_MAX};
 use crate::api_keys;
 use crate::config::Scope;
 
@@ -330,6 +331,40 @@ async fn r09_guesses_at_once_are_counted_like_guesses_one_after_the_other() {
     let answers = futures_util::future::join_all(guesses).await;
     assert_eq!(answers.iter().filter(|status| **status == 401).count(), 10, "{answers:?}");
     assert_eq!(answers.iter().filter(|status| **status == 429).count(), 30, "{answers:?}");
+}
+
+#[tokio::test]
+async fn r09_guesses_at_one_account_from_many_addresses_slow_that_account_down_and_lock_nobody_out() {
+    const GUESSERS: [&str; FAILURES_MAX] = [
+        "198.51.100.1",
+        "198.51.100.2",
+        "198.51.100.3",
+        "198.51.100.4",
+        "198.51.100.5",
+        "198.51.100.6",
+        "198.51.100.7",
+        "198.51.100.8",
+        "198.51.100.9",
+        "198.51.100.10",
+    ];
+    let office = Office::builder().behind("127.0.0.1/32").start().await;
+    let waits = async |visitor: Visitor<'_>| {
+        let start = tokio::time::Instant::now();
+        let status = visitor.get("/metrics").await.status;
+        (status, start.elapsed() >= ACCOUNT_DELAY)
+    };
+    for guesser in GUESSERS {
+        assert_eq!(waits(office.visitor(ADMIN, "guess").from(guesser)).await, (401, false), "{guesser}");
+    }
+    assert_eq!(waits(office.visitor(ADMIN, "guess").from("198.51.100.11")).await, (401, true), "whoever guesses next");
+    assert_eq!(waits(office.visitor("other", "guess").from("198.51.100.12")).await, (401, false), "another account");
+    // The administrator is held up once, and gets in.
+    let admin = || office.admin().from("203.0.113.7");
+    assert_eq!(waits(admin()).await, (200, true));
+    assert_eq!(waits(admin()).await, (200, false), "what was right before");
+
+    office.clock.advance(Duration::from_secs(61));
+    assert_eq!(waits(office.visitor(ADMIN, "guess").from("198.51.100.11")).await, (401, false), "a minute later");
 }
 
 #[tokio::test]
