@@ -27,7 +27,7 @@ const READ_WAIT: Duration = Duration::from_millis(250);
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 /// how long the last records may take after the stop
 const DRAIN_MAX: Duration = Duration::from_secs(5);
-/// who does not lead after so long stands by
+/// within which it is known who leads; who does not by then stands by
 const LEADS_WITHIN: Duration = Duration::from_secs(3);
 
 pub(crate) struct Ingest {
@@ -90,11 +90,16 @@ impl Ingest {
     /// until `stop` resolves, then until the audit log is empty
     pub(crate) async fn run(mut self, stop: impl Future<Output = ()>) {
         tokio::pin!(stop);
+        let mut word = self.leads.clone();
         loop {
             tokio::select! {
                 () = self.step_or_stand_by() => {}
                 () = &mut stop => break,
             }
+        }
+        // Who is stopped right after the start may not know yet that it leads.
+        if !matches!(tokio::time::timeout(LEADS_WITHIN, word.changed()).await, Ok(Ok(()))) {
+            tracing::warn!("it is not known who leads, audit records are left to who does");
         }
         if leads(&self.leads.borrow()) && tokio::time::timeout(DRAIN_MAX, self.drain()).await.is_err() {
             tracing::warn!("audit records are left in the audit log");

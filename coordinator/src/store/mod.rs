@@ -37,6 +37,9 @@ const READERS_MAX: u32 = 4;
 /// how long a query waits for a connection or for another process's lock
 const WAIT_MAX: Duration = Duration::from_secs(5);
 
+/// how long storing a batch may take: a server that is gone without a word is not waited for until the network gives it up
+const INSERT_WAIT: Duration = Duration::from_secs(60);
+
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     #[error("`{0}` is not an audit store; write sqlite:PATH or postgres://USER:PASSWORD@HOST/DATABASE")]
@@ -57,6 +60,8 @@ pub enum StoreError {
     InUse(PathBuf),
     #[error("cannot bring the audit store up to date")]
     Migrate(#[from] sqlx::migrate::MigrateError),
+    #[error("the audit store did not take records within {} s", INSERT_WAIT.as_secs())]
+    Slow,
     #[error("the audit store failed")]
     Query(#[from] sqlx::Error),
 }

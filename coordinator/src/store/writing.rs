@@ -10,7 +10,7 @@ use super::queries::chains;
 use super::queries::counts::{self, CountKey};
 use super::queries::slices::{self, Size};
 use super::summary::minute;
-use super::{AuditStore, StoreError};
+use super::{AuditStore, INSERT_WAIT, StoreError};
 
 /// records after which another slice begins. The indices over addresses, users and sockets, which come in no order, are kept by
 /// slice: those of the slice that is being filled are few pages, and stay in the cache; a search looks into each slice
@@ -22,6 +22,10 @@ const CHECKPOINT_MS: u64 = 600_000;
 impl AuditStore {
     /// stores all records or none; answers for each whether it is new
     pub async fn insert(&self, records: &[&AuditRecord]) -> Result<Vec<bool>, StoreError> {
+        tokio::time::timeout(INSERT_WAIT, self.insert_all(records)).await.map_err(|_| StoreError::Slow)?
+    }
+
+    async fn insert_all(&self, records: &[&AuditRecord]) -> Result<Vec<bool>, StoreError> {
         let cleaned: Vec<_> = records.iter().map(|record| chain::storable(record)).collect();
         let records: Vec<&AuditRecord> = cleaned.iter().map(|record| &**record).collect();
         let Some(now) = records.iter().map(|record| record.timestamp.as_millis()).max() else {

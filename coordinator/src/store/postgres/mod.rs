@@ -22,6 +22,9 @@ const ROWS: usize = 512;
 /// how long a statement may wait for another coordinator's
 const LOCK_WAIT: &str = "30s";
 
+/// how long a query of a coordinator may take
+const READ_WAIT: &str = "30s";
+
 /// connects, and creates the tables as needed
 pub(super) async fn open(url: &str) -> Result<Database, StoreError> {
     let options = options(url)?;
@@ -29,7 +32,7 @@ pub(super) async fn open(url: &str) -> Result<Database, StoreError> {
     let writer = writer.connect_with(options.clone()).await.map_err(not_connected)?;
     migrations().run(&writer).await?;
     let readers = PgPoolOptions::new().max_connections(READERS_MAX).acquire_timeout(WAIT_MAX);
-    let readers = readers.connect_with(options).await?;
+    let readers = readers.connect_with(options.options([("statement_timeout", READ_WAIT)])).await?;
     Ok(Database { dialect: Dialect::Postgres, writer: Pool::Postgres(writer), readers: Pool::Postgres(readers) })
 }
 
