@@ -21,7 +21,7 @@ pub struct Membership {
     pub known: KnownNodes,
     /// policy and blocks are known from elsewhere than the state: a snapshot, or nobody asked for more
     pub informed: bool,
-    draining: watch::Sender<bool>,
+    draining: AtomicBool,
     reached: AtomicBool,
 }
 
@@ -34,12 +34,12 @@ impl Membership {
         known: KnownNodes,
         informed: bool,
     ) -> Self {
-        let (draining, reached) = (watch::Sender::new(false), AtomicBool::new(false));
+        let (draining, reached) = (AtomicBool::new(false), AtomicBool::new(false));
         Membership { id, traffic, policy, outage, known, informed, draining, reached }
     }
 
     pub fn mode(&self) -> Mode {
-        if *self.draining.borrow() {
+        if self.draining.load(Ordering::Relaxed) {
             return Mode::Draining;
         }
         match &self.outage {
@@ -54,9 +54,8 @@ impl Membership {
         self.mode() != Mode::Draining && (self.informed || learnt)
     }
 
-    /// also says goodbye: who vanishes without one is lost
     pub fn start_draining(&self) {
-        self.draining.send_replace(true);
+        self.draining.store(true, Ordering::Relaxed);
     }
 
     pub fn connections(&self) -> u64 {
@@ -87,7 +86,7 @@ impl Membership {
         }
     }
 
-    /// says that this node lives, and at once that it goes, and counts who else does, until `stop` resolves
+    /// says that this node lives, and counts who else does, until `stop` resolves; then goodbye, without which it would be lost
     pub async fn heartbeat(
         self: Arc<Self>,
         nodes: Arc<dyn Nodes>,
@@ -95,16 +94,16 @@ impl Membership {
         stop: impl Future<Output = ()>,
     ) {
         tokio::pin!(stop);
-        let mut draining = self.draining.subscribe();
         loop {
             tokio::select! {
-                // One that ends at once says it nevertheless.
-                biased;
-                Ok(()) = draining.changed() => {}
-                () = &mut stop => return,
                 () = sleep(HEARTBEAT) => {}
+                () = &mut stop => break,
             }
             self.says_it_lives(&*nodes, &*clock).await;
+        }
+        self.start_draining();
+        if let Err(error) = nodes.node_alive(self.status(&*clock)).await {
+            tracing::debug!(%error, "goodbye not delivered");
         }
     }
 
@@ -161,14 +160,12 @@ mod tests {
     use picket_shared::tasks::Tasks;
 
     #[tokio::test]
-    async fn who_drains_says_goodbye_though_it_ends_at_once() {
+    async fn who_ends_says_goodbye() {
         let (state, tasks, clock) = (State::memory(), Tasks::default(), Arc::new(SystemClock));
         let policy = LivePolicy::starting_with(Policy::default(), Environment::Production).unwrap();
         let membership = Membership::new("edge-1".into(), Arc::default(), policy, None, KnownNodes::default(), true);
         let membership = Arc::new(membership);
-        tasks.spawn("heartbeat", membership.clone().heartbeat(state.nodes.clone(), clock.clone(), tasks.stopped()));
-        tokio::task::yield_now().await;
-        membership.start_draining();
+        tasks.spawn("heartbeat", membership.heartbeat(state.nodes.clone(), clock.clone(), tasks.stopped()));
         assert!(tasks.stop(HEARTBEAT / 2).await);
         let nodes = state.nodes.nodes(clock.now()).await.unwrap();
         assert_eq!(nodes.into_iter().map(|node| node.mode).collect::<Vec<_>>(), [Mode::Draining]);
