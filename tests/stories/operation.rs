@@ -71,6 +71,24 @@ async fn r17_x38_a_panic_ends_one_connection_with_1011_and_is_counted() {
 }
 
 #[tokio::test]
+async fn x33_a_log_that_takes_no_more_lines_ends_nothing_and_they_are_counted() {
+    let upstream = Upstream::echo().await;
+    let picket = Picket::guarding(&upstream).start().await;
+    let mut alice = picket.caller("198.51.100.7").comes_in().await;
+    picket.nobody_reads_its_log();
+    let mut messages_max = 1000;
+    eventually("lines that are lost", async || {
+        messages_max += 1;
+        let patch = json!({ "rateLimiting": { "messageLimit": { "maxMessages": messages_max } } });
+        assert_eq!(picket.admin().changes_policy(patch).await.status, 200);
+        (picket.metric("picket_log_lines_lost_total").await >= 3.0).then_some(())
+    })
+    .await;
+    assert_eq!(picket.metric("picket_panics_total").await, 0.0);
+    alice.is_still_served().await;
+}
+
+#[tokio::test]
 async fn x34_without_file_descriptors_open_sockets_go_on_and_whoever_waits_comes_in_when_there_are_some() {
     let upstream = Upstream::echo().await;
     let picket = Picket::guarding(&upstream).start().await;

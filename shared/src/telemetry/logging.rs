@@ -4,6 +4,8 @@ use opentelemetry_appender_tracing::layer::OpenTelemetryTracingBridge;
 use opentelemetry_sdk::logs::SdkLoggerProvider;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::io::{self, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
 use tracing::Subscriber;
 use tracing_subscriber::filter::{EnvFilter, FilterExt, LevelFilter, filter_fn};
 use tracing_subscriber::layer::{Filter, Layer, SubscriberExt};
@@ -48,10 +50,35 @@ fn own_words<S>(filter: &str) -> Result<impl Filter<S> + use<S>, TelemetryError>
 }
 
 fn lines(format: LogFormat) -> Box<dyn Layer<Registry> + Send + Sync> {
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let lines = tracing_subscriber::fmt::layer().with_writer(|| Lines(std::io::stderr()));
     match format {
         LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed(),
         LogFormat::Text => lines.boxed(),
+    }
+}
+
+/// lines that were not taken
+static LOST: AtomicU64 = AtomicU64::new(0);
+
+/// how many lines of the log are lost
+pub(super) fn lines_lost() -> u64 {
+    LOST.load(Ordering::Relaxed)
+}
+
+/// Takes whole lines. One that cannot be written, because the disk is full or nobody reads any more, is lost and counted: the library
+/// would say so on standard error, which panics for the same reason.
+struct Lines<W>(W);
+
+impl<W: Write> Write for Lines<W> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if self.0.write_all(line).is_err() {
+            LOST.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
     }
 }
 
@@ -66,6 +93,25 @@ fn log_panics() {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn x33_a_line_that_is_not_taken_is_lost_and_counted() {
+        struct Full;
+        impl Write for Full {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::StorageFull.into())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let before = lines_lost();
+        Lines(Full).write_all(b"a line\n").unwrap();
+        assert!(lines_lost() > before);
+        let mut taken = Vec::new();
+        Lines(&mut taken).write_all(b"a line\n").unwrap();
+        assert_eq!(taken, b"a line\n");
+    }
 
     #[test]
     fn levels_that_the_log_does_not_show_stay_off_for_every_library() {

@@ -10,7 +10,7 @@ use opentelemetry_sdk::metrics::{MeterProviderBuilder, PeriodicReader, SdkMeterP
 use prometheus::{Registry, TextEncoder};
 use std::time::Duration;
 
-use super::{Exemplars, Losses, TelemetryError, openmetrics};
+use super::{Exemplars, Losses, TelemetryError, logging, openmetrics};
 
 /// the content type of the Prometheus text format
 const CONTENT_TYPE_OF_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -184,6 +184,14 @@ pub fn observe_losses(meter: &Meter, losses: &Losses) {
                 observer.observe(lost, &labels);
             }
         })
+        .build();
+    meter
+        .u64_observable_counter("picket.log.lines.lost")
+        .with_description(
+            "Lines of the log that standard error did not take, because a disk is full or nobody reads it.",
+        )
+        .with_unit("{line}")
+        .with_callback(|observer| observer.observe(logging::lines_lost(), &[]))
         .build();
 }
 

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -319,6 +320,11 @@ impl Picket {
         self.log.lines()
     }
 
+    /// After one more line there is nobody at the other end of standard error.
+    pub fn nobody_reads_its_log(&self) {
+        self.log.is_left.store(true, Ordering::Relaxed);
+    }
+
     /// Both outputs.
     pub fn everything_it_said(&self) -> String {
         format!("{}\n{}", self.said.text(), self.log.text())
@@ -452,14 +458,18 @@ fn json_route(upstream: &str) -> Value {
 #[derive(Clone, Default)]
 struct Log {
     lines: Arc<Mutex<Vec<String>>>,
+    is_left: Arc<AtomicBool>,
 }
 
 impl Log {
     fn follows(&self, output: impl Read + Send + 'static) {
-        let lines = self.lines.clone();
+        let Log { lines, is_left } = self.clone();
         std::thread::spawn(move || {
             for line in BufReader::new(output).split(b'\n') {
                 let Ok(line) = line else { return };
+                if is_left.load(Ordering::Relaxed) {
+                    return;
+                }
                 lines.lock().unwrap().push(String::from_utf8_lossy(&line).into_owned());
             }
         });
