@@ -122,7 +122,10 @@ impl Enforcement {
             (EventType::IpBlocked, Some(network)) if is_automatic(record) => {
                 memory.relapses.remember(network, record.timestamp, record.timestamp.plus(duration_of(record)));
             }
-            (EventType::IpUnblocked, Some(network)) => memory.lift(network),
+            // What was blocked again since stays so.
+            (EventType::IpUnblocked, Some(network)) if !memory.relapses.has_later(network, record.timestamp) => {
+                memory.lift(network);
+            }
             _ => {}
         }
         offence.map(|offence| memory.scores.add(offence, security, now)).unwrap_or_default()
@@ -166,15 +169,16 @@ impl Enforcement {
         if !security.block_suspicious_ips || self.is_exempt(address, rules) || self.holds_a_proxy(network) {
             return;
         }
-        let held = self.view.block_of(network).filter(|block| block.in_force(now));
-        if held.as_ref().is_some_and(|block| block.origin == BlockOrigin::Manual) {
+        let around = self.view.around(network, now);
+        let held = around.as_ref().filter(|block| block.network == network);
+        if held.is_some_and(|block| block.origin == BlockOrigin::Manual) {
             return;
         }
         let (relapse, is_blocked, is_shared, offenders) = {
             let Memory { relapses, neighbours, .. } = &*self.memory.lock();
             (
                 relapses.count(network, now),
-                relapses.is_blocked(network, held.is_some(), now),
+                relapses.is_blocked(network, around.is_some(), now),
                 neighbours.is_shared(worse.address, security, now),
                 neighbours.offenders(worse.address, security, now),
             )
@@ -380,10 +384,15 @@ impl Relapses {
         recent.map_or(0, |relapse| relapse.blocks)
     }
 
-    /// The list is the truth, and this process's view of it may be a moment behind.
+    /// The list is the truth (a block around it does as well), and this process's view of it may be a moment behind.
     fn is_blocked(&self, network: IpNet, is_held: bool, now: Timestamp) -> bool {
         let is_known = |relapse: &Relapse| is_held || now.since(relapse.last) < VIEW_BEHIND_MAX;
         self.networks.get(&network).is_some_and(|relapse| now < relapse.until && is_known(relapse))
+    }
+
+    /// whether anything in the network was blocked after a time
+    fn has_later(&self, network: IpNet, at: Timestamp) -> bool {
+        self.networks.iter().any(|(one, relapse)| network.contains(one) && relapse.last > at)
     }
 
     fn lift(&mut self, network: IpNet) {

@@ -271,6 +271,21 @@ async fn what_was_lifted_elsewhere_is_lifted_here_and_offends_anew() {
 }
 
 #[tokio::test]
+async fn an_unblock_that_is_heard_of_late_leaves_what_was_blocked_since() {
+    let watch = Watch::with(|_| {});
+    let ip = "192.0.2.66".parse().unwrap();
+    let unblocked =
+        AuditRecord::new(EventType::IpUnblocked, Severity::Medium, ip, "x", START).with("network", "192.0.2.66");
+    watch.clock.advance(Duration::from_secs(1));
+    watch.offends("192.0.2.66", Reason::TokenInvalid, 20).await;
+    let score = watch.enforcement.standing(ip).score;
+    watch.enforcement.observe(&unblocked).await;
+    assert_eq!(watch.enforcement.standing(ip).score, score);
+    watch.offends("192.0.2.66", Reason::TokenInvalid, 20).await;
+    assert_eq!(watch.enforcement.relapses(ip), 1, "it is blocked already");
+}
+
+#[tokio::test]
 async fn what_is_replayed_scores_and_blocks_nobody() {
     let watch = Watch::with(|_| {});
     let ip = "192.0.2.66".parse().unwrap();

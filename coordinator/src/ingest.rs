@@ -8,6 +8,7 @@ use std::time::Duration;
 use picket_shared::audit::{AuditRecord, Severity};
 use picket_shared::state::{AuditLog, EntryId, LivePolicy, StateError};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::alarms::Alarms;
 use crate::behaviour::Behaviour;
@@ -23,6 +24,8 @@ const READ_MAX: usize = 2048;
 const BATCH_MAX: usize = 4 * READ_MAX;
 /// how long one read waits for the first record
 const READ_WAIT: Duration = Duration::from_millis(250);
+/// How often what a dead coordinator left is looked for, however much else waits: who reads ahead does not look.
+const CLAIM_PERIOD: Duration = Duration::from_secs(5);
 /// the pause after a failure; the records wait in the audit log
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 /// how long the last records may take after the stop
@@ -53,6 +56,8 @@ pub(crate) struct Progress {
     ahead: Vec<Entry>,
     /// stored, and not acknowledged
     unsettled: Option<Unsettled>,
+    /// when all that waits was looked at last, what others left too
+    claimed: Option<Instant>,
     /// the term of leadership in which the scores are from
     term: Option<u64>,
 }
@@ -114,8 +119,9 @@ impl Ingest {
     }
 
     async fn step_or_stand_by(&mut self) {
-        let is_leader = leads(&self.leads.borrow());
-        let outcome = if is_leader { self.step().await.map(drop) } else { self.stand_by().await };
+        // Another coordinator may have led meanwhile, and then the term is another one.
+        let knows = leads(&self.leads.borrow()) && self.progress.term == Some(self.enforcement.term());
+        let outcome = if knows { self.step().await.map(drop) } else { self.stand_by().await };
         if let Err(error) = outcome {
             self.instruments.store_failures.add(1, &[]);
             tracing::warn!(error = &error as &dyn std::error::Error, "ingest waits");
@@ -123,7 +129,7 @@ impl Ingest {
         }
     }
 
-    /// until this coordinator leads, with the scores of the trail
+    /// until this coordinator leads, and knows what the trail says
     async fn stand_by(&mut self) -> Result<(), IngestError> {
         // What was read and is not stored is left to the leader.
         self.progress.ahead.clear();
@@ -140,7 +146,6 @@ impl Ingest {
                 () = self.recollection.follow() => {}
             }
         }
-        // Nobody else led meanwhile if the term is the same.
         let term = Some(self.enforcement.term());
         if self.progress.term != term {
             self.recollection.begin_anew().await;
@@ -167,10 +172,11 @@ impl Ingest {
 
     /// one batch; answers how many records it had
     async fn step(&mut self) -> Result<usize, IngestError> {
-        let Progress { scored, ahead, unsettled, .. } = &mut self.progress;
+        let Progress { scored, ahead, unsettled, claimed, .. } = &mut self.progress;
         if ahead.is_empty() {
             settle(&self.enforcement, &self.behaviour, &*self.log, unsettled).await?;
             *ahead = self.log.read(READ_MAX, READ_WAIT).await?;
+            *claimed = Some(Instant::now());
         }
         let Some(last) = ahead.iter().map(|(id, _)| *id).max() else {
             return Ok(0);
@@ -180,7 +186,9 @@ impl Ingest {
         }
         let meanwhile = async {
             settle(&self.enforcement, &self.behaviour, &*self.log, unsettled).await?;
-            Ok::<_, StateError>(read_ahead(&*self.log, ahead.len(), last).await)
+            let is_time_to_claim = claimed.is_none_or(|claimed| claimed.elapsed() >= CLAIM_PERIOD);
+            let most = if ahead.len() < READ_MAX || is_time_to_claim { 0 } else { BATCH_MAX };
+            Ok::<_, StateError>(read_ahead(&*self.log, most, last).await)
         };
         let (new, next) = tokio::join!(keep(&self.store, &self.policy, &self.instruments, ahead, *scored), meanwhile);
         let (new, stored) = (new?, ahead.len());
@@ -225,13 +233,10 @@ async fn keep(
     Ok(new)
 }
 
-/// a full read says that more waits: Redis gives it while the store works
-async fn read_ahead(log: &dyn AuditLog, batch: usize, mut last: EntryId) -> Vec<Entry> {
+/// what waits after an entry, about `most` of it: Redis gives it while the store works
+async fn read_ahead(log: &dyn AuditLog, most: usize, mut last: EntryId) -> Vec<Entry> {
     let mut ahead = Vec::new();
-    if batch < READ_MAX {
-        return ahead;
-    }
-    while ahead.len() < BATCH_MAX {
+    while ahead.len() < most {
         // A failure shows when the next batch is read.
         let mut next = log.read_on(last, READ_MAX).await.unwrap_or_default();
         let is_full = next.len() == READ_MAX;

@@ -11,7 +11,6 @@ use picket_shared::policy::{Environment, Policy};
 use picket_shared::reason::Reason;
 use picket_shared::state::{BlockView, State};
 use picket_shared::telemetry::Metrics;
-use tokio::time::Instant;
 
 const START: Timestamp = Timestamp::from_millis(1_764_000_000_000);
 
@@ -217,6 +216,18 @@ async fn scores_survive_a_restart() {
     assert_eq!(mill.score(), 0.0);
     mill.ingest.recollection.begin_anew().await;
     assert_eq!(mill.score(), 3.0);
+}
+
+#[tokio::test]
+async fn who_leads_from_the_first_moment_knows_what_the_trail_says() {
+    let mut mill = Mill::with(|_| {}).await;
+    mill.ingest.store.insert(&[&refusal(Reason::TokenInvalid)]).await.unwrap();
+    mill.ingest.step_or_stand_by().await;
+    assert_eq!(mill.score(), 1.0);
+    mill.ingest.enforcement.begin_term().await.unwrap();
+    mill.ingest.enforcement.replay(&refusal(Reason::TokenInvalid));
+    mill.ingest.step_or_stand_by().await;
+    assert_eq!(mill.score(), 1.0, "in another term it begins anew");
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! A database of either kind: its pools, and sessions that are one transaction each.
 
+use std::time::Duration;
+
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::postgres::PgPool;
 use sqlx::sqlite::SqlitePool;
@@ -12,6 +14,9 @@ use super::{postgres, sqlite};
 
 /// who holds this lock writes; other coordinators wait
 const WRITER_LOCK: i64 = 0x5069_636b_6574;
+
+/// how long a server may take for one statement; it ends those of readers itself before that
+const ANSWER_WAIT: Duration = Duration::from_secs(60);
 
 #[derive(Clone)]
 pub(super) enum Pool {
@@ -88,7 +93,7 @@ impl Session {
             }
             Open::Postgres(transaction) => {
                 let query = statement.values.into_iter().fold(sqlx::query(text), bind_postgres);
-                query.fetch_all(&mut **transaction).await?.iter().map(Row::of_postgres).collect()
+                answered(query.fetch_all(&mut **transaction)).await?.iter().map(Row::of_postgres).collect()
             }
         }
     }
@@ -107,7 +112,7 @@ impl Session {
             }
             Open::Postgres(transaction) => {
                 let query = statement.values.into_iter().fold(sqlx::query(text), bind_postgres);
-                Ok(query.execute(&mut **transaction).await?.rows_affected())
+                Ok(answered(query.execute(&mut **transaction)).await?.rows_affected())
             }
         }
     }
@@ -126,6 +131,12 @@ impl Session {
             Open::Postgres(transaction) => transaction.commit().await,
         }
     }
+}
+
+/// what a server answers, unless it is gone without a word
+async fn answered<T>(query: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
+    let answer = tokio::time::timeout(ANSWER_WAIT, query).await;
+    answer.unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())))
 }
 
 /// the steps that bring a database up to date, in their order

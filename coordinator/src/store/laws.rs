@@ -85,6 +85,8 @@ laws!(
     a_batch_that_repeats_some_is_stored_once_each_and_counted_once,
     what_a_database_cannot_hold_is_stored_without_it,
     whatever_a_node_writes_is_stored_within_bounds,
+    what_was_committed_without_a_word_is_new_to_who_asks_again,
+    pages_of_a_kind_and_severity_go_on_from_their_cursor,
     a_person_is_erased_and_told_apart,
     an_erasure_that_takes_too_long_says_so_and_the_next_call_goes_on,
 );
@@ -366,6 +368,42 @@ async fn what_a_database_cannot_hold_is_stored_without_it(shelf: Shelf) {
     assert_eq!((&*stored.message, stored.user_id.as_deref()), ("a\u{fffd}b", Some("eve\u{fffd}")));
     assert_eq!(stored.metadata, hostile.metadata);
     assert_eq!(shelf.store.insert(&[&hostile]).await.unwrap(), [false]);
+}
+
+async fn what_was_committed_without_a_word_is_new_to_who_asks_again(shelf: Shelf) {
+    let records: Vec<_> = (0..3).map(|n| record(n, "192.0.2.1", "x")).collect();
+    shelf.holds(&records[..2]).await;
+    // As if the server had committed the second, and its answer was lost.
+    shelf.store.end.lock().await.doubtful.extend([records[1].id.clone(), "of another batch".into()]);
+    assert_eq!(shelf.store.insert(&refs(&records)).await.unwrap(), [false, true, true]);
+    assert_eq!(shelf.store.end.lock().await.doubtful, ["of another batch"]);
+    assert_eq!(shelf.store.insert(&refs(&records)).await.unwrap(), [false, false, false], "and once only");
+    assert_eq!(shelf.store.total(&Filter::default()).await.unwrap().count, 3);
+}
+
+async fn pages_of_a_kind_and_severity_go_on_from_their_cursor(shelf: Shelf) {
+    let severity = |n: u64| Severity::ALL[(n % 3) as usize];
+    let records: Vec<_> =
+        (0..30).map(|n| AuditRecord { severity: severity(n), ..record(n / 4, "192.0.2.1", "x") }).collect();
+    shelf.holds(&records).await;
+    let kind = Filter { event_type: Some(EventType::ValidationError), ..Filter::default() };
+    for (filter, expected) in [
+        (kind.clone(), 30),
+        (Filter { severity: Some(Severity::ALL[1]), ..kind }, 10),
+        (Filter { severity: Some(Severity::ALL[2]), ..Filter::default() }, 10),
+    ] {
+        let (mut seen, mut cursor) = (Vec::new(), None);
+        loop {
+            let page = shelf.store.page(&filter, cursor.as_ref(), 4).await.unwrap();
+            seen.extend(page.records.into_iter().map(|record| (record.timestamp, record.id)));
+            cursor = page.next;
+            if cursor.is_none() {
+                break;
+            }
+        }
+        assert!(seen.is_sorted_by(|a, b| a > b), "newest first, each once");
+        assert_eq!(seen.len(), expected, "{filter:?}");
+    }
 }
 
 async fn whatever_a_node_writes_is_stored_within_bounds(shelf: Shelf) {

@@ -69,11 +69,20 @@ pub enum StoreError {
 #[derive(Clone)]
 pub struct AuditStore {
     database: Database,
-    /// the name of this process's chain, and where it ends; `None` until that is read from the store
+    /// the name of this process's chain
     writer: Arc<str>,
-    head: Arc<Mutex<Option<Head>>>,
+    end: Arc<Mutex<End>>,
     /// held as long as the store is open; a server needs none
     _lock: Option<Arc<File>>,
+}
+
+/// the end of this process's chain
+#[derive(Default)]
+struct End {
+    /// `None` until it is read from the store
+    head: Option<Head>,
+    /// ids of records of which it is not known whether they were committed
+    doubtful: Vec<String>,
 }
 
 /// where a store is
@@ -110,7 +119,7 @@ impl AuditStore {
             Place::Server(url) => (postgres::open(&url).await?, None),
         };
         let writer = picket_shared::random::hex(16).into();
-        Ok(AuditStore { database, writer, head: Arc::default(), _lock: lock })
+        Ok(AuditStore { database, writer, end: Arc::default(), _lock: lock })
     }
 
     /// whether the store answers

@@ -15,6 +15,8 @@ use super::{AuditStore, INSERT_WAIT, StoreError};
 /// records after which another slice begins. The indices over addresses, users and sockets, which come in no order, are kept by
 /// slice: those of the slice that is being filled are few pages, and stay in the cache; a search looks into each slice
 pub(super) const SLICE_RECORDS: u64 = 16_384;
+/// records of which it is not known whether they are stored, beside a batch
+const DOUBTFUL_MAX: usize = 65_536;
 /// a chain's hash is kept, and told to the log, after so many records or so long
 const CHECKPOINT_RECORDS: u64 = 10_000;
 const CHECKPOINT_MS: u64 = 600_000;
@@ -32,8 +34,8 @@ impl AuditStore {
             return Ok(Vec::new());
         };
         // Where the chain ends is not known for sure until the commit: whatever fails on the way, it is read again.
-        let mut known_head = self.head.lock().await;
-        let before = known_head.take();
+        let mut end = self.end.lock().await;
+        let before = end.head.take();
         let mut session = self.database.write().await?;
         let mut head = match before.clone() {
             Some(head) => head,
@@ -56,26 +58,44 @@ impl AuditStore {
         if is_due {
             chains::add_checkpoint(&mut session, &head, now).await?;
         }
+        let others = settle_doubts(std::mem::take(&mut end.doubtful), &records, &mut new);
+        let doubtful_before = others.len();
+        end.doubtful = others;
+        end.doubtful.extend(records.iter().zip(&new).filter(|(_, new)| **new).map(|(record, _)| record.id.clone()));
         session.commit().await?;
+        end.doubtful.truncate(doubtful_before);
         if is_due {
             tell(&head);
             head.checkpoint_at = now;
         }
-        *known_head = Some(head);
+        end.head = Some(head);
         Ok(new)
     }
 
     /// keeps and tells where the chain ends
     pub async fn checkpoint(&self) -> Result<(), StoreError> {
-        let mut known_head = self.head.lock().await;
-        if let Some(head) = &mut *known_head {
+        let mut end = self.end.lock().await;
+        if let Some(head) = &mut end.head {
             let mut session = self.database.write().await?;
+            chains::move_head(&mut session, head).await?;
             chains::add_checkpoint(&mut session, head, head.checkpoint_at).await?;
             session.commit().await?;
             tell(head);
         }
         Ok(())
     }
+}
+
+/// What is there, and was stored here without a word that it was, is new to who asks. Answers of which else it is not known.
+fn settle_doubts(doubtful: Vec<String>, records: &[&AuditRecord], new: &mut [bool]) -> Vec<String> {
+    if doubtful.is_empty() {
+        return doubtful;
+    }
+    let mut doubtful: HashSet<String> = doubtful.into_iter().collect();
+    for (record, new) in records.iter().zip(new) {
+        *new |= doubtful.remove(&record.id);
+    }
+    doubtful.into_iter().take(DOUBTFUL_MAX).collect()
 }
 
 /// the log lies elsewhere: who changes the store cannot change what was said there

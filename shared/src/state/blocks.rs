@@ -227,6 +227,11 @@ impl BlockView {
         self.shared.tables.read().find(network, |block| block.in_force(now) && binds(block))
     }
 
+    /// the most specific block in force that holds the whole network
+    pub fn around(&self, network: IpNet, now: Timestamp) -> Option<Block> {
+        self.shared.tables.read().find(network, |block| block.in_force(now))
+    }
+
     /// whether a block in force makes this one unnecessary
     pub fn covers(&self, block: &Block, now: Timestamp) -> bool {
         self.shared.tables.read().find(block.network, |known| known.in_force(now) && known.covers(block)).is_some()

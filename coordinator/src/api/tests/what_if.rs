@@ -43,11 +43,7 @@ async fn a_change_is_replayed_over_the_trail_and_not_made() {
 
     office.clock.advance(Duration::from_secs(3600));
     let recent = office.admin().post("/config/what-if?hours=1", patch).await.data();
-    assert_eq!(
-        (&of(&recent, "origin")["refused"]["count"], &recent["firstRecord"]),
-        (&json!(0), &Value::Null),
-        "{recent}"
-    );
+    assert_eq!(of(&recent, "origin")["refused"]["count"], 0, "who came in before that hour is not in it: {recent}");
 }
 
 #[tokio::test]

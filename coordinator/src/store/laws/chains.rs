@@ -48,7 +48,7 @@ impl Shelf {
     }
 
     async fn head(&self) -> Head {
-        self.store.head.lock().await.clone().unwrap()
+        self.store.end.lock().await.head.clone().unwrap()
     }
 }
 

@@ -1,8 +1,8 @@
 //! PostgreSQL: a server that several coordinators share. One of them writes at a time.
 
-use sqlx::PgConnection;
 use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{Connection, PgConnection};
 use std::path::PathBuf;
 use std::str::FromStr;
 use url::Url;
@@ -28,19 +28,27 @@ const READ_WAIT: &str = "30s";
 /// connects, and creates the tables as needed
 pub(super) async fn open(url: &str) -> Result<Database, StoreError> {
     let options = options(url)?;
-    let writer = PgPoolOptions::new().max_connections(WRITERS_MAX).acquire_timeout(WAIT_MAX);
-    let writer = writer.connect_with(options.clone()).await.map_err(not_connected)?;
+    let writer = pool(WRITERS_MAX).connect_with(options.clone()).await.map_err(not_connected)?;
     migrations().run(&writer).await?;
-    let readers = PgPoolOptions::new().max_connections(READERS_MAX).acquire_timeout(WAIT_MAX);
-    let readers = readers.connect_with(options.options([("statement_timeout", READ_WAIT)])).await?;
+    let readers = pool(READERS_MAX).connect_with(options.options([("statement_timeout", READ_WAIT)])).await?;
     Ok(Database { dialect: Dialect::Postgres, writer: Pool::Postgres(writer), readers: Pool::Postgres(readers) })
 }
 
 /// connects to read
 pub(super) async fn open_to_read(url: &str) -> Result<Database, StoreError> {
-    let readers = PgPoolOptions::new().max_connections(READERS_MAX).acquire_timeout(WAIT_MAX);
-    let readers = Pool::Postgres(readers.connect_with(options(url)?).await.map_err(not_connected)?);
+    let readers = Pool::Postgres(pool(READERS_MAX).connect_with(options(url)?).await.map_err(not_connected)?);
     Ok(Database { dialect: Dialect::Postgres, writer: readers.clone(), readers })
+}
+
+/// a connection that does not answer when it is given back, because its server is gone without a word, is closed at once
+fn pool(connections_max: u32) -> PgPoolOptions {
+    let pool = PgPoolOptions::new().max_connections(connections_max).acquire_timeout(WAIT_MAX);
+    pool.after_release(|connection, _| {
+        Box::pin(async move {
+            tokio::time::timeout(WAIT_MAX, connection.ping()).await.map_err(|_| sqlx::Error::PoolTimedOut)??;
+            Ok(true)
+        })
+    })
 }
 
 /// A wrong certificate comes as an error of the network, whose kind only its words tell.

@@ -279,9 +279,10 @@ fn restrict(query: &mut Statement, within: Within<'_>, filter: &Filter, cursor: 
         also(query);
         time(query, within, filter).push(" >= ").bind(stored_time(since));
     }
-    // As in `in_order`: a later bound than the cursor's would be the one that SQLite begins at.
+    // The row of the cursor bounds no index of PostgreSQL's that has the time as an expression. And as in `in_order`: a later bound
+    // than the cursor's would be the one that SQLite begins at.
     let end = cursor.map(|cursor| cursor.timestamp.plus(Duration::from_millis(1)));
-    if let Some(until) = filter.until.map(|until| end.map_or(until, |end| end.min(until))) {
+    if let Some(until) = [filter.until, end].into_iter().flatten().min() {
         also(query);
         time(query, within, filter).push(" < ").bind(stored_time(until));
     }

@@ -1,4 +1,5 @@
--- The next entries for a reader: its own unacknowledged ones, those that another reader left too long, then new ones.
+-- The next entries for a reader: its own unacknowledged ones, those that another reader left too long, then new ones. Who reads on
+-- while it still works on some takes nothing over: these could be its own.
 -- Without blocking: a blocking read would hold up a shared connection, and is where CVE-2026-23479 sits.
 -- KEYS[1]  the audit stream
 -- ARGV     group; reader; most entries; ms after which a reader's entries may be taken over; ms after which an idle reader
@@ -27,7 +28,7 @@ end
 local own = next_entries(ARGV[6], most)
 if own.err then return own end
 give(own)
-if #reply < most * 2 then
+if ARGV[6] == '0-0' and #reply < most * 2 then
   local left = redis.call('XAUTOCLAIM', stream, group, reader, ARGV[4], '0-0', 'COUNT', most - #reply / 2)[2]
   -- what was just given is idle no longer, so nothing comes twice
   give(left)
