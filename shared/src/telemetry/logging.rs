@@ -66,7 +66,7 @@ pub(super) fn lines_lost() -> u64 {
 }
 
 /// Takes whole lines. One that cannot be written, because the disk is full or nobody reads any more, is lost and counted: the library
-/// would say so on standard error, which panics for the same reason.
+/// loses it without a word.
 struct Lines<W>(W);
 
 impl<W: Write> Write for Lines<W> {
