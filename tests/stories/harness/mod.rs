@@ -15,6 +15,7 @@ mod geography;
 mod hostile;
 mod http;
 mod key_server;
+mod log;
 mod nginx;
 mod pager;
 mod patience;

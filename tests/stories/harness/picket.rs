@@ -1,11 +1,9 @@
 //! The gateway under test: a real process, standalone or in one role, on ports of its own, ended when the story ends.
 
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -17,6 +15,7 @@ use super::application::{Application, CHECK_TOKEN};
 use super::caller::Caller;
 use super::collector::Collector;
 use super::hostile::HostileUpstream;
+use super::log::Log;
 use super::patience::eventually;
 use super::polling::Polls;
 use super::program;
@@ -322,7 +321,7 @@ impl Picket {
 
     /// After one more line there is nobody at the other end of standard error.
     pub fn nobody_reads_its_log(&self) {
-        self.log.is_left.store(true, Ordering::Relaxed);
+        self.log.is_left_after_one_more_line();
     }
 
     /// Both outputs.
@@ -452,46 +451,6 @@ pub fn signals(signal: &str, process: &Child) {
 
 fn json_route(upstream: &str) -> Value {
     json!({ "path": "/ws", "upstream": upstream, "protocol": "json", "eventField": "type" })
-}
-
-/// An output, line by line.
-#[derive(Clone, Default)]
-struct Log {
-    lines: Arc<Mutex<Vec<String>>>,
-    is_left: Arc<AtomicBool>,
-}
-
-impl Log {
-    fn follows(&self, output: impl Read + Send + 'static) {
-        let Log { lines, is_left } = self.clone();
-        std::thread::spawn(move || {
-            for line in BufReader::new(output).split(b'\n') {
-                let Ok(line) = line else { return };
-                if is_left.load(Ordering::Relaxed) {
-                    return;
-                }
-                lines.lock().unwrap().push(String::from_utf8_lossy(&line).into_owned());
-            }
-        });
-    }
-
-    fn lines(&self) -> Vec<String> {
-        self.lines.lock().unwrap().clone()
-    }
-
-    fn text(&self) -> String {
-        self.lines().join("\n")
-    }
-
-    fn listeners(&self) -> HashMap<String, SocketAddr> {
-        let opened = |line: String| {
-            let line: Value = serde_json::from_str(&line).ok()?;
-            let fields = line.get("fields").unwrap_or(&line);
-            let address = fields["address"].as_str()?.parse().ok()?;
-            (fields["message"] == "listening").then(|| Some((fields["listener"].as_str()?.to_owned(), address)))?
-        };
-        self.lines().into_iter().filter_map(opened).collect()
-    }
 }
 
 fn merge(target: &mut Value, patch: Value) {
