@@ -4,6 +4,7 @@ use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Counter, Gauge, Meter};
 use picket_shared::telemetry::Metrics;
 
+use crate::alarms::{AlarmState, Kind, Outcome};
 use crate::store::Cause;
 
 #[derive(Clone)]
@@ -16,8 +17,8 @@ pub(crate) struct Instruments {
     pub(crate) audit_lag: Gauge<u64>,
     pub(crate) addresses_scored: Gauge<u64>,
     pub(crate) automatic_blocks: Counter<u64>,
-    pub(crate) alarms: Counter<u64>,
-    pub(crate) notifications: Counter<u64>,
+    alarms: Counter<u64>,
+    notifications: Counter<u64>,
     logins: Counter<u64>,
     requests: Counter<u64>,
 }
@@ -31,6 +32,8 @@ pub(crate) enum LoginOutcome {
 }
 
 impl LoginOutcome {
+    const ALL: [LoginOutcome; 3] = [LoginOutcome::Accepted, LoginOutcome::Refused, LoginOutcome::Slowed];
+
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             LoginOutcome::Accepted => "accepted",
@@ -42,7 +45,29 @@ impl LoginOutcome {
 
 impl Instruments {
     pub(crate) fn new(metrics: &Metrics) -> Self {
-        Self::of(&metrics.meter("picket-coordinator"))
+        let instruments = Self::of(&metrics.meter("picket-coordinator"));
+        instruments.begin_at_zero();
+        instruments
+    }
+
+    /// A series that appears with its first event has not increased for who reads it: what is rare is there from the start
+    fn begin_at_zero(&self) {
+        for counter in [&self.records_repeated, &self.records_not_stored, &self.store_failures, &self.automatic_blocks]
+        {
+            counter.add(0, &[]);
+        }
+        for cause in Cause::ALL {
+            self.count_deleted(cause, 0);
+        }
+        for outcome in LoginOutcome::ALL {
+            self.logins.add(0, &[KeyValue::new("outcome", outcome.as_str())]);
+        }
+        for outcome in Outcome::ALL {
+            self.count_notifications(outcome, 0);
+        }
+        for (kind, state) in Kind::with_states() {
+            self.count_alarms(kind, state, 0);
+        }
     }
 
     fn of(meter: &Meter) -> Self {
@@ -104,6 +129,14 @@ impl Instruments {
 
     pub(crate) fn count_deleted(&self, cause: Cause, records: u64) {
         self.records_deleted.add(records, &[KeyValue::new("cause", cause.as_str())]);
+    }
+
+    pub(crate) fn count_alarms(&self, kind: Kind, state: AlarmState, alarms: u64) {
+        self.alarms.add(alarms, &[KeyValue::new("kind", kind.as_str()), KeyValue::new("state", state.as_str())]);
+    }
+
+    pub(crate) fn count_notifications(&self, outcome: Outcome, notifications: u64) {
+        self.notifications.add(notifications, &[KeyValue::new("outcome", outcome.as_str())]);
     }
 
     pub(crate) fn count_login(&self, outcome: LoginOutcome) {

@@ -107,7 +107,7 @@ DASHBOARDS = {
                 (increase("picket_audit_records_deleted_total"), "deleted by retention"),
                 (increase("picket_audit_store_failures_total"), "batches not stored at once"),
             ]),
-            ("Alarms", "What the coordinator raised, resolved or noticed.", "short", "timeseries", [(increase("picket_alarms_total", "kind, state"), "{{kind}} {{state}}")]),
+            ("Alarms", "What the coordinator raised, resolved or noticed.", "short", "timeseries", [(f'{increase("picket_alarms_total", "kind, state")} > 0', "{{kind}} {{state}}")]),
             ("Alarms to receivers", "", "short", "timeseries", [(increase("picket_alarms_notifications_total", "outcome"), "{{outcome}}")]),
             ("Logins", "", "short", "timeseries", [(increase("picket_coordinator_logins_total", "outcome"), "{{outcome}}")]),
             ("Management requests", "", "ops", "timeseries", [(rate("picket_coordinator_requests_total", "status"), "{{status}}")]),

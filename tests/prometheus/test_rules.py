@@ -100,7 +100,7 @@ TROUBLE = {
     "PicketAuditLag": {"picket_audit_lag": f"20x{BEFORE} 20000x80"},
     "PicketAuditStoreFailing": {"picket_audit_store_failures_total": f"0x{BEFORE} 0+2x80"},
     "PicketAuditStoreFull": {'picket_audit_records_deleted_total{cause="number"}': f"0x{BEFORE} 1000x80"},
-    "PicketAlarmsUndelivered": {'picket_alarms_notifications_total{outcome="dropped"}': f"_x{BEFORE} 1x80"},
+    "PicketAlarmsUndelivered": {'picket_alarms_notifications_total{outcome="dropped"}': f"0x{BEFORE} 1x80"},
     "PicketManagementAttacked": {'picket_coordinator_logins_total{outcome="refused"}': f"0x{BEFORE} 0+9x80"},
     "PicketManagementFailing": {'picket_coordinator_requests_total{status="server_error"}': "0+30x500"},
     "PicketTelemetryDropped": node(

@@ -14,7 +14,6 @@ mod signature;
 #[cfg(test)]
 mod tests;
 
-use opentelemetry::KeyValue;
 use parking_lot::Mutex;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -27,7 +26,7 @@ use picket_shared::state::LivePolicy;
 
 use crate::metrics::Instruments;
 pub(crate) use condition::{AUDIT_LAG_MAX, Condition, Readings};
-pub(crate) use receivers::Receivers;
+pub(crate) use receivers::{Outcome, Receivers};
 pub(crate) use roll::Roll;
 
 use condition::{Change, Conditions};
@@ -70,6 +69,14 @@ pub(crate) enum AlarmState {
 }
 
 impl Kind {
+    /// all that alarms can be of, with what can be told of each
+    pub(crate) fn with_states() -> impl Iterator<Item = (Kind, AlarmState)> {
+        let conditions = Condition::ALL.into_iter().map(Kind::Condition);
+        let held = conditions.flat_map(|kind| [(kind, AlarmState::Raised), (kind, AlarmState::Resolved)]);
+        let records = EventType::ALL.into_iter().filter(|kind| may_alarm(*kind));
+        held.chain(records.map(|kind| (Kind::Records(kind, None), AlarmState::Noticed)))
+    }
+
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Kind::Condition(condition) => condition.as_str(),
@@ -140,7 +147,7 @@ impl Alarms {
         let rules = self.policy.current();
         let least = least_severity(&rules.document.monitoring);
         let now = self.clock.now();
-        for record in records.into_iter().filter(|record| record.severity >= least && may_alarm(record)) {
+        for record in records.into_iter().filter(|record| record.severity >= least && may_alarm(record.event_type)) {
             let first = self.watched.lock().digest.notice(record, now);
             if let Some(first) = first {
                 self.tell(self.of_records(first, now));
@@ -154,8 +161,7 @@ impl Alarms {
     }
 
     fn tell(&self, alarm: Alarm) {
-        let labels = [KeyValue::new("kind", alarm.kind.as_str()), KeyValue::new("state", alarm.state.as_str())];
-        self.instruments.alarms.add(1, &labels);
+        self.instruments.count_alarms(alarm.kind, alarm.state, 1);
         tracing::info!(kind = alarm.kind.as_str(), state = alarm.state.as_str(), summary = alarm.summary, "alarm");
         self.receivers.tell(&Arc::new(alarm));
     }
@@ -215,8 +221,8 @@ fn least_severity(monitoring: &Monitoring) -> Severity {
 }
 
 /// an alarm does not alarm
-fn may_alarm(record: &AuditRecord) -> bool {
-    !matches!(record.event_type, EventType::AlarmRaised | EventType::AlarmResolved)
+const fn may_alarm(kind: EventType) -> bool {
+    !matches!(kind, EventType::AlarmRaised | EventType::AlarmResolved)
 }
 
 /// whom a record is about

@@ -6,7 +6,6 @@
 use futures_util::future::join_all;
 use http::StatusCode;
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
-use opentelemetry::KeyValue;
 use parking_lot::Mutex;
 use reqwest::Client;
 use std::collections::VecDeque;
@@ -44,7 +43,7 @@ impl Default for Patience {
 
 /// what became of an attempt to tell
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Outcome {
+pub(crate) enum Outcome {
     Delivered,
     Retried,
     GivenUp,
@@ -52,7 +51,9 @@ enum Outcome {
 }
 
 impl Outcome {
-    const fn as_str(self) -> &'static str {
+    pub(crate) const ALL: [Outcome; 4] = [Outcome::Delivered, Outcome::Retried, Outcome::GivenUp, Outcome::Dropped];
+
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Outcome::Delivered => "delivered",
             Outcome::Retried => "retried",
@@ -268,7 +269,7 @@ impl Receivers {
     }
 
     fn count(&self, outcome: Outcome) {
-        self.instruments.notifications.add(1, &[KeyValue::new("outcome", outcome.as_str())]);
+        self.instruments.count_notifications(outcome, 1);
     }
 }
 

@@ -41,6 +41,8 @@ pub(crate) enum Cause {
 }
 
 impl Cause {
+    pub(crate) const ALL: [Cause; 3] = [Cause::Age, Cause::Number, Cause::Size];
+
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Cause::Age => "age",
