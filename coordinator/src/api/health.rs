@@ -91,13 +91,14 @@ pub(super) async fn get(
     _: NoQuery,
 ) -> Result<Response, Problem> {
     let now = api.clock.now();
-    let findings = Findings {
-        nodes: api.state.nodes.nodes(now).await,
-        lag: api.state.audit.lag().await,
-        dead_letters: api.state.audit.dead_letters().await,
-        policy: api.state.policies.newest_version().await,
-        store: api.store.check().await,
-    };
+    let (nodes, lag, dead_letters, policy, store) = tokio::join!(
+        api.state.nodes.nodes(now),
+        api.state.audit.lag(),
+        api.state.audit.dead_letters(),
+        api.state.policies.newest_version(),
+        api.store.check(),
+    );
+    let findings = Findings { nodes, lag, dead_letters, policy, store };
     let serves = findings.nodes.is_ok() && findings.lag.is_ok() && findings.store.is_ok();
     let health = judge(&api, findings);
     let code = if serves { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };

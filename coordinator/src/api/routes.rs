@@ -147,7 +147,7 @@ async fn admit(State(door): State<Door>, request: Request, next: Next) -> Respon
     let response = next.run(request).await;
     if let (Some(caller), Some(reading)) = (&caller, door.reading)
         && response.status().is_success()
-        && door.api.gate.visits.come(caller, reading, door.api.clock.now()) == Due::Now
+        && door.api.gate.visits.come(&caller.name, caller.address, reading, door.api.clock.now()) == Due::Now
     {
         door.api.record(EventType::AdminAction, Severity::Low, caller, "audit trail read", |record| act.told(record));
     }

@@ -36,7 +36,8 @@ use database::Database;
 const READERS_MAX: u32 = 4;
 /// how long a query waits for a connection or for another process's lock
 const WAIT_MAX: Duration = Duration::from_secs(5);
-
+/// how long the store may take to say that it is there: less than a probe of Kubernetes waits
+const CHECK_WAIT: Duration = Duration::from_secs(2);
 /// how long storing a batch may take: a server that is gone without a word is not waited for until the network gives it up
 const INSERT_WAIT: Duration = Duration::from_secs(60);
 
@@ -62,6 +63,8 @@ pub enum StoreError {
     Migrate(#[from] sqlx::migrate::MigrateError),
     #[error("the audit store did not take records within {} s", INSERT_WAIT.as_secs())]
     Slow,
+    #[error("the audit store did not answer within {} s", CHECK_WAIT.as_secs())]
+    Silent,
     #[error("the audit store failed")]
     Query(#[from] sqlx::Error),
 }
@@ -122,10 +125,13 @@ impl AuditStore {
         Ok(AuditStore { database, writer, end: Arc::default(), _lock: lock })
     }
 
-    /// whether the store answers
+    /// whether the store answers, within [`CHECK_WAIT`]
     pub async fn check(&self) -> Result<(), StoreError> {
-        let mut session = self.database.read().await?;
-        Ok(queries::ping(&mut session).await?)
+        let ping = async {
+            let mut session = self.database.read().await?;
+            Ok(queries::ping(&mut session).await?)
+        };
+        tokio::time::timeout(CHECK_WAIT, ping).await.unwrap_or(Err(StoreError::Silent))
     }
 
     /// ends the connections; what is committed is on disk

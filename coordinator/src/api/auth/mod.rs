@@ -199,7 +199,7 @@ impl Gate {
     /// for one request: programs prove themselves with each, so one login an hour stands for all from an address
     async fn let_in(&self, claim: Claim, address: IpAddr) -> Result<Caller, Problem> {
         let (caller, proof) = self.prove(claim, address).await?;
-        if self.visits.come(&caller, proof.as_str(), self.clock.now()) == Due::Now {
+        if self.visits.come(&caller.name, address, proof.as_str(), self.clock.now()) == Due::Now {
             self.record(address, &caller.name, proof, LoginOutcome::Accepted);
         }
         Ok(caller)
@@ -255,18 +255,31 @@ impl Gate {
             return Err(self.refuse_token(address, Proof::Token, now));
         };
         let user = tokens.verify(token, now).map_err(|error| match error {
-            TokenError::Expired => Problem::unauthorized("the token has expired"),
+            TokenError::Expired => {
+                self.turn_away(address, "", "expired token", now);
+                Problem::unauthorized("the token has expired")
+            }
             TokenError::Invalid => self.refuse_token(address, Proof::Token, now),
             TokenError::NoKeys => Problem::unavailable("the keys of coordinator.tokens could not be fetched"),
         })?;
+        let name = format!("{TOKEN_PREFIX}{}", printable(&user.id, IDENTIFIER_BYTES_MAX));
         let has = |role: &str| user.roles.iter().any(|own| own == role);
         let scopes: Arc<[Scope]> = match (has("admin"), has("viewer")) {
             (true, _) => Scope::ALL.into(),
             (false, true) => Scope::ALL.into_iter().filter(|scope| scope.is_read()).collect(),
-            (false, false) => return Err(Problem::forbidden("the token has neither the role `admin` nor `viewer`")),
+            (false, false) => {
+                self.turn_away(address, &name, "token without a role", now);
+                return Err(Problem::forbidden("the token has neither the role `admin` nor `viewer`"));
+            }
         };
-        let name = format!("{TOKEN_PREFIX}{}", printable(&user.id, IDENTIFIER_BYTES_MAX));
         Ok(Caller { name, scopes, address })
+    }
+
+    /// Who has a genuine token guesses nothing, so no attempt is charged, and a program that tries on and on is recorded once an hour
+    fn turn_away(&self, address: IpAddr, account: &str, why: &'static str, now: Timestamp) {
+        if self.visits.come(account, address, why, now) == Due::Now {
+            self.record(address, account, Proof::Token, LoginOutcome::Refused);
+        }
     }
 
     fn refuse_token(&self, address: IpAddr, proof: Proof, now: Timestamp) -> Problem {

@@ -1,14 +1,14 @@
-//! What callers do so often that it is recorded once in a while: coming in with a credential, and reading the trail. Bounded; what is
+//! What callers do so often that it is recorded once in a while: coming in with a credential, being turned away with one that was
+//! good once, and reading the trail. Bounded; what is
 //! forgotten for want of room is recorded once more.
 
 use parking_lot::Mutex;
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use picket_shared::address::AddressKey;
 use picket_shared::clock::Timestamp;
-
-use super::Caller;
 
 /// how long a visit stands for others like it
 const SPAN: Duration = Duration::from_secs(3600);
@@ -36,8 +36,8 @@ pub(crate) enum Due {
 
 impl Visits {
     /// the first of an hour is due
-    pub(crate) fn come(&self, caller: &Caller, deed: &'static str, now: Timestamp) -> Due {
-        let visit = Visit { name: caller.name.clone(), address: AddressKey::of(caller.address), deed };
+    pub(crate) fn come(&self, name: &str, address: IpAddr, deed: &'static str, now: Timestamp) -> Due {
+        let visit = Visit { name: name.to_owned(), address: AddressKey::of(address), deed };
         let mut visits = self.0.lock();
         if visits.get(&visit).is_some_and(|at| now.since(*at) < SPAN) {
             return Due::Known;
@@ -56,19 +56,18 @@ impl Visits {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scope::Scope;
 
     const START: Timestamp = Timestamp::from_millis(1_764_000_000_000);
 
-    fn caller(name: &str, address: &str) -> Caller {
-        Caller { name: name.into(), scopes: Scope::ALL.into(), address: address.parse().unwrap() }
+    fn come(visits: &Visits, name: &str, address: &str, deed: &'static str, now: Timestamp) -> Due {
+        visits.come(name, address.parse().unwrap(), deed, now)
     }
 
     #[test]
     fn a_visit_is_due_once_an_hour_for_each_caller_place_and_deed() {
         let visits = Visits::default();
-        let (siem, later) = (caller("api-key:siem", "2001:db8::1"), START.plus(SPAN));
-        assert_eq!(visits.come(&siem, "reads", START), Due::Now);
+        let siem = |now| come(&visits, "api-key:siem", "2001:db8::1", "reads", now);
+        assert_eq!(siem(START), Due::Now);
         for (name, address, deed, due) in [
             ("api-key:siem", "2001:db8::1", "reads", Due::Known),
             ("api-key:siem", "2001:db8::2", "reads", Due::Known),
@@ -76,17 +75,17 @@ mod tests {
             ("api-key:other", "2001:db8::1", "reads", Due::Now),
             ("api-key:siem", "2001:db8::1", "enters", Due::Now),
         ] {
-            assert_eq!(visits.come(&caller(name, address), deed, START), due, "{name} {address} {deed}");
+            assert_eq!(come(&visits, name, address, deed, START), due, "{name} {address} {deed}");
         }
-        assert_eq!(visits.come(&siem, "reads", later.minus(Duration::from_millis(1))), Due::Known);
-        assert_eq!(visits.come(&siem, "reads", later), Due::Now);
+        let later = START.plus(SPAN);
+        assert_eq!((siem(later.minus(Duration::from_millis(1))), siem(later)), (Due::Known, Due::Now));
     }
 
     #[test]
     fn the_map_is_bounded() {
         let visits = Visits::default();
         for n in 0..VISITS_MAX * 2 + 1 {
-            assert_eq!(visits.come(&caller(&n.to_string(), "192.0.2.1"), "reads", START), Due::Now);
+            assert_eq!(come(&visits, &n.to_string(), "192.0.2.1", "reads", START), Due::Now);
             assert!(visits.0.lock().len() <= VISITS_MAX);
         }
     }

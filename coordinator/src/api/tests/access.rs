@@ -118,6 +118,10 @@ async fn r08_only_the_management_issuers_tokens_open_and_by_role() {
     office.bearer(json!({ "role": "admin", "exp": 1 })).get("/blocks").await.fails_with(401);
     let recorded = office.audited("eventType=IP_BLOCKED", 1).await;
     assert_eq!(recorded[0]["metadata"]["actor"], "token:carol");
+    let turned_away = office.audited("eventType=ADMIN_LOGIN&severity=medium", 4).await;
+    let of_account = |name| turned_away.iter().filter(|login| login["metadata"]["account"] == name).count();
+    let counts = (of_account(""), of_account("token:carol"));
+    assert_eq!(counts, (3, 1), "of other issuers and expired, and without a role: once an hour");
     let refused = office.audited("eventType=ADMIN_ACTION&severity=medium", 1).await.remove(0);
     let because = "this needs the scope `blocks:write`, which token:carol does not have";
     let expected =
