@@ -66,7 +66,7 @@ impl Mill {
         let enforcement = Arc::new(enforcement);
         let recollection = Recollection {
             store: store.clone(),
-            tail: Arc::new(Tail::new(store.clone(), clock.clone())),
+            tail: Arc::new(Tail::new(store.clone())),
             enforcement: enforcement.clone(),
             policy: policy.clone(),
             clock: clock.clone(),

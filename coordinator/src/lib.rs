@@ -184,7 +184,7 @@ fn run(parts: Parts, opened: Opened) {
         watch: Watch::default(),
     };
     let leads = watch::Sender::new(None);
-    let tail = Arc::new(Tail::new(store.clone(), clock.clone()));
+    let tail = Arc::new(Tail::new(store.clone()));
     tasks.spawn("audit tail", tail.clone().run(tasks.stopped()));
     let recollection = Recollection {
         store: store.clone(),

@@ -10,7 +10,7 @@ use tokio::sync::broadcast::error::RecvError;
 
 use crate::enforcement::{Enforcement, RELAPSE_MEMORY};
 use crate::store::{AuditStore, Cursor, Filter, StoreError};
-use crate::tail::Tail;
+use crate::tail::{News, Tail};
 
 /// half-lives after which an offence no longer matters: its points are below a two-hundredth
 const HALF_LIVES_THAT_MATTER: u32 = 8;
@@ -44,12 +44,22 @@ impl Recollection {
     /// Knows what the leader knows, but for what is not stored, as long as it is polled. What comes in the moment in which the trail is
     /// read may count twice, and what comes in a flood not at all: who begins to lead begins anew.
     pub(crate) async fn follow(&self) {
-        let mut new = self.tail.listen();
+        let mut new = loop {
+            match self.tail.listen().await {
+                Ok(new) => break new,
+                Err(error) => {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "the trail cannot be followed yet")
+                }
+            }
+            tokio::time::sleep(RETRY_DELAY).await;
+        };
         self.begin_anew().await;
         loop {
             match new.recv().await {
-                Ok(record) => self.enforcement.replay(&record),
-                Err(RecvError::Lagged(missed)) => tracing::debug!(missed, "records of the trail are not scored here"),
+                Ok(News::Record(record)) => self.enforcement.replay(&record),
+                Ok(News::LeftOut(missed)) | Err(RecvError::Lagged(missed)) => {
+                    tracing::debug!(missed, "records of the trail are not scored here");
+                }
                 Err(RecvError::Closed) => return std::future::pending().await,
             }
         }

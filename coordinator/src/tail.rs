@@ -1,46 +1,54 @@
-//! The trail as it grows, for those who listen: what is new in the store, whichever coordinator stored it.
+//! The trail as it grows, for those who listen: what is new in the store, in the order of storing, whichever coordinator stored it.
 //!
-//! The store is asked while anybody listens. What reaches it long after its time, or in a flood faster than it is read here, may not
-//! be told: the trail itself has it.
+//! The store is asked while anybody listens. In a flood that is faster than it is read here, what is furthest behind is left out, and
+//! it is said how much: the trail itself has it.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Notify, broadcast};
+use tokio::sync::{Mutex, Notify, broadcast};
 
 use picket_shared::audit::AuditRecord;
-use picket_shared::clock::{Clock, Timestamp};
 
-use crate::store::{AuditStore, Cursor, Filter, StoreError};
+use crate::store::{AuditStore, Ends, StoreError};
 
 const PERIOD: Duration = Duration::from_millis(500);
-/// how long after its time a record may reach the store and is still told
-const LATE_MAX: Duration = Duration::from_secs(30);
-const PAGE: u32 = 1000;
-/// records that are read in one period
-const PERIOD_RECORDS_MAX: usize = 5000;
-/// records that are remembered as told
-const TOLD_MAX: usize = 50_000;
-/// records that a slow listener may be behind
-const BEHIND_MAX: usize = 2048;
+/// records that are read, and told, in one period
+const PERIOD_RECORDS_MAX: u32 = 4096;
+/// records that the listeners may be behind the trail
+const BEHIND_TRAIL_MAX: u64 = 65_536;
+/// records that a slow listener may be behind the others: two periods
+const BEHIND_MAX: usize = 2 * PERIOD_RECORDS_MAX as usize;
+
+/// what listeners hear
+#[derive(Clone, Debug)]
+pub(crate) enum News {
+    Record(Arc<AuditRecord>),
+    /// so many records are not told
+    LeftOut(u64),
+}
 
 pub(crate) struct Tail {
     store: AuditStore,
-    clock: Arc<dyn Clock>,
-    listeners: broadcast::Sender<Arc<AuditRecord>>,
+    listeners: broadcast::Sender<News>,
     arrival: Notify,
+    /// up to where the trail was told; `None` while nobody listens
+    told: Mutex<Option<Ends>>,
 }
 
 impl Tail {
-    pub(crate) fn new(store: AuditStore, clock: Arc<dyn Clock>) -> Self {
-        Tail { store, clock, listeners: broadcast::Sender::new(BEHIND_MAX), arrival: Notify::new() }
+    pub(crate) fn new(store: AuditStore) -> Self {
+        Tail { store, listeners: broadcast::Sender::new(BEHIND_MAX), arrival: Notify::new(), told: Mutex::default() }
     }
 
-    /// hears what is stored from here on
-    pub(crate) fn listen(&self) -> broadcast::Receiver<Arc<AuditRecord>> {
+    /// hears all that is stored from here on, and where others listen already, perhaps a little of what was stored before
+    pub(crate) async fn listen(&self) -> Result<broadcast::Receiver<News>, StoreError> {
+        let mut told = self.told.lock().await;
         let listener = self.listeners.subscribe();
+        if told.is_none() {
+            *told = Some(self.store.ends().await?);
+        }
         self.arrival.notify_one();
-        listener
+        Ok(listener)
     }
 
     pub(crate) async fn run(self: Arc<Self>, stop: impl Future<Output = ()>) {
@@ -53,62 +61,120 @@ impl Tail {
     async fn follow(&self) {
         loop {
             self.arrival.notified().await;
-            let mut told = BTreeSet::new();
-            let mut outcome = self.unseen(&mut told).await.map(drop);
-            while self.listeners.receiver_count() > 0 {
-                if let Err(error) = &outcome {
-                    tracing::warn!(error = error as &dyn std::error::Error, "the stream of audit records waits");
+            while self.is_heard().await {
+                if let Err(error) = self.tell().await {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "the stream of audit records waits");
                 }
                 tokio::time::sleep(PERIOD).await;
-                outcome = self.unseen(&mut told).await.map(|records| self.tell(records));
             }
         }
     }
 
-    fn tell(&self, records: Vec<AuditRecord>) {
-        // Newest first is how they are read.
-        for record in records.into_iter().rev() {
-            if self.listeners.send(Arc::new(record)).is_err() {
-                return;
-            }
+    /// once nobody listens, the next one begins anew
+    async fn is_heard(&self) -> bool {
+        let mut told = self.told.lock().await;
+        let is_heard = self.listeners.receiver_count() > 0;
+        if !is_heard {
+            *told = None;
         }
+        is_heard
     }
 
-    /// what was stored of late and not seen before, newest first
-    async fn unseen(&self, seen: &mut BTreeSet<(Timestamp, String)>) -> Result<Vec<AuditRecord>, StoreError> {
-        let since = self.clock.now().minus(LATE_MAX);
-        let filter = Filter { since: Some(since), ..Filter::default() };
-        let mut new = Vec::new();
-        let mut cursor: Option<Cursor> = None;
-        loop {
-            let page = self.store.page(&filter, cursor.as_ref(), PAGE).await?;
-            let known = new.len();
-            new.extend(page.records.into_iter().filter(|record| seen.insert((record.timestamp, record.id.clone()))));
-            cursor = page.next;
-            // A page without anything new: what is older was seen when it came.
-            if cursor.is_none() || new.len() == known || new.len() >= PERIOD_RECORDS_MAX {
-                break;
-            }
+    async fn tell(&self) -> Result<(), StoreError> {
+        let mut told = self.told.lock().await;
+        let Some(read) = told.as_mut() else { return Ok(()) };
+        let ends = self.store.ends().await?;
+        let behind = read.until(&ends);
+        if behind > BEHIND_TRAIL_MAX {
+            *read = ends;
+            // Who hears nothing any more has gone.
+            let _ = self.listeners.send(News::LeftOut(behind));
+            return Ok(());
         }
-        while seen.len() > TOLD_MAX || seen.first().is_some_and(|(at, _)| *at < since) {
-            seen.pop_first();
+        for record in self.store.grown(read, &ends, PERIOD_RECORDS_MAX).await? {
+            let _ = self.listeners.send(News::Record(Arc::new(record)));
         }
-        Ok(new)
+        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::Filter;
     use picket_shared::audit::{EventType, Severity};
+    use picket_shared::clock::Timestamp;
     use picket_shared::reason::Reason;
+    use tempfile::TempDir;
+
+    async fn store() -> (AuditStore, TempDir) {
+        let folder = tempfile::tempdir().unwrap();
+        let store = AuditStore::open(&format!("sqlite:{}", folder.path().join("audit.db").display())).await.unwrap();
+        (store, folder)
+    }
+
+    fn record(reason: Reason, ip: &str, at: u64) -> AuditRecord {
+        AuditRecord::refusal(reason, ip.parse().unwrap(), Timestamp::from_millis(at))
+    }
+
+    async fn inserts(store: &AuditStore, records: &[AuditRecord]) {
+        for batch in records.chunks(8192) {
+            store.insert(&batch.iter().collect::<Vec<_>>()).await.unwrap();
+        }
+    }
+
+    async fn heard(listener: &mut broadcast::Receiver<News>) -> Option<AuditRecord> {
+        match tokio::time::timeout(Duration::from_secs(10), listener.recv()).await.unwrap().unwrap() {
+            News::Record(record) => Some((*record).clone()),
+            News::LeftOut(_) => None,
+        }
+    }
+
+    #[tokio::test]
+    async fn all_that_is_stored_once_somebody_listens_is_told_in_that_order_however_old_it_is() {
+        const OLD: u64 = 1;
+        let (store, _folder) = store().await;
+        inserts(&store, &[record(Reason::Burst, "192.0.2.1", 1_000_000)]).await;
+        let tail = Arc::new(Tail::new(store.clone()));
+        let mut listener = tail.listen().await.unwrap();
+        // Stored before anything is told, by a tail that has not begun to follow.
+        let mut stored: Vec<_> = (0..2000).map(|n| record(Reason::Burst, "192.0.2.2", 2_000_000 + n)).collect();
+        stored.push(record(Reason::Burst, "192.0.2.3", OLD));
+        inserts(&store, &stored).await;
+        let follows = tokio::spawn(tail.clone().run(std::future::pending()));
+        for record in &stored {
+            assert_eq!(heard(&mut listener).await.as_ref(), Some(record));
+        }
+        let late = record(Reason::Burst, "192.0.2.4", OLD);
+        let late = std::slice::from_ref(&late);
+        let mut second = tail.listen().await.unwrap();
+        inserts(&store, late).await;
+        assert_eq!(
+            (heard(&mut listener).await, heard(&mut second).await),
+            (late.first().cloned(), late.first().cloned())
+        );
+        follows.abort();
+    }
+
+    #[tokio::test]
+    async fn a_flood_is_left_out_and_said_to_be() {
+        let (store, _folder) = store().await;
+        let tail = Arc::new(Tail::new(store.clone()));
+        let mut listener = tail.listen().await.unwrap();
+        let flood: Vec<_> = (0..=BEHIND_TRAIL_MAX).map(|n| record(Reason::Burst, "192.0.2.2", n)).collect();
+        inserts(&store, &flood).await;
+        let follows = tokio::spawn(tail.clone().run(std::future::pending()));
+        let news = listener.recv().await.unwrap();
+        assert!(matches!(news, News::LeftOut(left_out) if left_out == BEHIND_TRAIL_MAX + 1), "{news:?}");
+        let next = record(Reason::Burst, "192.0.2.3", 1);
+        inserts(&store, std::slice::from_ref(&next)).await;
+        assert_eq!(heard(&mut listener).await, Some(next));
+        follows.abort();
+    }
 
     #[tokio::test]
     async fn who_listens_is_told_what_the_store_would_find() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = AuditStore::open(&format!("sqlite:{}", folder.path().join("audit.db").display())).await.unwrap();
-        let record =
-            |reason, ip: &str, at| AuditRecord::refusal(reason, ip.parse().unwrap(), Timestamp::from_millis(at));
+        let (store, _folder) = store().await;
         let alice = AuditRecord { user_id: Some("alice".into()), ..record(Reason::Burst, "192.0.2.1", 3) };
         let named = AuditRecord {
             event_name: Some("chat:Send".into()),
@@ -121,7 +187,7 @@ mod tests {
             alice,
             named,
         ];
-        store.insert(&records.iter().collect::<Vec<_>>()).await.unwrap();
+        inserts(&store, &records).await;
         let all = Filter::default();
         let text = |text: &str| Filter { text: Some(text.into()), ..all.clone() };
         for filter in [

@@ -88,12 +88,13 @@ pub(super) fn filter(query: &mut Query) -> Filter {
         since: query.take("since", input::time),
         until: query.take("until", input::time),
         text: query.take("text", input::text(IDENTIFIER_BYTES_MAX)),
+        heard: None,
     }
 }
 
 /// a filter as its parameters were given
 pub(super) fn told(filter: &Filter) -> Map<String, Value> {
-    let Filter { event_type, severity, network, user_id, socket_id, since, until, text } = filter;
+    let Filter { event_type, severity, network, user_id, socket_id, since, until, text, heard: _ } = filter;
     let parameters = [
         ("eventType", event_type.map(|kind| kind.as_str().to_owned())),
         ("severity", severity.map(|severity| severity.as_str().to_owned())),

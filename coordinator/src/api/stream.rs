@@ -25,7 +25,8 @@ use super::openapi::{self, Operation};
 use super::problem::Problem;
 use super::{Api, Shared, audit_logs};
 use crate::scope::Scope;
-use crate::store::{Cursor, Filter};
+use crate::store::{Cursor, Filter, StoreError, Stored};
+use crate::tail::News;
 
 /// streams at once
 const STREAMS_MAX: usize = 32;
@@ -39,6 +40,9 @@ const LIFE: Duration = Duration::from_secs(15 * 60);
 /// how soon it comes back
 const RETURN_AFTER: Duration = Duration::from_secs(2);
 const LAST_EVENT_ID: &str = "Last-Event-ID";
+/// how much later than what was heard last a record of an earlier time may have been stored by another coordinator; who comes back is
+/// told again what another one stored of that time
+const LATE_MAX: Duration = Duration::from_secs(30);
 /// hex digits of a record's id that are its time
 const ID_TIME_DIGITS: usize = 12;
 
@@ -63,7 +67,7 @@ pub(super) async fn get(
     let place = api.streams.0.clone().try_acquire_owned();
     let place = place.map_err(|_| Problem::unavailable("too many streams at once").retry_after(BUSY_RETRY))?;
     // It listens before it looks back: what comes between is told twice, and the second time left out.
-    let live = api.tail.listen();
+    let live = api.tail.listen().await?;
     let missed = match last {
         Some(last) => Missed::since(&api, &filter, last).await?,
         None => Missed::default(),
@@ -91,8 +95,9 @@ pub(super) fn describe() -> Operation {
     let operation = Operation::new(Scope::AuditRead, "Audit records and metrics as they happen, as server-sent events")
         .about(
             "`audit` events have a record as data and its id as event id, `metrics` events what `GET \
-             /metrics` gives. `lost` says how many records the filters would have found that are not told: to \
-             a slow reader, or to who comes back late. A comment every 15 s says that it lives; after 15 \
+             /metrics` gives. `lost` says how many records are not told: to a slow reader, or to who comes back \
+             late. `isLowerBound`: there may be more; `isUpperBound`: the filters would have found some of \
+             them. A comment every 15 s says that it lives; after 15 \
              minutes it ends, and its listener comes back; that of a login ends with the logout.",
         )
         .header(
@@ -120,7 +125,7 @@ fn last_event(headers: &HeaderMap) -> Result<Option<Cursor>, Problem> {
 struct Missed {
     /// older ones that are not told
     lost: Option<Lost>,
-    /// oldest first
+    /// each coordinator's as it stored them
     records: VecDeque<AuditRecord>,
 }
 
@@ -128,22 +133,36 @@ struct Missed {
 #[serde(rename_all = "camelCase")]
 struct Lost {
     records: u64,
+    /// there may be more
     is_lower_bound: bool,
+    /// they are of all kinds, and the filters would have found some of them
+    is_upper_bound: bool,
 }
 
 impl Missed {
+    /// What was stored after the last one that was heard: by the same coordinator in the order of storing, by others not much earlier.
     async fn since(api: &Api, filter: &Filter, last: Cursor) -> Result<Self, Problem> {
-        let since = filter.since.map_or(last.timestamp, |since| since.max(last.timestamp));
-        let filter = Filter { since: Some(since), ..filter.clone() };
-        let page = api.store.page(&filter, None, MISSED_MAX).await?;
-        let is_newer = |record: &AuditRecord| (record.timestamp, &record.id) > (last.timestamp, &last.id);
-        let records: VecDeque<_> = page.records.into_iter().rev().filter(is_newer).collect();
+        let heard = api.store.position(&last.id).await?;
+        // Of a record that is gone nothing is known but its time.
+        let late = if heard.is_some() { LATE_MAX } else { Duration::ZERO };
+        let earliest = last.timestamp.minus(late);
+        let since = filter.since.map_or(earliest, |since| since.max(earliest));
+        let filter = Filter { since: Some(since), heard, ..filter.clone() };
+        let mut page = api.store.stored_page(&filter, None, MISSED_MAX).await?;
+        // As they were stored, so that the last one that is heard says what was.
+        page.records.sort_by_cached_key(Stored::order);
+        let records = page
+            .records
+            .into_iter()
+            .map(Stored::into_record)
+            .filter(|record| !record.as_ref().is_ok_and(|record| record.id == last.id));
+        let records: VecDeque<_> = records.collect::<Result<_, _>>().map_err(StoreError::from)?;
         let lost = match page.next {
             None => None,
             Some(_) => {
                 let total = api.store.total(&filter).await?;
                 let lost = total.count.saturating_sub(records.len() as u64);
-                Some(Lost { records: lost, is_lower_bound: total.is_lower_bound })
+                Some(Lost { records: lost, is_lower_bound: total.is_lower_bound, is_upper_bound: false })
             }
         };
         Ok(Missed { lost, records })
@@ -154,7 +173,7 @@ struct Listener {
     api: Arc<Api>,
     filter: Filter,
     missed: Missed,
-    live: Receiver<Arc<AuditRecord>>,
+    live: Receiver<News>,
     /// what was told of the past, and may come again
     told: HashSet<String>,
     metrics: Interval,
@@ -188,10 +207,12 @@ impl Listener {
                 () = &mut self.end => return None,
                 () = logged_out(&self.api, &mut self.session) => return None,
                 heard = self.live.recv() => match heard {
-                    Ok(record) if self.told.contains(&record.id) || !self.filter.finds(&record) => {}
-                    Ok(record) => return Some(told(&record)),
-                    Err(RecvError::Lagged(records)) => {
-                        return Some(Event::default().event("lost").json_data(Lost { records, is_lower_bound: false }));
+                    Ok(News::Record(record)) if self.told.contains(&record.id) || !self.filter.finds(&record) => {}
+                    Ok(News::Record(record)) => return Some(told(&record)),
+                    Ok(News::LeftOut(records)) | Err(RecvError::Lagged(records)) => {
+                        let is_upper_bound = self.filter != Filter::default();
+                        let lost = Lost { records, is_lower_bound: false, is_upper_bound };
+                        return Some(Event::default().event("lost").json_data(lost));
                     }
                     Err(RecvError::Closed) => return None,
                 },

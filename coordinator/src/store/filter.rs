@@ -8,6 +8,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use picket_shared::audit::{AuditRecord, EventType, Severity};
 use picket_shared::clock::Timestamp;
 
+use super::growth::Position;
+
 /// which records; everything that is `Some` must hold
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
@@ -23,6 +25,8 @@ pub struct Filter {
     pub until: Option<Timestamp>,
     /// part of message, metadata, reason or event name
     pub text: Option<String>,
+    /// not what the same writer stored before it, nor itself; the store alone knows
+    pub heard: Option<Position>,
 }
 
 impl Filter {

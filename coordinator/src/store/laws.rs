@@ -18,6 +18,7 @@ use std::sync::OnceLock;
 mod server;
 
 mod chains;
+mod growth;
 
 /// a store, empty at first
 struct Shelf {

@@ -4,6 +4,7 @@
 mod chain;
 mod database;
 mod filter;
+mod growth;
 mod page;
 mod postgres;
 mod queries;
@@ -16,6 +17,7 @@ mod verify;
 mod writing;
 
 pub use filter::{Cursor, Filter};
+pub(crate) use growth::Ends;
 pub(crate) use removal::{Bounds, Cause};
 pub(crate) use stored::Stored;
 pub use summary::{Bucket, Span, Summary};

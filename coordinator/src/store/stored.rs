@@ -135,6 +135,11 @@ impl Stored {
         metadata.iter().any(|(key, value)| key != ACTOR && holds(value, text))
     }
 
+    /// each chain by itself, in the order of storing
+    pub(crate) fn order(&self) -> (Option<String>, u64) {
+        self.link.as_ref().map_or((None, self.timestamp), |link| (link.writer.clone(), link.seq))
+    }
+
     fn address(&self) -> IpAddr {
         self.ip.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
     }

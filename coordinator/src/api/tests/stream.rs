@@ -1,5 +1,7 @@
 //! The stream: what happens is heard, by filter, and who comes back hears what it missed.
 
+use picket_shared::audit::AuditRecord;
+use picket_shared::clock::Clock;
 use picket_shared::reason::Reason;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -129,12 +131,33 @@ async fn who_comes_back_hears_what_it_missed_and_how_much_was_too_much() {
     .await;
     let mut late = office.admin().listens("ip=198.51.0.0/16", Some(&first)).await;
     let lost = late.hears("lost").await;
-    assert_eq!((lost.kind.as_str(), lost.data), ("lost", json!({ "records": 100, "isLowerBound": false })));
+    assert_eq!(
+        (lost.kind.as_str(), lost.data),
+        ("lost", json!({ "records": 100, "isLowerBound": false, "isUpperBound": false }))
+    );
     office
         .admin()
         .asks(http::Method::GET, &format!("{BASE}/stream"), |request| request.header("Last-Event-ID", "x y"))
         .await
         .fails_with(422);
+}
+
+#[tokio::test]
+async fn who_comes_back_hears_what_was_stored_since_though_it_happened_before_what_was_heard_last() {
+    let office = Office::open().await;
+    let mut stream = office.admin().listens("ip=192.0.2.0/24", None).await;
+    office.refuses(Reason::TokenInvalid, "192.0.2.1");
+    stream.hears("audit").await;
+    office.refuses(Reason::TokenInvalid, "192.0.2.2");
+    let last = stream.hears("audit").await.id.unwrap();
+    drop(stream);
+    let earlier = office.clock.now().minus(Duration::from_secs(20));
+    office.hears(AuditRecord::refusal(Reason::TokenInvalid, "192.0.2.3".parse().unwrap(), earlier));
+    office.audited("ip=192.0.2.3", 1).await;
+    let mut back = office.admin().listens("ip=192.0.2.0/24", Some(&last)).await;
+    assert_eq!(back.hears("audit").await.data["ip"], "192.0.2.3");
+    office.refuses(Reason::TokenInvalid, "192.0.2.4");
+    assert_eq!(back.hears("audit").await.data["ip"], "192.0.2.4", "what was heard is not told again");
 }
 
 #[tokio::test]

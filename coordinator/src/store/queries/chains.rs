@@ -1,6 +1,6 @@
 //! Queries about hash chains: writers, checkpoints, and the gaps that retention leaves.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use picket_shared::audit::AuditRecord;
 
@@ -54,6 +54,12 @@ pub(crate) async fn writers(session: &mut Session) -> sqlx::Result<Vec<Head>> {
         })
     })
     .collect()
+}
+
+/// how far each chain goes, by the number of its writer
+pub(crate) async fn ends(session: &mut Session) -> sqlx::Result<BTreeMap<i64, u64>> {
+    let query = session.statement("SELECT number, seq FROM audit_writers");
+    session.rows(query).await?.iter().map(|row| Ok((row.integer(0)?, row.unsigned(1)?))).collect()
 }
 
 /// fails where the writer was forgotten meanwhile, because nothing was left of its chain

@@ -8,6 +8,7 @@ use picket_shared::clock::Timestamp;
 
 use super::super::database::Session;
 use super::super::filter::{Cursor, Filter, address_key, like_pattern};
+use super::super::growth::Position;
 use super::super::statement::Statement;
 use super::super::stored::{COLUMNS, Stored};
 use super::super::{Span, stored_time};
@@ -157,6 +158,13 @@ pub(crate) async fn by_id(session: &mut Session, id: &str) -> sqlx::Result<Optio
     session.row(query).await?.map(Stored::of).transpose()
 }
 
+pub(crate) async fn position(session: &mut Session, id: &str) -> sqlx::Result<Option<Position>> {
+    let mut query = session.statement("SELECT writer, seq FROM audit WHERE writer IS NOT NULL AND id = ");
+    query.bind(id);
+    let row = session.row(query).await?;
+    row.map(|row| Ok(Position { writer: row.integer(0)?, seq: row.unsigned(1)? })).transpose()
+}
+
 /// how many records there are, counted up to `cap`, and whether all were looked at
 pub(crate) async fn count(session: &mut Session, filter: &Filter, cap: u32) -> sqlx::Result<(u64, bool)> {
     if !has_sliced_index(filter) && filter.text.is_none() {
@@ -293,6 +301,10 @@ fn restrict(query: &mut Statement, within: Within<'_>, filter: &Filter, cursor: 
             query.push(if place == 0 { "(" } else { " OR " }).push(column).push_like(&pattern);
         }
         query.push(")");
+    }
+    if let Some(heard) = filter.heard {
+        also(query);
+        query.push("(writer IS NULL OR writer <> ").bind(heard.writer).push(" OR seq > ").bind(heard.seq).push(")");
     }
     if let Some(cursor) = cursor {
         also(query);
