@@ -87,12 +87,11 @@ impl Tail {
         let behind = read.until(&ends);
         if behind > BEHIND_TRAIL_MAX {
             *read = ends;
-            // Who hears nothing any more has gone.
-            let _ = self.listeners.send(News::LeftOut(behind));
+            self.listeners.send(News::LeftOut(behind)).ok();
             return Ok(());
         }
         for record in self.store.grown(read, &ends, PERIOD_RECORDS_MAX).await? {
-            let _ = self.listeners.send(News::Record(Arc::new(record)));
+            self.listeners.send(News::Record(Arc::new(record))).ok();
         }
         Ok(())
     }
@@ -141,19 +140,18 @@ mod tests {
         let mut stored: Vec<_> = (0..2000).map(|n| record(Reason::Burst, "192.0.2.2", 2_000_000 + n)).collect();
         stored.push(record(Reason::Burst, "192.0.2.3", OLD));
         inserts(&store, &stored).await;
-        let follows = tokio::spawn(tail.clone().run(std::future::pending()));
-        for record in &stored {
-            assert_eq!(heard(&mut listener).await.as_ref(), Some(record));
-        }
-        let late = record(Reason::Burst, "192.0.2.4", OLD);
-        let late = std::slice::from_ref(&late);
-        let mut second = tail.listen().await.unwrap();
-        inserts(&store, late).await;
-        assert_eq!(
-            (heard(&mut listener).await, heard(&mut second).await),
-            (late.first().cloned(), late.first().cloned())
-        );
-        follows.abort();
+        let hears = async {
+            for record in &stored {
+                assert_eq!(heard(&mut listener).await.as_ref(), Some(record));
+            }
+            let late = record(Reason::Burst, "192.0.2.4", OLD);
+            let mut second = tail.listen().await.unwrap();
+            inserts(&store, std::slice::from_ref(&late)).await;
+            for listener in [&mut listener, &mut second] {
+                assert_eq!(heard(listener).await.as_ref(), Some(&late));
+            }
+        };
+        tail.clone().run(hears).await;
     }
 
     #[tokio::test]
@@ -163,13 +161,14 @@ mod tests {
         let mut listener = tail.listen().await.unwrap();
         let flood: Vec<_> = (0..=BEHIND_TRAIL_MAX).map(|n| record(Reason::Burst, "192.0.2.2", n)).collect();
         inserts(&store, &flood).await;
-        let follows = tokio::spawn(tail.clone().run(std::future::pending()));
-        let news = listener.recv().await.unwrap();
-        assert!(matches!(news, News::LeftOut(left_out) if left_out == BEHIND_TRAIL_MAX + 1), "{news:?}");
-        let next = record(Reason::Burst, "192.0.2.3", 1);
-        inserts(&store, std::slice::from_ref(&next)).await;
-        assert_eq!(heard(&mut listener).await, Some(next));
-        follows.abort();
+        let hears = async {
+            let news = listener.recv().await.unwrap();
+            assert!(matches!(news, News::LeftOut(left_out) if left_out == BEHIND_TRAIL_MAX + 1), "{news:?}");
+            let next = record(Reason::Burst, "192.0.2.3", 1);
+            inserts(&store, std::slice::from_ref(&next)).await;
+            assert_eq!(heard(&mut listener).await, Some(next));
+        };
+        tail.clone().run(hears).await;
     }
 
     #[tokio::test]
