@@ -31,7 +31,7 @@ use picket_shared::audit::Outbox;
 use picket_shared::behaviour::Watch;
 use picket_shared::clock::Clock;
 use picket_shared::listener::Listener;
-use picket_shared::state::{BlockView, LivePolicy, State};
+use picket_shared::state::{BlockView, LivePolicy, RevocationView, State};
 use picket_shared::tasks::Tasks;
 use picket_shared::telemetry::Metrics;
 use picket_shared::token::{ClaimNames, KeyError, TokenVerifier};
@@ -65,6 +65,7 @@ pub struct Parts {
     pub state: State,
     pub policy: LivePolicy,
     pub blocks: BlockView,
+    pub revocations: RevocationView,
     pub outbox: Outbox,
     pub clock: Arc<dyn Clock>,
     pub tasks: Tasks,
@@ -156,7 +157,19 @@ struct Opened {
 fn run(parts: Parts, opened: Opened) {
     let Opened { credential, api_keys, tokens, store, listener, instruments, receivers } = opened;
     let Parts {
-        config, id, state, policy, blocks, outbox, clock, tasks, metrics, trusted_proxies, token_age_max, ..
+        config,
+        id,
+        state,
+        policy,
+        blocks,
+        revocations,
+        outbox,
+        clock,
+        tasks,
+        metrics,
+        trusted_proxies,
+        token_age_max,
+        ..
     } = parts;
     let load = Arc::new(Load::default());
     let enforcement = Arc::new(Enforcement {
@@ -236,6 +249,7 @@ fn run(parts: Parts, opened: Opened) {
         credential,
         api_keys,
         tokens,
+        revocations,
         sessions: Sessions::default(),
         addresses: Failures::default(),
         accounts: Failures::default(),

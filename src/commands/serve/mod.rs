@@ -231,6 +231,7 @@ impl Common {
             state: self.state.clone(),
             policy: self.policy.clone(),
             blocks: self.blocks.clone(),
+            revocations: self.revocations.clone(),
             outbox: self.outbox.clone(),
             clock: self.clock.clone(),
             tasks: center.clone(),

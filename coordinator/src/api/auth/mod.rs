@@ -27,6 +27,7 @@ use http::{HeaderMap, Method};
 use picket_shared::address::AddressKey;
 use picket_shared::audit::{AuditRecord, EventType, IDENTIFIER_BYTES_MAX, Outbox, Severity, printable};
 use picket_shared::clock::{Clock, Timestamp};
+use picket_shared::state::RevocationView;
 use picket_shared::token::{TokenError, TokenVerifier};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -80,6 +81,7 @@ pub(crate) struct Gate {
     pub(crate) credential: Option<Credential>,
     pub(crate) api_keys: ApiKeys,
     pub(crate) tokens: Option<TokenVerifier>,
+    pub(crate) revocations: RevocationView,
     pub(crate) sessions: Sessions,
     pub(crate) addresses: Failures<AddressKey>,
     pub(crate) accounts: Failures<String>,
@@ -263,6 +265,10 @@ impl Gate {
             TokenError::NoKeys => Problem::unavailable("the keys of coordinator.tokens could not be fetched"),
         })?;
         let name = format!("{TOKEN_PREFIX}{}", printable(&user.id, IDENTIFIER_BYTES_MAX));
+        if self.revocations.against(&user).is_some() {
+            self.turn_away(address, &name, "revoked token", now);
+            return Err(Problem::unauthorized("the token has been revoked"));
+        }
         let has = |role: &str| user.roles.iter().any(|own| own == role);
         let scopes: Arc<[Scope]> = match (has("admin"), has("viewer")) {
             (true, _) => Scope::ALL.into(),

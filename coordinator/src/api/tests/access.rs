@@ -7,7 +7,7 @@ use picket_shared::reason::Reason;
 use serde_json::{Value, json};
 use std::time::Duration;
 
-use super::office::{ADMIN, Office, PASSWORD, Visitor};
+use super::office::{ADMIN, Office, PASSWORD, START, Visitor, eventually};
 use crate::api::auth::{ACCOUNT_DELAY, FAILURES_MAX};
 use crate::api_keys;
 use crate::config::Scope;
@@ -127,6 +127,20 @@ async fn r08_only_the_management_issuers_tokens_open_and_by_role() {
     let expected =
         json!({ "actor": "token:carol", "method": "POST", "path": "/api/security/block-ip", "because": because });
     assert_eq!(refused["metadata"], expected);
+}
+
+#[tokio::test]
+async fn a_revoked_token_of_the_management_issuer_opens_nothing() {
+    let office = Office::builder().with_tokens().start().await;
+    let issued = START.as_millis() / 1000 - 60;
+    let of = |user: &str, jti: &str| office.bearer(json!({ "role": "viewer", "iat": issued, "sub": user, "jti": jti }));
+    let (carol, dave) = (of("carol", "t-1"), of("dave", "t-2"));
+    for (revoked, visitor) in [(json!({ "jti": "t-1" }), &carol), (json!({ "userId": "dave" }), &dave)] {
+        visitor.get("/blocks").await.data();
+        office.admin().post("/revoke", revoked).await.data();
+        eventually("it is known", async || (visitor.get("/blocks").await.status == 401).then_some(())).await;
+    }
+    of("erin", "t-3").get("/blocks").await.data();
 }
 
 #[tokio::test]

@@ -8,8 +8,8 @@ use picket_shared::policy::{Environment, Policy};
 use picket_shared::reason::Reason;
 use picket_shared::secret::Secret;
 use picket_shared::state::{
-    BlockView, FilePolicy, LivePolicy, Mode, NodeStatus, PolicySource, State, TrafficSnapshot, follow_blocks,
-    follow_policy,
+    BlockView, FilePolicy, LivePolicy, Mode, NodeStatus, OnLostRevocations, PolicySource, RevocationView, State,
+    TrafficSnapshot, follow_blocks, follow_policy, follow_revocations,
 };
 use picket_shared::tasks::Tasks;
 use picket_shared::telemetry::Metrics;
@@ -93,6 +93,9 @@ impl OfficeBuilder {
         let file = FilePolicy { policy: policy.current().document.clone(), source: PolicySource::State };
         tasks.spawn("policy", follow_policy(policy.clone(), state.policies.clone(), file, START, tasks.stopped()));
         tasks.spawn("blocks", follow_blocks(blocks.clone(), state.blocks.clone(), clock.clone(), tasks.stopped()));
+        let revocations = RevocationView::default();
+        let (view, list, on_loss) = (revocations.clone(), state.revocations.clone(), OnLostRevocations::Wait);
+        tasks.spawn("revocations", follow_revocations(view, list, clock.clone(), on_loss, tasks.stopped()));
         tasks.spawn("outbox", outbox.clone().deliver(state.audit.clone(), clock.clone(), tasks.stopped()));
         versions.changed().await.unwrap();
         let running = start(Parts {
@@ -101,6 +104,7 @@ impl OfficeBuilder {
             state: state.clone(),
             policy,
             blocks,
+            revocations,
             outbox: outbox.clone(),
             clock: clock.clone(),
             tasks: tasks.clone(),
