@@ -23,7 +23,7 @@ pub enum Scope {
     /// the policy and its history
     #[serde(rename = "config:read")]
     ConfigRead,
-    /// changing the policy
+    /// changing the policy, and reading it
     #[serde(rename = "config:write")]
     ConfigWrite,
 }
@@ -49,6 +49,11 @@ impl Scope {
             Scope::ConfigRead => "config:read",
             Scope::ConfigWrite => "config:write",
         }
+    }
+
+    /// who may change the policy sees it in the answers, and may read it
+    pub fn includes(self, other: Scope) -> bool {
+        self == other || (self, other) == (Scope::ConfigWrite, Scope::ConfigRead)
     }
 
     pub fn is_read(self) -> bool {

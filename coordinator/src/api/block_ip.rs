@@ -14,7 +14,7 @@ use serde_json::json;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use super::auth::Caller;
+use super::auth::{Caller, Due};
 use super::input::{self, Input, Query};
 use super::openapi::{self, Operation};
 use super::preview::{self, Preview};
@@ -85,7 +85,14 @@ pub(super) async fn post(
         users: Vec::new(),
     };
     if dry_run {
-        return Ok(Success(Outcome::Preview(Box::new(preview::of(&api, block, objection, now).await?))));
+        let names_users = caller.may(Scope::AuditRead);
+        let preview = preview::of(&api, block, objection, names_users, now).await?;
+        if names_users && api.gate.visits.come(&caller.name, caller.address, "preview of a block", now) == Due::Now {
+            api.record(EventType::AdminAction, Severity::Low, &caller, "audit trail read", |record| {
+                record.with("network", NetworkText(network).to_string()).with("path", "/api/security/block-ip")
+            });
+        }
+        return Ok(Success(Outcome::Preview(Box::new(preview))));
     }
     let (version, durable) = api.state.blocks.put_durably(block.clone()).await?;
     api.record(EventType::IpBlocked, Severity::High, &caller, "address blocked", |record| {

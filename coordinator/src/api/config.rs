@@ -249,7 +249,7 @@ fn opaque(tag: &str) -> &str {
 }
 
 /// the version of `If-Match`, as `"7"` or in a tag that a read gave; none of `*`
-fn expected_version(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
+pub(super) fn expected_version(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
     let Some(value) = headers.get(IF_MATCH) else {
         return Ok(None);
     };

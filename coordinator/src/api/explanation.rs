@@ -193,7 +193,7 @@ async fn block(api: &Api, record: &AuditRecord) -> Result<Option<BlockStory>, Pr
     Ok(Some(BlockStory { network: address::NetworkText(network).to_string(), made, behind, in_force }))
 }
 
-/// the record of the making of a block
+/// the record of the making of a block: of several soon after one another, the one that was made at that time
 async fn making(api: &Api, network: IpNet, since: Option<Timestamp>) -> Result<Option<AuditRecord>, Problem> {
     let Some(since) = since else { return Ok(None) };
     let filter = Filter {
@@ -205,7 +205,9 @@ async fn making(api: &Api, network: IpNet, since: Option<Timestamp>) -> Result<O
     };
     let text = address::NetworkText(network).to_string();
     let records = api.store.page(&filter, None, SEARCHED_MAX).await?.records;
-    Ok(records.into_iter().rfind(|record| record.metadata.get("network").is_some_and(|network| *network == text)))
+    let of_network =
+        records.into_iter().filter(|record| record.metadata.get("network").is_some_and(|own| *own == text));
+    Ok(of_network.min_by_key(|record| record.timestamp.as_millis().abs_diff(since.as_millis())))
 }
 
 /// the records that counted for an automatic block

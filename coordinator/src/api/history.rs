@@ -2,11 +2,11 @@
 
 use axum::extract::State;
 use picket_shared::clock::Timestamp;
-use picket_shared::policy::Policy;
+use picket_shared::policy::{self, Policy};
 use picket_shared::state::{PolicyVersion, StateError};
 use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::auth::Caller;
 use super::input::{self, Query};
@@ -65,25 +65,52 @@ pub(super) fn describe() -> Operation {
         .gives::<History>("secrets are masked")
 }
 
-/// the fields in which two policies differ, by dotted path
+/// the fields in which two policies differ, by dotted path; a secret that differs is one, and looks the same before and after
 pub(super) fn changes(before: &Policy, after: &Policy) -> Vec<Change> {
-    let json = |policy: &Policy| serde_json::to_value(policy).unwrap_or_default();
-    let mut changes = Vec::new();
-    compare("", &json(before), &json(after), &mut changes);
-    changes.truncate(CHANGES_MAX);
-    changes
+    let mut paths = Vec::new();
+    let whole = |policy: &Policy| policy::stored(policy).unwrap_or_default();
+    compare(&mut Vec::new(), &whole(before), &whole(after), &mut paths);
+    paths.truncate(CHANGES_MAX);
+    let shown = [before, after].map(|policy| serde_json::to_value(policy).unwrap_or_default());
+    let at = |shown: &Value, path: &[String]| {
+        let found = path.iter().try_fold(shown, |value, key| value.get(key));
+        found.cloned().unwrap_or_default()
+    };
+    let change =
+        |path: Vec<String>| Change { from: at(&shown[0], &path), to: at(&shown[1], &path), path: path.join(".") };
+    paths.into_iter().map(change).collect()
 }
 
-fn compare(path: &str, before: &Value, after: &Value, changes: &mut Vec<Change>) {
+fn compare(path: &mut Vec<String>, before: &Value, after: &Value, paths: &mut Vec<Vec<String>>) {
     match (before, after) {
         (Value::Object(old), Value::Object(new)) => {
             let added = new.keys().filter(|key| !old.contains_key(*key));
             for key in old.keys().chain(added) {
-                let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
-                compare(&path, old.get(key).unwrap_or(&Value::Null), new.get(key).unwrap_or(&Value::Null), changes);
+                path.push(key.clone());
+                let value = |map: &Map<String, Value>| map.get(key).cloned().unwrap_or_default();
+                compare(path, &value(old), &value(new), paths);
+                path.pop();
             }
         }
         _ if before == after => {}
-        _ => changes.push(Change { path: path.to_owned(), from: before.clone(), to: after.clone() }),
+        _ => paths.push(path.clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn r15_a_receivers_new_url_is_a_change_that_shows_no_url() {
+        let to = |path: &str| {
+            let receiver = json!({ "kind": "slack", "url": format!("https://hooks.example.com/{path}") });
+            policy::read(&json!({ "monitoring": { "notifications": [receiver] } })).unwrap()
+        };
+        let found = changes(&to("one"), &to("two"));
+        let masked = serde_json::to_value(to("one")).unwrap()["monitoring"]["notifications"].take();
+        assert_eq!(found, [Change { path: "monitoring.notifications".into(), from: masked.clone(), to: masked }]);
+        assert_eq!(changes(&to("one"), &to("one")), []);
     }
 }

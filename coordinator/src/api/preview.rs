@@ -32,8 +32,8 @@ pub(super) struct Preview {
     conflicts: Conflicts,
     /// open now; `null` for prefixes that are not counted as one, and while the state does not answer
     anonymous_connections: Option<u32>,
-    /// seen there in the last 24 hours, the last seen first
-    users: Vec<User>,
+    /// seen there in the last 24 hours, the last seen first; `null` without the scope `audit:read`
+    users: Option<Vec<User>>,
     /// those of them who did nothing that counts against them
     clean_users: usize,
 }
@@ -64,6 +64,7 @@ pub(super) async fn of(
     api: &Api,
     block: Block,
     objection: Option<&'static str>,
+    names_users: bool,
     now: Timestamp,
 ) -> Result<Preview, Problem> {
     let (network, rules) = (block.network, api.policy.current());
@@ -77,7 +78,7 @@ pub(super) async fn of(
             None => None,
         },
         clean_users: users.iter().filter(|user| user.clean).count(),
-        users,
+        users: names_users.then_some(users),
         block,
     })
 }

@@ -68,7 +68,7 @@ pub(super) fn check(notifications: &[Notification], mistakes: &mut Vec<Mistake>)
 
 /// never with a part of the URL
 fn url_mistake(text: &str) -> Option<&'static str> {
-    if text == MASK {
+    if text.contains(MASK) {
         return Some("is the mask under which a URL is shown; write the URL itself");
     }
     if text.len() > URL_BYTES_MAX {

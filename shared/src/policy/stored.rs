@@ -20,19 +20,29 @@ pub fn serialize_stored<S: Serializer>(policy: &Policy, serializer: S) -> Result
     stored(policy).map_err(serde::ser::Error::custom)?.serialize(serializer)
 }
 
-/// puts back the secrets of `current` where `written` repeats a mask that it was shown, at the same place
+/// Puts back the secrets of `current` where `written` repeats a mask that it was shown, at the same place. Where a receiver was taken
+/// away, or another kind of receiver stands in its place, it is not known whose the mask is, and it stays one.
 pub fn unmask(written: &mut Value, current: &Policy) {
-    for (shown, notification) in urls(written).zip(&current.monitoring.notifications) {
-        if shown == MASK {
+    let known = &current.monitoring.notifications;
+    let kinds: Vec<_> = receivers(written).map(|one| one.get("kind").cloned()).collect();
+    if kinds.len() < known.len() {
+        return;
+    }
+    for ((shown, notification), kind) in urls(written).zip(known).zip(kinds) {
+        let is_same = kind == serde_json::to_value(notification.kind).ok();
+        if shown == MASK && is_same {
             *shown = notification.url.expose().into();
         }
     }
 }
 
+fn receivers(policy: &mut Value) -> impl Iterator<Item = &mut Value> {
+    policy.pointer_mut("/monitoring/notifications").and_then(Value::as_array_mut).into_iter().flatten()
+}
+
 fn urls(policy: &mut Value) -> impl Iterator<Item = &mut Value> {
-    let notifications = policy.pointer_mut("/monitoring/notifications").and_then(Value::as_array_mut);
     // A receiver without a URL takes part, so that each keeps its place.
-    notifications.into_iter().flatten().map(|one| match one.get("url") {
+    receivers(policy).map(|one| match one.get("url") {
         Some(_) => &mut one["url"],
         None => one,
     })
@@ -64,5 +74,25 @@ mod tests {
         unmask(&mut written, &policy);
         assert_eq!(written["monitoring"]["notifications"][1]["url"], "https://hooks.example.com/two");
         assert_eq!(written["monitoring"]["notifications"][0], json!({ "kind": "slack" }));
+    }
+
+    #[test]
+    fn a_mask_that_may_be_anothers_stays_one() {
+        let policy = policy();
+        let shown = serde_json::to_value(&policy).unwrap()["monitoring"]["notifications"].take();
+        let webhook = json!({ "kind": "webhook", "url": MASK });
+        for (receivers, urls) in [
+            (json!([shown[1]]), vec![MASK]),
+            (json!([webhook, shown[1]]), vec![MASK, "https://hooks.example.com/two"]),
+            (
+                json!([shown[0], shown[1], webhook]),
+                vec!["https://hooks.example.com/one", "https://hooks.example.com/two", MASK],
+            ),
+        ] {
+            let mut written = json!({ "monitoring": { "notifications": receivers } });
+            unmask(&mut written, &policy);
+            let found = written["monitoring"]["notifications"].as_array().unwrap().iter();
+            assert_eq!(found.map(|one| one["url"].as_str().unwrap()).collect::<Vec<_>>(), urls);
+        }
     }
 }

@@ -58,7 +58,7 @@ pub(crate) struct Caller {
 
 impl Caller {
     pub(crate) fn may(&self, scope: Scope) -> bool {
-        self.scopes.contains(&scope)
+        self.scopes.iter().any(|own| own.includes(scope))
     }
 }
 

@@ -145,10 +145,11 @@ async fn a_revoked_token_of_the_management_issuer_opens_nothing() {
 
 #[tokio::test]
 async fn an_api_key_opens_what_its_scopes_say_and_acts_under_its_name() {
-    let (blocker, reader) = (api_keys::generate(), api_keys::generate());
+    let [blocker, reader, setter] = std::array::from_fn(|_| api_keys::generate());
     let office = Office::builder()
         .with_key("fail2ban", &blocker, &[Scope::BlocksWrite])
         .with_key("siem", &reader, &[Scope::AuditRead, Scope::MetricsRead])
+        .with_key("gitops", &setter, &[Scope::ConfigWrite])
         .start()
         .await;
     let block = json!({ "ip": "192.0.2.66", "reason": "test" });
@@ -165,6 +166,9 @@ async fn an_api_key_opens_what_its_scopes_say_and_acts_under_its_name() {
         let problem = refused.fails_with(403);
         assert!(problem["detail"].as_str().unwrap().contains(&format!("the scope `{scope}`")), "{problem}");
     }
+    let setter = office.with_key(&setter);
+    setter.put("/config", json!({ "validation": { "maxDepth": 40 } })).await.data();
+    assert_eq!(setter.get("/config").await.data()["policy"]["validation"]["maxDepth"], 40);
     assert!(reader.get("/health").await.json()["nodes"].is_array());
     assert_eq!(blocker.get("/health").await.json(), json!({ "status": "healthy" }), "the word, without metrics:read");
     assert_eq!(office.audited("eventType=IP_BLOCKED", 1).await[0]["metadata"]["actor"], "api-key:fail2ban");

@@ -2,6 +2,7 @@
 
 use picket_shared::appeal::AppealCode;
 use picket_shared::audit::{AuditRecord, EventType, Severity};
+use picket_shared::clock::Clock;
 use picket_shared::reason::Reason;
 use serde_json::{Value, json};
 use std::collections::HashSet;
@@ -363,6 +364,26 @@ async fn a_verdict_is_explained() {
     assert_eq!((&explanation["node"], &explanation["policyVersion"]), (&json!("edge-1"), &json!(3)));
     assert_eq!(explanation["address"]["score"], 1.0);
     office.admin().get("/audit-logs/nothing/explanation").await.fails_with(404);
+}
+
+#[tokio::test]
+async fn of_several_blocks_soon_after_one_another_the_one_that_refused_is_explained() {
+    let office = Office::open().await;
+    let mut refusals = Vec::new();
+    for reason in ["one", "two", "three"] {
+        office.admin().post("/block-ip", json!({ "ip": "192.0.2.66", "reason": reason })).await.data();
+        let block = office.admin().get("/blocks").await.data()["blocks"][0].clone();
+        let refusal = AuditRecord::refusal(Reason::AddressBlocked, "192.0.2.66".parse().unwrap(), office.clock.now());
+        let refusal = refusal.with("block", json!({ "network": "192.0.2.66", "since": block["since"] }));
+        office.hears(refusal.clone());
+        refusals.push((reason, refusal.id));
+        office.clock.advance(Duration::from_secs(2));
+    }
+    office.audited("eventType=CONNECTION_BLOCKED", 3).await;
+    for (reason, id) in refusals {
+        let explanation = office.admin().get(&format!("/audit-logs/{id}/explanation")).await.data();
+        assert_eq!(explanation["block"]["made"]["metadata"]["reason"], reason);
+    }
 }
 
 #[tokio::test]

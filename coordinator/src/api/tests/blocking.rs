@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use super::faults::{Call, LossyAnswers, SlowBlocks};
 use super::office::{Office, eventually};
+use crate::api_keys;
+use crate::scope::Scope;
 
 #[tokio::test]
 async fn an_address_is_blocked_listed_and_unblocked_and_both_are_recorded() {
@@ -279,7 +281,9 @@ async fn a_change_that_failed_on_this_side_is_on_the_record_as_one_that_may_have
 
 #[tokio::test]
 async fn a_preview_says_whom_a_block_would_hit_and_blocks_nobody() {
+    let key = api_keys::generate();
     let office = Office::builder()
+        .with_key("fail2ban", &key, &[Scope::BlocksWrite])
         .policy(|policy| policy.security.allow_list = vec!["192.0.2.9/32".parse().unwrap()])
         .start()
         .await;
@@ -307,6 +311,11 @@ async fn a_preview_says_whom_a_block_would_hit_and_blocks_nobody() {
 
     let preview =
         office.admin().post("/block-ip?dryRun=true", json!({ "ip": "192.0.2.7", "reason": "x" })).await.data();
+    let of_key = office.with_key(&key).post("/block-ip?dryRun=true", json!({ "ip": "192.0.2.7", "reason": "x" })).await;
+    let of_key = of_key.data();
+    assert_eq!((&of_key["users"], &of_key["cleanUsers"]), (&json!(null), &json!(1)), "who is there is `audit:read`");
+    let read = office.audited("eventType=ADMIN_ACTION&text=audit trail read&severity=low", 1).await;
+    assert!(read.iter().all(|record| record["metadata"]["actor"] == "warden"), "{read:?}");
     let users = preview["users"].as_array().unwrap().iter();
     let mut users: Vec<_> =
         users.map(|user| (user["userId"].clone(), user["clean"].clone(), user["connections"].clone())).collect();

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::faults::{BadlyRead, Reading};
 use super::office::{Office, eventually};
+use crate::api::BASE;
 
 #[tokio::test]
 async fn a_part_is_changed_and_the_rest_stays() {
@@ -195,6 +196,10 @@ async fn the_history_says_who_changed_what_and_a_rollback_is_a_change_of_its_own
     assert_eq!(newest["changes"], json!([{ "path": "validation.maxDepth", "from": 64, "to": 40 }]));
     assert_eq!(history["versions"][1]["changes"], Value::Null);
 
+    let path = format!("{BASE}/config/rollback");
+    let on_another =
+        |request: reqwest::RequestBuilder| request.header("If-Match", "\"1\"").json(&json!({ "version": 1 }));
+    office.admin().asks(Method::POST, &path, on_another).await.fails_with(412);
     let back = office.admin().post("/config/rollback", json!({ "version": 1 })).await.data();
     assert_eq!(back, json!({ "version": 3, "restored": 1 }));
     assert_eq!(office.admin().get("/config").await.data()["policy"], original["policy"]);
