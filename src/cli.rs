@@ -151,8 +151,8 @@ pub struct ExplainArgs {
     /// A file with the password; without it, SOCKET_ADMIN_PASSWORD
     #[arg(long, value_name = "FILE")]
     pub password_file: Option<PathBuf>,
-    /// A file with a token for the management API
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["username", "password_file"])]
+    /// A file with a token for the management API; goes before a name and its password
+    #[arg(long, value_name = "FILE", conflicts_with = "password_file")]
     pub token_file: Option<PathBuf>,
     /// Print the API's answer as it is
     #[arg(long)]
@@ -180,7 +180,7 @@ pub struct TokenArgs {
 #[derive(Debug, Args)]
 pub struct ApiKeyArgs {
     /// Who acts with it, in the audit trail
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", value_parser = api_key::name)]
     pub name: String,
     /// What it may do; may be given several times
     #[arg(long = "scope", value_name = "SCOPE", required = true, value_parser = api_key::scope)]

@@ -21,6 +21,7 @@ export function nodes(place) {
         { title: "Last seen", cell: (node) => time(node.lastSeen), kind: "time" },
       ], members.nodes), section("Coordinators", [
         { title: "Coordinator", cell: (member) => member.id },
+        { title: "Part", cell: (member) => (member.leads ? "leads" : "stands by") },
         { title: "Version", cell: (member) => member.version },
         { title: "Last seen", cell: (member) => time(member.lastSeen), kind: "time" },
       ], members.coordinators));

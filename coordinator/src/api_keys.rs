@@ -102,12 +102,16 @@ impl ApiKeys {
     }
 }
 
+/// whether a key may have the name
+pub fn check_name(name: &str) -> Result<(), ApiKeyError> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    let is_sound = (1..=NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(is_plain);
+    if is_sound { Ok(()) } else { Err(ApiKeyError::Name) }
+}
+
 impl ApiKey {
     fn new(config: &ApiKeyConfig) -> Result<Self, ApiKeyError> {
-        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-        if !(1..=NAME_BYTES_MAX).contains(&config.name.len()) || !config.name.bytes().all(is_plain) {
-            return Err(ApiKeyError::Name);
-        }
+        check_name(&config.name)?;
         let digest = match (&config.key_hash, &config.key_file) {
             (Some(hash), None) => hex::decode(hash).ok_or(ApiKeyError::Hash)?,
             (None, Some(file)) => digest(&read(file)?),

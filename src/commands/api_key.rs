@@ -16,6 +16,10 @@ pub fn run(args: &ApiKeyArgs) -> anyhow::Result<()> {
     ))?)
 }
 
+pub fn name(text: &str) -> Result<String, api_keys::ApiKeyError> {
+    api_keys::check_name(text).map(|()| text.to_owned())
+}
+
 pub fn scope(text: &str) -> Result<Scope, String> {
     let names = || Scope::ALL.map(Scope::as_str).join(", ");
     Scope::ALL.into_iter().find(|scope| scope.as_str() == text).ok_or_else(|| format!("known are {}", names()))

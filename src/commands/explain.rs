@@ -106,6 +106,7 @@ fn in_words(explanation: &Value) -> String {
     lines.push(format!("Who:     {}", who(record)));
     lines.extend(limit(&explanation["limit"]).map(|limit| format!("Limit:   {limit}")));
     lines.extend(text(&record["metadata"]["detail"]).map(|detail| format!("Detail:  {detail}")));
+    lines.extend(changed(&record["metadata"]["changed"]).map(|changed| format!("Changed: {changed}")));
     lines.extend(block(&explanation["block"]));
     let version = &explanation["policyVersion"];
     let node = text(&explanation["node"]).unwrap_or("an unknown process");
@@ -129,6 +130,7 @@ fn what(explanation: &Value) -> String {
 
 fn who(record: &Value) -> String {
     let parts = [
+        ("actor", &record["metadata"]["actor"]),
         ("address", &record["ip"]),
         ("user", &record["userId"]),
         ("event", &record["eventName"]),
@@ -138,6 +140,12 @@ fn who(record: &Value) -> String {
     ];
     let known = parts.iter().filter(|(_, value)| !value.is_null());
     known.map(|(name, value)| format!("{name} {}", shown(value))).collect::<Vec<_>>().join(", ")
+}
+
+/// the fields of the policy that an administrative act changed
+fn changed(paths: &Value) -> Option<String> {
+    let paths: Vec<_> = paths.as_array()?.iter().filter_map(Value::as_str).collect();
+    (!paths.is_empty()).then(|| paths.join(", "))
 }
 
 fn limit(limit: &Value) -> Option<String> {
@@ -251,6 +259,18 @@ mod tests {
         ] {
             assert!(said.contains(words), "{words}");
         }
+    }
+
+    #[test]
+    fn of_an_administrative_act_actor_and_change_are_told() {
+        let said = in_words(&json!({
+            "record": {
+                "message": "policy changed", "ip": "192.0.2.1",
+                "metadata": { "actor": "api-key:gitops", "changed": ["validation.maxDepth", "enforce"] },
+            },
+        }));
+        assert!(said.contains("Who:     actor api-key:gitops, address 192.0.2.1"), "{said}");
+        assert!(said.contains("Changed: validation.maxDepth, enforce"), "{said}");
     }
 
     #[test]

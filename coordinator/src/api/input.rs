@@ -193,6 +193,6 @@ pub(crate) fn user(id: &str) -> Result<String, String> {
 }
 
 /// PostgreSQL takes no text that has it
-fn without_nul(text: &str) -> Result<(), String> {
+pub(crate) fn without_nul(text: &str) -> Result<(), String> {
     if text.contains('\0') { Err("must not have the character U+0000".to_owned()) } else { Ok(()) }
 }

@@ -16,7 +16,15 @@ use crate::scope::Scope;
 #[derive(Serialize, JsonSchema)]
 pub(super) struct Members {
     nodes: Vec<Node>,
-    coordinators: Vec<CoordinatorStatus>,
+    coordinators: Vec<Coordinator>,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct Coordinator {
+    #[serde(flatten)]
+    status: CoordinatorStatus,
+    /// whether it stores, scores and blocks, and the others stand by
+    leads: bool,
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -55,7 +63,10 @@ impl From<NodeStatus> for Node {
 pub(super) async fn get(State(api): Shared, _: Caller, _: NoQuery) -> Answer<Members> {
     let now = api.clock.now();
     let nodes = api.state.nodes.nodes(now).await?.into_iter().map(Node::from).collect();
-    Ok(Success(Members { nodes, coordinators: api.state.nodes.coordinators(now).await? }))
+    let living = api.state.nodes.coordinators(now).await?;
+    let leader = CoordinatorStatus::leader(&living).map(|leader| leader.id.clone());
+    let coordinator = |status: CoordinatorStatus| Coordinator { leads: Some(&status.id) == leader.as_ref(), status };
+    Ok(Success(Members { nodes, coordinators: living.into_iter().map(coordinator).collect() }))
 }
 
 pub(super) fn describe() -> Operation {

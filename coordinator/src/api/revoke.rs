@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::auth::Caller;
-use super::input::{Input, NoQuery};
+use super::input::{self, Input, NoQuery};
 use super::openapi::Operation;
 use super::problem::Problem;
 use super::{Answer, Shared, Success};
@@ -108,6 +108,10 @@ pub(super) fn describe() -> Operation {
 }
 
 fn revoked(input: &Revoke, now: Timestamp) -> Result<Revoked, Problem> {
+    for (field, id) in [("jti", &input.jti), ("userId", &input.user_id)] {
+        let sound = id.as_deref().map_or(Ok(()), input::without_nul);
+        sound.map_err(|message| Problem::mistake(field, message))?;
+    }
     let before = match &input.issued_before {
         None => None,
         Some(text) => Some(moment(text, now).map_err(|mistake| Problem::mistakes(vec![mistake]))?),

@@ -57,6 +57,19 @@ impl Shelf {
     }
 }
 
+#[cfg(unix)]
+#[tokio::test]
+async fn nobody_else_may_read_the_file() {
+    use std::os::unix::fs::PermissionsExt;
+    let shelf = Shelf::sqlite().await;
+    shelf.holds(&[AuditRecord::refusal(Reason::Burst, "192.0.2.1".parse().unwrap(), Timestamp::from_millis(1))]).await;
+    let path = PathBuf::from(shelf.url.strip_prefix("sqlite:").unwrap());
+    for beside in ["", "-wal", "-shm"] {
+        let file = PathBuf::from(format!("{}{beside}", path.display()));
+        assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600, "{}", file.display());
+    }
+}
+
 /// each law, on each database
 macro_rules! laws {
     ($($law:ident),* $(,)?) => {

@@ -57,6 +57,8 @@ pub enum StoreError {
     Unproven(#[source] sqlx::Error),
     #[error("cannot create the folder {0}")]
     Folder(PathBuf, #[source] std::io::Error),
+    #[error("cannot create or write {0}")]
+    Create(PathBuf, #[source] std::io::Error),
     #[error("cannot lock {0}")]
     Lock(PathBuf, #[source] std::io::Error),
     #[error("{0} belongs to another coordinator that is running")]

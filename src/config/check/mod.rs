@@ -62,7 +62,7 @@ fn state(config: &Config, role: Role, mistakes: &mut Vec<Mistake>) {
     let message = match (role, on_redis, url) {
         (Role::Standalone, false, "memory://") | (Role::Node | Role::Coordinator, true, _) => None,
         (Role::Standalone, true, _) => Some(
-            "`picket standalone` keeps its state in memory: write memory://, or run `picket node` and `picket coordinator`"
+            "`picket standalone` keeps its state in memory: write memory://, or run `picket node` and `picket coordinator`, for which `picket check-config --role` checks a file"
                 .to_owned(),
         ),
         (Role::Standalone, false, _) => Some("must be memory://".to_owned()),

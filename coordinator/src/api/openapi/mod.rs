@@ -160,7 +160,6 @@ impl Schemas {
         let takes_body = operation.body.is_some();
         for (status, name, _) in COMMON {
             let applies = match status {
-                StatusCode::FORBIDDEN => takes_body || operation.access != Access::Open,
                 StatusCode::PAYLOAD_TOO_LARGE => takes_body || operation.is_change(),
                 // Also of a change without a body: no foreign page can make a browser send that type.
                 StatusCode::UNSUPPORTED_MEDIA_TYPE => method != Method::GET,

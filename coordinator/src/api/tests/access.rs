@@ -430,6 +430,9 @@ async fn a_user_is_found_and_erased_by_the_id_that_the_application_knows_and_nul
         assert_eq!(office.admin().get(&format!("/audit-logs?{parameter}=a%00b")).await.mistakes(), [parameter]);
     }
     assert_eq!(office.admin().delete("/subjects/a%00b").await.mistakes(), ["userId"]);
+    for field in ["jti", "userId"] {
+        assert_eq!(office.admin().post("/revoke", json!({ field: "a\0b" })).await.mistakes(), [field]);
+    }
     assert_eq!(office.admin().get("/audit-logs/a%00b/explanation").await.mistakes(), ["id"]);
 }
 

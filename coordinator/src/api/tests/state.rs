@@ -44,7 +44,8 @@ async fn the_members_are_listed() {
     office.has_node("edge-1", traffic(2, 0, 0)).await;
     let members = eventually("the first heartbeat", async || {
         let members = office.admin().get("/nodes").await.data();
-        (members["coordinators"][0]["id"] == "office-1").then_some(members)
+        let coordinator = &members["coordinators"][0];
+        (coordinator["id"] == "office-1" && coordinator["leads"] == true).then_some(members)
     })
     .await;
     let node = &members["nodes"][0];

@@ -27,6 +27,7 @@ pub(super) async fn open(path: &Path) -> Result<(Database, File), StoreError> {
         std::fs::create_dir_all(folder).map_err(|error| StoreError::Folder(folder.to_owned(), error))?;
     }
     let lock = lock(path)?;
+    create(path)?;
     let options = options(path).create_if_missing(true).journal_mode(SqliteJournalMode::Wal);
     // What is erased or deleted is overwritten where that costs no further page.
     let options = options.pragma("secure_delete", "FAST").pragma("wal_autocheckpoint", CHECKPOINT_PAGES);
@@ -54,6 +55,15 @@ fn options(path: &Path) -> SqliteConnectOptions {
         // Records of many addresses touch many pages of the indices: they are kept, and written back seldom.
         .pragma("cache_size", CACHE_KIB)
         .busy_timeout(WAIT_MAX)
+}
+
+/// a new file that nobody else may read; what SQLite puts beside it is like it
+fn create(path: &Path) -> Result<(), StoreError> {
+    let mut options = File::options();
+    options.create(true).append(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path).map(drop).map_err(|error| StoreError::Create(path.to_owned(), error))
 }
 
 fn lock(path: &Path) -> Result<File, StoreError> {
