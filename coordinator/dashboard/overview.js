@@ -54,7 +54,7 @@ function healthLine(health) {
 }
 
 function tiles(metrics) {
-  return TILES.map(([key, label]) => h("div", { class: "tile" }, h("strong", {}, metrics[key]), h("span", {}, label)));
+  return TILES.map(([key, label]) => h("div", { class: "tile" }, h("strong", {}, metrics?.[key] ?? "–"), h("span", {}, label)));
 }
 
 function body({ analytics, timeSeries }) {

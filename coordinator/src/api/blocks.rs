@@ -16,11 +16,14 @@ const LIMIT_DEFAULT: u32 = 1000;
 const LIMIT_MAX: u32 = 10_000;
 
 #[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 pub(super) struct BlockList {
     blocks: Vec<ListedBlock>,
     /// how many there are, beyond what is listed
     total: usize,
     version: u64,
+    /// the shared state does not answer: this is what the coordinator knew last
+    is_stale: bool,
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -41,18 +44,23 @@ pub(super) async fn get(State(api): Shared, _: Caller, mut query: Query) -> Answ
     let limit = query.take("limit", input::number(1, LIMIT_MAX)).unwrap_or(LIMIT_DEFAULT);
     let offset = query.take("offset", input::number(0, u32::MAX)).unwrap_or(0);
     query.finish()?;
-    let set = api.state.blocks.load(api.clock.now()).await?;
+    let now = api.clock.now();
+    let (in_force, version, is_stale) = match api.state.blocks.load(now).await {
+        Ok(set) => (set.blocks, set.at.version, false),
+        Err(_) => (api.blocks.blocks(), api.blocks.version(), true),
+    };
     let wanted = |block: &Block| {
-        network.is_none_or(|network| block.network.contains(&network) || network.contains(&block.network))
+        block.in_force(now)
+            && network.is_none_or(|network| block.network.contains(&network) || network.contains(&block.network))
             && origin.is_none_or(|origin| block.origin == origin)
     };
-    let mut blocks: Vec<_> = set.blocks.into_iter().filter(wanted).collect();
+    let mut blocks: Vec<_> = in_force.into_iter().filter(wanted).collect();
     blocks.sort_by(|a, b| b.since.cmp(&a.since).then(a.network.cmp(&b.network)));
     let total = blocks.len();
     let entry =
         |block: Block| ListedBlock { score: rounded(api.enforcement.standing(block.network.addr()).score), block };
     let blocks = blocks.into_iter().skip(offset as usize).take(limit as usize).map(entry).collect();
-    Ok(Success(BlockList { blocks, total, version: set.at.version }))
+    Ok(Success(BlockList { blocks, total, version, is_stale }))
 }
 
 pub(super) fn describe() -> Operation {

@@ -39,6 +39,8 @@ struct PolicyInForce {
     nodes: Vec<NodePolicy>,
     /// the trial that is under way
     canary: Option<canary::UnderWay>,
+    /// the shared state does not answer: this is what the coordinator enforces, and of nodes and trials nothing is known
+    is_stale: bool,
 }
 
 /// any part of a policy
@@ -73,8 +75,10 @@ impl From<NodeStatus> for NodePolicy {
 }
 
 pub(super) async fn get(State(api): Shared, _: Caller, headers: HeaderMap, _: NoQuery) -> Result<Response, Problem> {
-    let current = current(&api).await?;
-    let shown = shown(&api, current.policy, current.version).await?;
+    let shown = match current(&api).await {
+        Ok(current) => shown(&api, current.policy, current.version).await?,
+        Err(_) => known(&api),
+    };
     let etag = shown.etag();
     Ok(match is_known(&headers, &etag) {
         true => (StatusCode::NOT_MODIFIED, [(ETAG, etag)]).into_response(),
@@ -223,7 +227,13 @@ async fn shown(api: &Api, policy: Policy, version: u64) -> Result<PolicyInForce,
     let nodes: Vec<_> = api.state.nodes.nodes(now).await?.into_iter().map(NodePolicy::from).collect();
     let applied = nodes.iter().all(|node| node.policy_version >= version);
     let canary = api.state.trials.under_way(now).await?.map(canary::UnderWay::from);
-    Ok(PolicyInForce { policy, version, applied, nodes, canary })
+    Ok(PolicyInForce { policy, version, applied, nodes, canary, is_stale: false })
+}
+
+/// what is shown while the state is away
+fn known(api: &Api) -> PolicyInForce {
+    let PolicyVersion { policy, version, .. } = api.policy.as_version();
+    PolicyInForce { policy, version, applied: false, nodes: Vec::new(), canary: None, is_stale: true }
 }
 
 impl PolicyInForce {

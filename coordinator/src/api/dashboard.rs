@@ -20,7 +20,8 @@ const RECENT: u32 = 50;
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Dashboard {
-    metrics: ClusterMetrics,
+    /// `null` while the shared state does not answer
+    metrics: Option<ClusterMetrics>,
     recent_logs: Vec<AuditRecord>,
     analytics: DayAnalytics,
     time_series: Series,
@@ -41,7 +42,7 @@ struct DayAnalytics {
 
 pub(super) async fn get(State(api): Shared, _: Caller, _: NoQuery) -> Answer<Dashboard> {
     let now = api.clock.now();
-    let metrics = ClusterMetrics::of(api.state.nodes.nodes(now).await?, now);
+    let metrics = api.state.nodes.nodes(now).await.ok().map(|nodes| ClusterMetrics::of(nodes, now));
     let recent_logs = api.store.page(&Filter::default(), None, RECENT).await?.records;
     let day = analytics::last_day(&api, now).await?;
     Ok(Success(Dashboard {

@@ -61,8 +61,15 @@ async fn a_retry_at_the_other_coordinator_is_answered_as_the_first_was_and_made_
     sends(&admins[0], "/unblock-ip", "another", "203.0.113.66").await.fails_with(404);
     assert_eq!(recorded(&admins, "IP_UNBLOCKED").await, 1);
 
+    admins[0].blocks("203.0.113.70").await;
     redis.loses_its_master();
     sends(&admins[0], "/block-ip", "8e03978e", "203.0.113.66").await.fails_with(503);
+    // What is known is still shown.
+    let (blocks, policy) = (admins[0].get("/blocks").await.data(), admins[0].get("/config").await.data());
+    assert_eq!((&blocks["blocks"][0]["ip"], &blocks["isStale"]), (&json!("203.0.113.70"), &json!(true)));
+    assert_eq!((&policy["version"], &policy["isStale"]), (&json!(1), &json!(true)));
+    let dashboard = admins[0].get("/dashboard").await.data();
+    assert_eq!((&dashboard["metrics"], dashboard["recentLogs"].is_array()), (&Value::Null, true));
 }
 
 #[tokio::test]

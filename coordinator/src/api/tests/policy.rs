@@ -115,12 +115,14 @@ async fn a_state_that_does_not_answer_is_not_taken_for_a_policy_that_cannot_be_r
     let policies = BadlyRead::before(state.policies.clone());
     let office = Office::builder().state(|own| own.policies = policies.clone()).start().await;
     *policies.reading.lock() = Reading::Away;
-    office.admin().get("/config").await.fails_with(503);
+    let known = office.admin().get("/config").await.data();
+    assert_eq!((&known["version"], &known["isStale"], &known["applied"]), (&json!(1), &json!(true), &json!(false)));
     office.admin().put("/config", json!({ "validation": { "maxDepth": 40 } })).await.fails_with(503);
     assert_eq!(state.policies.newest_version().await.unwrap(), 1, "nothing was put over what was not read");
 
     *policies.reading.lock() = Reading::Corrupt;
     let in_force = office.admin().get("/config").await.data();
+    assert_eq!(in_force["isStale"], false);
     assert_eq!((&in_force["version"], &in_force["policy"]["validation"]["maxDepth"]), (&json!(1), &json!(64)));
     let put = office.admin().put("/config", json!({ "validation": { "maxDepth": 40 } })).await.data();
     assert_eq!((&put["version"], &put["policy"]["validation"]["maxDepth"]), (&json!(2), &json!(40)));
