@@ -62,6 +62,10 @@ async fn a_retry_at_the_other_coordinator_is_answered_as_the_first_was_and_made_
     assert_eq!(recorded(&admins, "IP_UNBLOCKED").await, 1);
 
     admins[0].blocks("203.0.113.70").await;
+    eventually("the coordinator knows the block", async || {
+        admins[0].get("/reputation/203.0.113.70").await.data()["block"].is_object().then_some(())
+    })
+    .await;
     redis.loses_its_master();
     sends(&admins[0], "/block-ip", "8e03978e", "203.0.113.66").await.fails_with(503);
     // What is known is still shown.

@@ -38,7 +38,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
-use tokio::time::Instant;
 
 use super::{State, StateError};
 use crate::clock::{Clock, Timestamp};
@@ -141,8 +140,7 @@ struct Redis {
     hints: Hints,
     readers_tidied: AtomicBool,
     corrupt_values: AtomicU64,
-    /// until then no replica is waited for
-    no_replica_until: Mutex<Option<Instant>>,
+    replicas: replicas::Replicas,
 }
 
 impl RedisState {
@@ -169,7 +167,7 @@ impl RedisState {
             hints: Hints::default(),
             readers_tidied: AtomicBool::new(false),
             corrupt_values: AtomicU64::new(0),
-            no_replica_until: Mutex::default(),
+            replicas: replicas::Replicas::default(),
         });
         redis.link.keep_connected(tasks);
         let reached = redis.reach().await;

@@ -1,12 +1,14 @@
 //! The audit stream with several readers, with entries that nobody can read, and when it is full.
 
+use futures_util::future::join_all;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::block;
 use super::server::{Server, eventually};
 use crate::audit::{AuditRecord, EventType, Severity};
 use crate::clock::Timestamp;
-use crate::state::{EntryId, RedisOptions, RedisState};
+use crate::state::{Blocks, EntryId, RedisOptions, RedisState};
 
 const STREAM: &str = "picket:{audit}:stream";
 
@@ -96,6 +98,34 @@ async fn x09_a_block_is_durable_if_a_replica_has_it() {
     replica.pause();
     assert!(!blocks.put_durably(block("192.0.2.100")).await.unwrap().1, "the replica does not answer");
     replica.resume();
+}
+
+#[tokio::test]
+async fn of_many_blocks_at_once_one_waits_for_all() {
+    const AT_ONCE: u64 = 30;
+    let server = Server::start().await;
+    let puts = async |blocks: Arc<dyn Blocks>, net: &str| {
+        let put = |host| {
+            let (blocks, block) = (blocks.clone(), block(&format!("{net}.{host}")));
+            async move {
+                // The last one comes while the others wait.
+                tokio::time::sleep(Duration::from_millis(50 * (host / AT_ONCE))).await;
+                blocks.put_durably(block).await.unwrap().1
+            }
+        };
+        let durable: Vec<bool> = join_all((1..=AT_ONCE).map(put)).await;
+        durable.into_iter().filter(|durable| *durable).count() as u64
+    };
+    assert_eq!(
+        puts(server.process().await.state().blocks, "192.0.2").await,
+        0,
+        "nobody is refused, and nobody else has them"
+    );
+
+    let replica = server.start_replica().await;
+    assert_eq!(puts(server.process().await.state().blocks, "198.51.100").await, AT_ONCE);
+    let there = replica.command(&["HLEN", "picket:{blocks}:list"]).await.as_u64();
+    assert_eq!(there, Some(2 * AT_ONCE));
 }
 
 #[tokio::test]
