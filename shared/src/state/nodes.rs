@@ -243,7 +243,7 @@ mod tests {
 
     #[test]
     fn a_node_that_does_not_tell_its_decisions_is_understood() {
-        let told = r#"{"id":"edge-1","version":"0.1.0","mode":"normal","policyVersion":1,"connections":0,"lastSeen":0,
+        let told = r#"{"id":"edge-1","version":"0.1.0","mode":"normal","policyVersion":1,"connections":0,"lastSeen":"2026-01-01T00:00:00.000Z",
             "traffic":{"totalConnections":1,"activeConnections":0,"anonymousConnections":0,"authenticatedConnections":0,
             "blockedAttempts":2,"suspiciousActivities":0,"rateLimitViolations":0,"payloadViolations":0,"events":3,"refusals":4}}"#;
         let status: NodeStatus = serde_json::from_str(told).unwrap();
