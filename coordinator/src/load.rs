@@ -90,6 +90,7 @@ mod tests {
             connections: 0,
             last_seen: Timestamp::from_millis(0),
             traffic: TrafficSnapshot { events, refusals, ..TrafficSnapshot::default() },
+            decisions: None,
             enforce: Default::default(),
             is_switched: false,
             on_trial: false,

@@ -6,6 +6,7 @@ use picket_shared::appeal::AppealCode;
 use picket_shared::audit::{AuditRecord, EXCERPT_BYTES_MAX, EventType, IDENTIFIER_BYTES_MAX, Severity, printable};
 use picket_shared::hex;
 use picket_shared::reason::Reason;
+use picket_shared::state::Refused;
 use picket_shared::telemetry::Trace;
 use picket_shared::token::Principal;
 use serde_json::Value;
@@ -42,6 +43,15 @@ impl Stage {
             Stage::Session => "session",
         }
     }
+
+    /// what is refused there
+    const fn hit(self) -> Refused {
+        match self {
+            Stage::Handshake | Stage::Admission => Refused::Connection,
+            Stage::Inspection => Refused::Event,
+            Stage::Session => Refused::Session,
+        }
+    }
 }
 
 /// whom and what an outcome is about
@@ -68,7 +78,7 @@ impl<'a> Case<'a> {
 /// applies the stance for outages, records the refusal once, and gives the decision to carry out
 pub fn refuse(gate: &Gate, case: Case<'_>, refusal: impl Into<Refusal>) -> Denial {
     let mut denial = Denial::from(refusal.into());
-    gate.traffic.count_refusal(denial.reason, matches!(case.stage, Stage::Handshake | Stage::Admission));
+    gate.traffic.count_refusal(denial.reason, case.stage.hit());
     let recorded = spans::refused(gate, &case, denial.reason);
     gate.instruments.refused(case.stage, denial.reason, recorded);
     let record = AuditRecord::refusal(denial.reason, case.attempt.address, gate.clock.now());
@@ -79,7 +89,7 @@ pub fn refuse(gate: &Gate, case: Case<'_>, refusal: impl Into<Refusal>) -> Denia
 
 /// records a refusal that is on no client's account, since a trusted proxy stands for many: without the reason that is scored
 pub fn refuse_unscored(gate: &Gate, case: Case<'_>, mut denial: Denial) -> Denial {
-    gate.traffic.count_refusal(denial.reason, true);
+    gate.traffic.count_refusal(denial.reason, Refused::Connection);
     gate.instruments.refused(case.stage, denial.reason, None);
     let record = AuditRecord::refusal(denial.reason, case.attempt.address, gate.clock.now());
     let record = AuditRecord { reason: None, ..record }.with("refusedFor", denial.reason.token());
@@ -119,6 +129,7 @@ pub fn admitted(gate: &Gate, attempt: &Attempt, principal: &Principal) {
 /// the same, with what else is known of the case
 pub fn came_in(gate: &Gate, case: Case<'_>, principal: &Principal) {
     gate.instruments.allowed(case.stage);
+    gate.traffic.admissions.fetch_add(1, Ordering::Relaxed);
     let (kind, message) = match principal {
         Principal::Anonymous => (EventType::ConnectionAttempt, "anonymous connection admitted"),
         Principal::User(_) => (EventType::AuthenticationSuccess, "authenticated connection admitted"),

@@ -71,6 +71,7 @@ impl Membership {
             connections: self.connections(),
             last_seen: clock.now(),
             traffic: self.traffic.snapshot(),
+            decisions: Some(self.traffic.decisions()),
             enforce: self.policy.enforcement().mode(),
             is_switched: self.policy.switched().is_some(),
             on_trial: self.policy.is_on_trial(),

@@ -137,6 +137,13 @@ pub async fn start(parts: Parts) -> Result<Running, StartError> {
     ));
     observe_mode(&parts.metrics.meter("picket"), &membership);
     observe_clock(&parts.metrics.meter("picket"), &parts.clock);
+    if let Some(file) = parts.config.enforce_file.clone() {
+        let (node, policy) = (gate.node.clone(), parts.policy.clone());
+        let switch = Switch { file, node, policy, outbox: parts.outbox.clone(), clock: parts.clock.clone() };
+        // Before the first connection, and before others hear what this node does.
+        let is_readable = switch.look(true);
+        tasks.spawn("kill switch", switch.follow(is_readable, tasks.stopped()));
+    }
     membership.says_it_lives(&*parts.state.nodes, &*parts.clock).await;
     let door = Arc::new(Door {
         gate: gate.clone(),
@@ -152,13 +159,6 @@ pub async fn start(parts: Parts) -> Result<Running, StartError> {
         polling: Arc::new(PollingSessions::new(gate.limits.polling_sessions_max)),
     });
 
-    if let Some(file) = parts.config.enforce_file.clone() {
-        let (node, policy) = (gate.node.clone(), parts.policy.clone());
-        let switch = Switch { file, node, policy, outbox: parts.outbox.clone(), clock: parts.clock.clone() };
-        // Before the first connection.
-        let is_readable = switch.look(true);
-        tasks.spawn("kill switch", switch.follow(is_readable, tasks.stopped()));
-    }
     observe_enforcement(&parts.metrics.meter("picket"), &parts.policy);
     let accepting = |tcp, name| Listener::new(tcp, name, &parts.metrics);
     tasks.spawn(

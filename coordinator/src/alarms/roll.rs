@@ -96,6 +96,7 @@ mod tests {
             connections: 0,
             last_seen: at(seconds),
             traffic: Default::default(),
+            decisions: None,
             enforce: Default::default(),
             is_switched: false,
             on_trial: false,

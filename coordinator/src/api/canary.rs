@@ -1,12 +1,12 @@
 //! `PUT /config?canary=NODE`: a change is tried at one node before all get it. It is taken back when that node refuses far more than
-//! before and than the others, and published when its time is over and that node ran it.
+//! before and than the others ([`harm`](super::harm)), and published when its time is over and that node ran it.
 //!
 //! Whoever began a trial watches it. Should that coordinator die, the node goes back by itself, and nothing is published.
 
 use picket_shared::audit::{EventType, Severity};
 use picket_shared::clock::Timestamp;
-use picket_shared::policy::Policy;
-use picket_shared::state::{NodeStatus, PolicyVersion, Published, StateError, TrafficSnapshot, Trial};
+use picket_shared::policy::{Enforce, Policy};
+use picket_shared::state::{NodeStatus, PolicyVersion, Published, StateError, Trial};
 use schemars::JsonSchema;
 use serde::Serialize;
 use std::sync::Arc;
@@ -15,6 +15,7 @@ use std::time::Duration;
 use super::Api;
 use super::auth::Caller;
 use super::config::record;
+use super::harm::Decided;
 use super::problem::Problem;
 
 /// seconds that a trial may last
@@ -25,13 +26,6 @@ pub(super) const SECONDS_DEFAULT: u32 = 30;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// what the node holds on beyond the trial's time, for the policy to be published meanwhile
 const GRACE: Duration = Duration::from_secs(10);
-/// decisions without which nothing is said about a rate
-const ENOUGH: u64 = 20;
-/// a rate of refusals that is harmful by itself, and how many times the usual one is
-const HARMFUL: f64 = 0.5;
-const HARMFUL_FACTOR: f64 = 5.0;
-/// the usual rate is taken for at least this
-const USUAL_MIN: f64 = 0.01;
 
 /// a trial as `GET /config` shows it
 #[derive(Serialize, JsonSchema)]
@@ -61,8 +55,15 @@ pub(super) async fn begin(
 ) -> Result<(), Problem> {
     let now = api.clock.now();
     let nodes = api.state.nodes.nodes(now).await?;
-    if !nodes.iter().any(|one| one.id == node) {
+    let Some(chosen) = nodes.iter().find(|one| one.id == node) else {
         return Err(Problem::not_found(format!("no node {node} is alive; GET /nodes lists them")));
+    };
+    if let Some(word) = silenced(chosen, &policy) {
+        return Err(Problem::conflict(format!(
+            "node {node} would refuse nobody, so that nothing is shown there: its switch says `{}`; remove its \
+             node.enforceFile, or name another node",
+            word.as_str()
+        )));
     }
     let lasts = Duration::from_secs(seconds.into());
     let trial = Trial {
@@ -83,6 +84,13 @@ pub(super) async fn begin(
     Ok(())
 }
 
+/// What the node's own switch says, where that hides what the policy would do. A policy that refuses nobody by itself has nothing to
+/// hide.
+fn silenced(node: &NodeStatus, policy: &Policy) -> Option<Enforce> {
+    let is_silent = node.is_switched && node.enforce != Enforce::On;
+    (is_silent && policy.enforce == Enforce::On).then_some(node.enforce)
+}
+
 struct Watch {
     api: Arc<Api>,
     caller: Caller,
@@ -96,13 +104,13 @@ struct Watch {
 enum End {
     /// and why
     TakenBack(String),
-    Passed(Rate),
+    Passed(Decided),
 }
 
 /// what a look at the node shows
 struct Look {
-    /// of refusals, since the trial began
-    rate: Rate,
+    /// since the trial began
+    seen: Decided,
     runs: Runs,
 }
 
@@ -117,7 +125,7 @@ impl Watch {
     async fn run(self, lasts: Duration, stop: impl Future<Output = ()>) {
         tokio::pin!(stop);
         let ends = tokio::time::Instant::now() + lasts;
-        let (mut seen, mut uptake) = (Rate::default(), Uptake::default());
+        let (mut seen, mut uptake) = (Decided::default(), Uptake::default());
         let end = loop {
             tokio::select! {
                 () = tokio::time::sleep(LOOK_EVERY) => {}
@@ -126,7 +134,7 @@ impl Watch {
             }
             match self.look().await {
                 Ok(Ok(look)) => {
-                    seen = look.rate;
+                    seen = look.seen;
                     uptake.note(look.runs);
                 }
                 Ok(Err(why)) => break End::TakenBack(why),
@@ -135,7 +143,8 @@ impl Watch {
                 Err(error) => tracing::warn!(%error, "the node on trial is not seen"),
             }
             if tokio::time::Instant::now() >= ends {
-                break uptake.objection().map_or(End::Passed(seen), End::TakenBack);
+                let why = uptake.objection().or_else(|| seen.harm_at_the_end());
+                break why.map_or(End::Passed(seen), End::TakenBack);
             }
         };
         let outcome = match end {
@@ -159,16 +168,17 @@ impl Watch {
         if own.policy_version > self.trial.base {
             return Ok(Err(format!("version {} came into force meanwhile", own.policy_version)));
         }
-        let before = |id: &str| {
-            self.before.iter().find(|one| one.id == id).map_or_else(TrafficSnapshot::default, |one| one.traffic)
-        };
-        let since = |node: &NodeStatus| Rate::between(&before(&node.id), &node.traffic);
-        let of_others = others.into_iter().map(since).fold(Rate::default(), Rate::plus);
-        let usual = Rate::of(&before(&own.id)).fraction().max(of_others.fraction());
-        let rate = since(own);
+        if let Some(word) = silenced(own, &self.trial.policy) {
+            return Ok(Err(format!("its node refuses nobody, by its switch that says `{}`", word.as_str())));
+        }
+        let before = |id: &str| self.before.iter().find(|one| one.id == id);
+        let since = |node: &NodeStatus| Decided::since(before(&node.id), node);
+        let of_others = others.into_iter().map(since).fold(Decided::default(), Decided::plus);
+        let usual = before(&own.id).map(Decided::of).unwrap_or_default().usual_beside(of_others);
+        let seen = since(own);
         // What it said before may be of another trial.
         let runs = if own.on_trial && own.last_seen >= self.trial.began { Runs::Yes } else { Runs::No };
-        Ok(rate.harm(usual).map_or(Ok(Look { rate, runs }), Err))
+        Ok(seen.harm(usual).map_or(Ok(Look { seen, runs }), Err))
     }
 
     async fn take_back(&self, why: &str) -> Result<(), StateError> {
@@ -177,11 +187,11 @@ impl Watch {
         self.api.state.trials.end(&self.trial.id).await
     }
 
-    async fn publish(&self, seen: Rate) -> Result<(), StateError> {
+    async fn publish(&self, seen: Decided) -> Result<(), StateError> {
         let (policy, base) = (self.trial.policy.clone(), Some(self.trial.base));
         match self.api.state.policies.publish(policy, base, &self.caller.name, self.api.clock.now()).await? {
             Published::Version(version) => {
-                let message = format!("policy changed after a trial with {} of {} refused", seen.refused, seen.all);
+                let message = format!("policy changed after a trial with {seen}");
                 record(&self.api, &self.caller, &message, &self.current, &self.trial.policy, version);
             }
             Published::Conflict { current } => {
@@ -220,44 +230,6 @@ impl Uptake {
     }
 }
 
-/// refusals among all decisions
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-struct Rate {
-    refused: u64,
-    all: u64,
-}
-
-impl Rate {
-    fn of(traffic: &TrafficSnapshot) -> Self {
-        Rate { refused: traffic.refusals, all: traffic.refusals + traffic.events + traffic.total_connections }
-    }
-
-    /// a node that started again counts from zero
-    fn between(before: &TrafficSnapshot, after: &TrafficSnapshot) -> Self {
-        let (before, after) = (Rate::of(before), Rate::of(after));
-        match (after.all.checked_sub(before.all), after.refused.checked_sub(before.refused)) {
-            (Some(all), Some(refused)) => Rate { refused, all },
-            _ => after,
-        }
-    }
-
-    fn plus(self, other: Rate) -> Self {
-        Rate { refused: self.refused + other.refused, all: self.all + other.all }
-    }
-
-    #[expect(clippy::cast_precision_loss, reason = "a ratio")]
-    fn fraction(self) -> f64 {
-        if self.all < ENOUGH { 0.0 } else { self.refused as f64 / self.all as f64 }
-    }
-
-    /// why this is too much, where so much is usual
-    fn harm(self, usual: f64) -> Option<String> {
-        let (fraction, usual) = (self.fraction(), usual.max(USUAL_MIN));
-        let told = || format!("{} of {} refused, where {:.1} % is usual", self.refused, self.all, usual * 100.0);
-        (fraction > HARMFUL || fraction > HARMFUL_FACTOR * usual).then(told)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -275,18 +247,5 @@ mod tests {
         for looks in ["", "-", "-----", "---++", "++---", "----+"] {
             assert!(!counts(looks), "{looks}");
         }
-    }
-
-    #[test]
-    fn x30_five_times_the_usual_rate_or_more_than_half_is_harmful_once_there_is_enough_to_say_so() {
-        let harm = |refused, all, usual| Rate { refused, all }.harm(usual).is_some();
-        assert!(!harm(19, 19, 0.0), "too few to say");
-        assert!(harm(11, 20, 0.4), "more than half");
-        assert!(harm(2, 20, 0.0) && !harm(1, 20, 0.0), "more than five times one in a hundred");
-        assert!(!harm(40, 100, 0.1) && harm(51, 100, 0.1));
-        let before = TrafficSnapshot { events: 100, refusals: 10, ..TrafficSnapshot::default() };
-        let after = TrafficSnapshot { events: 150, refusals: 30, total_connections: 5, ..TrafficSnapshot::default() };
-        assert_eq!(Rate::between(&before, &after), Rate { refused: 20, all: 75 });
-        assert_eq!(Rate::between(&after, &before), Rate::of(&before), "it started again");
     }
 }

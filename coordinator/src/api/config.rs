@@ -135,13 +135,13 @@ pub(super) fn describe_put() -> Operation {
              result is judged whole: it is in force on every node, or nothing is changed.",
         )
         .query("dryRun", openapi::boolean(), "judges and shows the change, and does not make it")
-        .query("canary", openapi::any_text(), "the node at which the change is tried first: it is taken back when that node refuses far more than before or than the others, else published; the answer shows the policy that is in force meanwhile")
+        .query("canary", openapi::any_text(), "the node at which the change is tried first: it is taken back when that node refuses far more connections, or far more events, than before and than the others, else published; the answer shows the policy that is in force meanwhile")
         .query("seconds", openapi::integer(canary::SECONDS_MIN, canary::SECONDS_MAX), "how long it is tried; 30 if not given")
         .header("If-Match", openapi::any_text(), "the version that the change was made on, as `\"7\"`, or an `ETag` that showed it")
         .body::<PolicyPatch>(json!({ "rateLimiting": { "messageLimit": { "maxMessages": 50 } } }))
         .gives::<PolicyInForce>("the policy with the change")
         .with_header("ETag", "of this answer, as of one to `GET`")
-        .fails(StatusCode::CONFLICT, "others change the policy at the same time, or another one is on trial")
+        .fails(StatusCode::CONFLICT, "others change the policy at the same time, another one is on trial, or the switch of the node refuses nobody")
         .fails(StatusCode::NOT_FOUND, "no such node is alive")
         .fails(StatusCode::PRECONDITION_FAILED, "another version is in force")
 }

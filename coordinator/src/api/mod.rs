@@ -13,6 +13,7 @@ mod dashboard;
 mod explanation;
 mod export;
 mod guard;
+mod harm;
 mod health;
 mod history;
 mod idempotency;

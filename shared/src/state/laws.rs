@@ -381,6 +381,7 @@ pub async fn a_silent_node_is_forgotten(state: &State) {
         connections: 0,
         last_seen,
         traffic: super::TrafficSnapshot::default(),
+        decisions: None,
         enforce: Default::default(),
         is_switched: false,
         on_trial: false,

@@ -38,7 +38,7 @@ pub use counters::{
 pub use identities::{CROWD_FACTOR, Identities};
 pub use leases::{Acquired, Claim, Lease, LeaseKey, Leases};
 pub use memory::Memory;
-pub use nodes::{CoordinatorStatus, Mode, NodeStatus, Nodes, Traffic, TrafficSnapshot};
+pub use nodes::{CoordinatorStatus, Decisions, Mode, NodeStatus, Nodes, Refused, Traffic, TrafficSnapshot};
 pub use outage::{KnownNodes, Stance, Stances, WithStance};
 pub use overshoot::{Overshoot, Overshot};
 pub use policies::{FilePolicy, LivePolicy, Policies, PolicySource, PolicyVersion, Published, follow_policy};

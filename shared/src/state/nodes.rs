@@ -43,6 +43,9 @@ pub struct NodeStatus {
     pub connections: u64,
     pub last_seen: Timestamp,
     pub traffic: TrafficSnapshot,
+    /// `None`: it is of a version that does not tell
+    #[serde(default)]
+    pub decisions: Option<Decisions>,
     /// what it does with refusals
     #[serde(default)]
     pub enforce: Enforce,
@@ -89,6 +92,28 @@ pub trait Nodes: Send + Sync {
     async fn coordinators(&self, now: Timestamp) -> Result<Vec<CoordinatorStatus>, StateError>;
 }
 
+/// what a refusal hits
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// one that would come in
+    Connection,
+    /// one that is open, and ends
+    Session,
+    /// one thing that was said on it
+    Event,
+}
+
+/// what a node decided since its start, each kind by itself: so that much of one hides nothing of another
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Decisions {
+    pub connections_admitted: u64,
+    pub connections_refused: u64,
+    pub sessions_ended: u64,
+    pub events_cleared: u64,
+    pub events_refused: u64,
+}
+
 /// what a node has seen since its start, counted without locks
 #[derive(Debug, Default)]
 pub struct Traffic {
@@ -97,7 +122,11 @@ pub struct Traffic {
     pub authenticated_connections: AtomicU64,
     pub active_connections: AtomicU64,
     pub events: AtomicU64,
-    refusals: AtomicU64,
+    /// as often as somebody came in: at a namespace, where a connection's user is named there
+    pub admissions: AtomicU64,
+    connections_refused: AtomicU64,
+    sessions_ended: AtomicU64,
+    events_refused: AtomicU64,
     blocked_attempts: AtomicU64,
     suspicious_activities: AtomicU64,
     rate_limit_violations: AtomicU64,
@@ -122,14 +151,18 @@ pub struct TrafficSnapshot {
 
 impl Traffic {
     /// counts a refusal under the headings of the origin document
-    pub fn count_refusal(&self, reason: Reason, before_session: bool) {
+    pub fn count_refusal(&self, reason: Reason, hit: Refused) {
         use crate::audit::EventType::*;
         let add = |counter: &AtomicU64| {
             counter.fetch_add(1, Ordering::Relaxed);
         };
-        add(&self.refusals);
+        add(match hit {
+            Refused::Connection => &self.connections_refused,
+            Refused::Session => &self.sessions_ended,
+            Refused::Event => &self.events_refused,
+        });
         // An outage of the application is nobody's attempt to get past.
-        if before_session && reason.consequence().event_type.is_some() {
+        if hit == Refused::Connection && reason.consequence().event_type.is_some() {
             add(&self.blocked_attempts);
         }
         match reason.consequence().event_type {
@@ -140,8 +173,17 @@ impl Traffic {
         }
     }
 
+    pub fn decisions(&self) -> Decisions {
+        Decisions {
+            connections_admitted: read(&self.admissions),
+            connections_refused: read(&self.connections_refused),
+            sessions_ended: read(&self.sessions_ended),
+            events_cleared: read(&self.events),
+            events_refused: read(&self.events_refused),
+        }
+    }
+
     pub fn snapshot(&self) -> TrafficSnapshot {
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         TrafficSnapshot {
             total_connections: read(&self.total_connections),
             active_connections: read(&self.active_connections),
@@ -152,9 +194,13 @@ impl Traffic {
             rate_limit_violations: read(&self.rate_limit_violations),
             payload_violations: read(&self.payload_violations),
             events: read(&self.events),
-            refusals: read(&self.refusals),
+            refusals: read(&self.connections_refused) + read(&self.sessions_ended) + read(&self.events_refused),
         }
     }
+}
+
+fn read(counter: &AtomicU64) -> u64 {
+    counter.load(Ordering::Relaxed)
 }
 
 impl std::ops::AddAssign for TrafficSnapshot {
@@ -169,5 +215,38 @@ impl std::ops::AddAssign for TrafficSnapshot {
         self.payload_violations += other.payload_violations;
         self.events += other.events;
         self.refusals += other.refusals;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_counts_once_for_what_it_hits_and_among_all() {
+        let traffic = Traffic::default();
+        traffic.admissions.fetch_add(4, Ordering::Relaxed);
+        traffic.events.fetch_add(5, Ordering::Relaxed);
+        for (hit, times) in [(Refused::Connection, 3), (Refused::Session, 2), (Refused::Event, 1)] {
+            (0..times).for_each(|_| traffic.count_refusal(Reason::AddressBlocked, hit));
+        }
+        let told = Decisions {
+            connections_admitted: 4,
+            connections_refused: 3,
+            sessions_ended: 2,
+            events_cleared: 5,
+            events_refused: 1,
+        };
+        assert_eq!(traffic.decisions(), told);
+        assert_eq!((traffic.snapshot().refusals, traffic.snapshot().blocked_attempts), (6, 3));
+    }
+
+    #[test]
+    fn a_node_that_does_not_tell_its_decisions_is_understood() {
+        let told = r#"{"id":"edge-1","version":"0.1.0","mode":"normal","policyVersion":1,"connections":0,"lastSeen":"2026-01-01T00:00:00.000Z",
+            "traffic":{"totalConnections":1,"activeConnections":0,"anonymousConnections":0,"authenticatedConnections":0,
+            "blockedAttempts":2,"suspiciousActivities":0,"rateLimitViolations":0,"payloadViolations":0,"events":3,"refusals":4}}"#;
+        let status: NodeStatus = serde_json::from_str(told).unwrap();
+        assert_eq!((status.decisions, status.traffic.refusals), (None, 4));
     }
 }

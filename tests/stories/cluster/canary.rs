@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use reqwest::Method;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use crate::harness::{Admin, Client, Cluster, Redis, Reply, eventually, soon};
 
@@ -65,6 +66,58 @@ async fn x30_a_harmful_change_is_taken_back_from_the_one_node_that_had_it() {
     assert_eq!(admin.policy_version().await, version, "nothing was published");
     let record = admin.audited("eventType=POLICY_CHANGED&text=taken", 1).await.remove(0);
     assert!(record["metadata"]["why"].as_str().is_some_and(|why| why.contains("refused")), "{record}");
+}
+
+#[tokio::test]
+async fn x30_a_change_that_refuses_all_newcomers_is_taken_back_however_much_open_sockets_talk() {
+    let redis = Redis::start().await;
+    let many = json!({ "rateLimiting": { "connectionLimit": { "maxConnections": 10_000, "windowMs": 60_000 } } });
+    let cluster = Cluster::of(2).on(&redis).policy(many).start().await;
+    let admin = cluster.admin();
+    let mut open = Vec::new();
+    for number in 7..10 {
+        open.push(cluster.node(0).caller(&format!("198.51.100.{number}")).comes_in().await);
+    }
+    let version = admin.policy_version().await;
+
+    tries(&admin, "edge-1", 45, json!({ "security": { "maxAnonymousConnections": 1 } })).await.succeeds();
+    let refusal = cluster.node(0).caller("198.51.100.66").gets_refused_eventually().await;
+    assert!(refusal.body.contains("anonymous_limit"), "{refusal:?}");
+    soon("the change taken back", Duration::from_secs(40), async || {
+        for client in &mut open {
+            talks(client, 25).await;
+        }
+        let _ = cluster.node(0).caller("198.51.100.66").connects().await;
+        (!on_trial(&admin).await).then_some(())
+    })
+    .await;
+    cluster.node(0).caller("198.51.100.67").comes_in_eventually().await;
+    assert_eq!(admin.policy_version().await, version, "nothing was published");
+    let record = admin.audited("eventType=POLICY_CHANGED&text=taken", 1).await.remove(0);
+    assert!(record["metadata"]["why"].as_str().is_some_and(|why| why.contains("connections refused")), "{record}");
+}
+
+#[tokio::test]
+async fn x30_a_node_that_is_switched_off_tries_nothing_and_one_that_is_switched_off_meanwhile_shows_nothing() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("enforce");
+    std::fs::write(&file, "off").unwrap();
+    let redis = Redis::start().await;
+    let cluster = Cluster::of(1).on(&redis).with(json!({ "node": { "enforceFile": file } })).start().await;
+    let admin = cluster.admin();
+    let version = admin.policy_version().await;
+    let patch = json!({ "cors": { "allowedOrigins": [] } });
+    tries(&admin, "edge-1", 45, patch.clone()).await.fails_with(409);
+
+    std::fs::remove_file(&file).unwrap();
+    eventually("a node that refuses again", async || {
+        (tries(&admin, "edge-1", 45, patch.clone()).await.status == 200).then_some(())
+    })
+    .await;
+    std::fs::write(&file, "shadow").unwrap();
+    let record = admin.audited("eventType=POLICY_CHANGED&text=taken", 1).await.remove(0);
+    assert!(record["metadata"]["why"].as_str().is_some_and(|why| why.contains("`shadow`")), "{record}");
+    assert_eq!(admin.policy_version().await, version, "nothing was published");
 }
 
 #[tokio::test]

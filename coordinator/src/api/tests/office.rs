@@ -183,6 +183,7 @@ impl Office {
             connections: traffic.active_connections,
             last_seen: self.clock.now(),
             traffic,
+            decisions: None,
             enforce: Default::default(),
             is_switched: false,
             on_trial: false,

@@ -1,7 +1,8 @@
 //! The policy over the API: changed in parts, judged whole, with history and rollback.
 
 use http::Method;
-use picket_shared::state::{State, TrafficSnapshot};
+use picket_shared::policy::Enforce;
+use picket_shared::state::{Decisions, NodeStatus, State, TrafficSnapshot};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -153,6 +154,54 @@ async fn a_trial_that_its_node_never_took_up_is_taken_back_and_one_that_it_ran_i
     assert_eq!((&config["version"], &config["canary"]), (&json!(1), &Value::Null));
     assert_eq!(published["metadata"]["version"], 2, "{published}");
     assert_eq!(ran.admin().get("/config").await.data()["policy"]["validation"]["maxDepth"], 40);
+    assert_eq!(published["message"], "policy changed after a trial with nobody there");
+}
+
+#[tokio::test]
+async fn x30_a_trial_that_refused_few_but_most_or_whose_node_was_switched_off_is_taken_back() {
+    let why = async |says: fn(&mut NodeStatus)| {
+        let began = async |office: &Office| {
+            let on_trial = |node: &mut NodeStatus| {
+                node.on_trial = true;
+                says(node);
+            };
+            office.has_node_that("edge-1", TrafficSnapshot::default(), on_trial).await;
+        };
+        let (office, record) = trial_at(began).await;
+        assert_eq!(office.admin().get("/config").await.data()["version"], 1, "{record}");
+        record["metadata"]["why"].as_str().unwrap().to_owned()
+    };
+    let (few, switched) = tokio::join!(
+        why(|node| {
+            let decisions = Decisions { connections_refused: 7, events_cleared: 5_000, ..Decisions::default() };
+            node.decisions = Some(decisions);
+        }),
+        why(|node| (node.is_switched, node.enforce) = (true, Enforce::Off)),
+    );
+    assert_eq!(few, "7 of 7 connections refused, which is more than half");
+    assert_eq!(switched, "its node refuses nobody, by its switch that says `off`");
+}
+
+#[tokio::test]
+async fn x30_no_trial_begins_at_a_node_whose_switch_hides_what_it_would_do() {
+    let office = Office::open().await;
+    let tries = async |patch: Value| office.admin().put("/config?canary=edge-1&seconds=5", patch).await;
+    for word in [Enforce::Off, Enforce::Shadow] {
+        let switched = |node: &mut NodeStatus| (node.is_switched, node.enforce) = (true, word);
+        office.has_node_that("edge-1", TrafficSnapshot::default(), switched).await;
+        let answer = tries(json!({ "validation": { "maxDepth": 40 } })).await;
+        answer.fails_with(409);
+        assert!(answer.text.contains(word.as_str()) && answer.text.contains("enforceFile"), "{}", answer.text);
+    }
+    assert_eq!(office.admin().get("/config").await.data()["canary"], Value::Null);
+    tries(json!({ "enforce": "shadow" })).await.data();
+}
+
+#[tokio::test]
+async fn x30_a_switch_that_says_on_hides_nothing() {
+    let office = Office::open().await;
+    office.has_node_that("edge-1", TrafficSnapshot::default(), |node| node.is_switched = true).await;
+    office.admin().put("/config?canary=edge-1&seconds=5", json!({ "validation": { "maxDepth": 40 } })).await.data();
 }
 
 #[tokio::test]
