@@ -139,6 +139,7 @@ mod tests {
             id: id.into(),
             policy: policy.clone(),
             blocks: state.blocks.clone(),
+            leases: state.leases.clone(),
             view: BlockView::default(),
             outbox: outbox.clone(),
             clock: clock.clone(),

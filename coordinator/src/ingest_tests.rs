@@ -52,6 +52,7 @@ impl Mill {
             id: "c1".into(),
             policy: policy.clone(),
             blocks: state.blocks.clone(),
+            leases: state.leases.clone(),
             view: BlockView::default(),
             outbox,
             clock: clock.clone(),

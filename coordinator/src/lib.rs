@@ -10,6 +10,7 @@ mod enforcement;
 mod forecast;
 mod heartbeat;
 mod ingest;
+mod lifts;
 mod listener;
 mod load;
 mod merging;
@@ -163,6 +164,7 @@ fn run(parts: Parts, opened: Opened) {
         id: id.clone(),
         policy: policy.clone(),
         blocks: state.blocks.clone(),
+        leases: state.leases.clone(),
         view: blocks.clone(),
         outbox: outbox.clone(),
         clock: clock.clone(),

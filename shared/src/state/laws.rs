@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::{
     ANSWER_LIFE, ANSWERS_MAX, Added, Begun, Block, BlockLog, BlockOrigin, BlockScope, BlockView, CHANGE_LIFE, Change,
-    Charge, Claim, CounterKey, Lead, Lease, LeaseKey, Lift, LimitName, Published, Put, Revocation,
-    RevocationPosition, Revoked, State, Subject, Trial, Withdrawal,
+    Charge, Claim, CounterKey, Lead, Lease, LeaseKey, Lift, LimitName, Published, Put, Revocation, RevocationPosition,
+    Revoked, State, Subject, Trial, Withdrawal,
 };
 use crate::address::AddressKey;
 use crate::audit::{AuditRecord, EventType, Severity};

@@ -8,8 +8,8 @@ use crate::audit::{AuditRecord, Severity};
 use crate::policy::Policy;
 use crate::reason::Reason;
 use crate::state::{
-    Begun, Change, Claim, Lead, LeaseKey, Put, RedisOptions, RedisState, Revocation, RevocationPosition, Revoked, Trial,
-    Withdrawal,
+    Begun, Change, Claim, Lead, LeaseKey, Put, RedisOptions, RedisState, Revocation, RevocationPosition, Revoked,
+    Trial, Withdrawal,
 };
 use crate::window::Quota;
 
