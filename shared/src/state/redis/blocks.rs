@@ -3,11 +3,12 @@
 use async_trait::async_trait;
 use fred::types::Value;
 use ipnet::IpNet;
+use std::time::Duration;
 use tokio::sync::watch;
 
 use super::link::Lane;
 use super::reply::{Reply, integer};
-use super::{Redis, number, wire};
+use super::{Redis, millis, number, wire};
 use crate::address;
 use crate::clock::Timestamp;
 use crate::state::{
@@ -17,6 +18,8 @@ use crate::state::{
 
 /// changes in one answer
 const CHANGES_MAX: u64 = 1000;
+/// how long after the last lift all are remembered: coordinators read of them in the audit log long before
+const LIFTS_LIFE: Duration = Duration::from_secs(86_400);
 /// blocks in one part of a load, of a seed, and that end in one step
 const PART: usize = 500;
 
@@ -65,7 +68,8 @@ impl Blocks for Redis {
     async fn lift(&self, network: IpNet, now: Timestamp) -> Result<bool, StateError> {
         // Its date is the caller's, as that of the record which tells of it.
         let date = number(now.as_millis());
-        let needed = vec![network.to_string().into(), self.now(now), date, number(LIFTS_MAX as u64)];
+        let most = number(LIFTS_MAX as u64);
+        let needed = vec![network.to_string().into(), self.now(now), date, most, millis(LIFTS_LIFE)];
         let arguments = self.change(needed);
         let reply =
             self.link.call(Lane::Upkeep, &self.scripts.block_lift, self.keys.blocks().into(), arguments).await?;
