@@ -18,12 +18,14 @@ use picket_shared::clock::{Clock, Timestamp};
 use picket_shared::policy::{Policy, Rules, Security};
 use picket_shared::reason::Reason;
 use picket_shared::state::{
-    BLOCK_USERS_MAX, BLOCKS_MAX, Block, BlockOrigin, BlockScope, BlockView, Blocks, LivePolicy, Put, StateError,
+    BLOCK_USERS_MAX, BLOCKS_MAX, Block, BlockOrigin, BlockScope, BlockView, Blocks, Lead, LeaseKey, Leases, Lift,
+    LivePolicy, Put, StateError, Withdrawal,
 };
 
+use crate::lifts::{Lifts, News};
 use crate::merging::{self, Merged};
 use crate::metrics::Instruments;
-use crate::neighbours::Neighbours;
+use crate::neighbours::{CLEAN_USERS_MIN, Neighbours};
 use crate::reputation::{self, Offence, Scores, Standing, Worse};
 
 /// who an automatic block is by
@@ -39,6 +41,7 @@ pub(crate) struct Enforcement {
     pub(crate) id: String,
     pub(crate) policy: LivePolicy,
     pub(crate) blocks: Arc<dyn Blocks>,
+    pub(crate) leases: Arc<dyn Leases>,
     pub(crate) view: BlockView,
     pub(crate) outbox: Outbox,
     pub(crate) clock: Arc<dyn Clock>,
@@ -62,7 +65,26 @@ pub(crate) struct Memory {
     scores: Scores,
     neighbours: Neighbours,
     relapses: Relapses,
+    lifts: Lifts,
     merged: Option<Timestamp>,
+}
+
+/// what became of a block
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kept {
+    InTheList,
+    /// an administrator's block is in its place
+    Manual,
+    /// not tried: there were lifts to hear of, and addresses may stand otherwise than they did
+    LiftsFirst,
+}
+
+/// what became of a bad score
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Judged {
+    Settled,
+    /// by lifts that were not known; it is to be looked at again
+    Overtaken,
 }
 
 impl Enforcement {
@@ -72,13 +94,22 @@ impl Enforcement {
         Ok(())
     }
 
-    /// false if an administrator's block is in its place
-    async fn put(&self, block: Block, now: Timestamp) -> Result<bool, StateError> {
-        match self.blocks.put_in_term(block, self.term(), now).await? {
-            Put::Done(_) => Ok(true),
-            Put::Manual => Ok(false),
-            Put::Superseded => Err(StateError("another coordinator leads".to_owned())),
+    async fn put(&self, block: Block, now: Timestamp) -> Result<Kept, StateError> {
+        match self.blocks.put_in_term(block, self.lead(), now).await? {
+            Put::Done(_) => Ok(Kept::InTheList),
+            Put::Manual => Ok(Kept::Manual),
+            Put::Superseded => Err(superseded()),
+            Put::Unheard { lifts, heard } => {
+                let mut memory = self.memory.lock();
+                lifts.into_iter().for_each(|lift| memory.heard_of(lift));
+                memory.lifts.heard = heard;
+                Ok(Kept::LiftsFirst)
+            }
         }
+    }
+
+    fn lead(&self) -> Lead {
+        Lead { term: self.term(), heard: self.memory.lock().lifts.heard }
     }
 
     /// scores a record that was not seen before, and blocks its address when the score calls for it
@@ -86,9 +117,12 @@ impl Enforcement {
         let now = self.clock.now();
         let rules = self.policy.current();
         let security = &rules.document.security;
-        for worse in self.learn(record, security, now) {
-            if worse.standing.calls_for_a_block_of(worse.factor, security) {
-                self.block(record, &worse, &rules, now).await;
+        for mut worse in self.learn(record, security, now) {
+            // Each round hears of lifts, of which there is a bounded number. What was forgiven took this offence with it.
+            while worse.standing.calls_for_a_block_of(worse.factor, security)
+                && self.block(record, &worse, &rules, now).await == Judged::Overtaken
+            {
+                worse.standing = self.memory.lock().scores.standing(worse.address, security, now);
             }
         }
         self.merge_if_crowded(now).await;
@@ -105,15 +139,16 @@ impl Enforcement {
         self.term.load(Ordering::Relaxed)
     }
 
-    /// knows nothing of addresses any more
+    /// knows nothing of addresses any more, but when they were lifted: the trail may not have that yet
     pub(crate) fn forget(&self) {
-        *self.memory.lock() = Memory::default();
+        let mut memory = self.memory.lock();
+        *memory = Memory { lifts: std::mem::take(&mut memory.lifts), ..Memory::default() };
     }
 
     /// takes note of who is where, of what was done, and of what other coordinators blocked and lifted; answers what stands worse for it
     fn learn(&self, record: &AuditRecord, security: &Security, now: Timestamp) -> Vec<Worse> {
-        let offence = offence(record);
         let mut memory = self.memory.lock();
+        let offence = offence(record).filter(|offence| !memory.lifts.forgive(offence.address, offence.at));
         if let Some(user) = &record.user_id {
             let address = AddressKey::of(record.ip);
             memory.neighbours.saw(address, user, record.timestamp, offence, security, now);
@@ -122,10 +157,7 @@ impl Enforcement {
             (EventType::IpBlocked, Some(network)) if is_automatic(record) => {
                 memory.relapses.remember(network, record.timestamp, record.timestamp.plus(duration_of(record)));
             }
-            // What was blocked again since stays so.
-            (EventType::IpUnblocked, Some(network)) if !memory.relapses.has_later(network, record.timestamp) => {
-                memory.lift(network);
-            }
+            (EventType::IpUnblocked, Some(network)) => memory.heard_of(Lift { network, at: record.timestamp }),
             _ => {}
         }
         offence.map(|offence| memory.scores.add(offence, security, now)).unwrap_or_default()
@@ -141,9 +173,13 @@ impl Enforcement {
         self.memory.lock().relapses.count(AddressKey::of(address).network(), self.clock.now())
     }
 
-    /// gives the addresses of a network a clean sheet; what they did is remembered for the length of a next block
-    pub(crate) fn reset(&self, network: IpNet) {
-        self.memory.lock().lift(network);
+    /// gives the addresses of a network a clean sheet, also of what they did before and is heard of later; that they were blocked is
+    /// remembered for the length of a next block
+    pub(crate) fn lifted(&self, lift: Lift) {
+        let mut memory = self.memory.lock();
+        memory.lifts.remember(lift.network, lift.at);
+        memory.clear(lift.network);
+        memory.relapses.lift(lift.network, self.clock.now());
     }
 
     /// the users in a network of whom something counts against them
@@ -162,31 +198,32 @@ impl Enforcement {
             || address::contains_any(&self.trusted_proxies, address)
     }
 
-    async fn block(&self, last: &AuditRecord, worse: &Worse, rules: &Rules, now: Timestamp) {
+    async fn block(&self, last: &AuditRecord, worse: &Worse, rules: &Rules, now: Timestamp) -> Judged {
         let address = last.ip;
         let security = &rules.document.security;
         let network = worse.address.network();
         if !security.block_suspicious_ips || self.is_exempt(address, rules) || self.holds_a_proxy(network) {
-            return;
+            return Judged::Settled;
         }
         let around = self.view.around(network, now);
         let held = around.as_ref().filter(|block| block.network == network);
         if held.is_some_and(|block| block.origin == BlockOrigin::Manual) {
-            return;
+            return Judged::Settled;
         }
-        let (relapse, is_blocked, is_shared, offenders) = {
+        let (relapse, is_blocked, offenders) = {
             let Memory { relapses, neighbours, .. } = &*self.memory.lock();
             (
                 relapses.count(network, now),
                 relapses.is_blocked(network, around.is_some(), now),
-                neighbours.is_shared(worse.address, security, now),
                 neighbours.offenders(worse.address, security, now),
             )
         };
         // Offences that were under way when the block came are no relapse.
         if is_blocked {
-            return self.name_more_users(network, offenders, now).await;
+            self.name_more_users(network, offenders, now).await;
+            return Judged::Settled;
         }
+        let is_shared = self.is_shared(worse.address, security, now).await;
         let (scope, users) = if is_shared { named(offenders) } else { (BlockScope::Everyone, Vec::new()) };
         let duration = duration(&rules.document, address, relapse);
         let until = now.plus(duration);
@@ -205,18 +242,35 @@ impl Enforcement {
             users,
         };
         if self.view.covers(&block, now) {
-            return;
+            return Judged::Settled;
         }
         match self.put(block.clone(), now).await {
-            Ok(true) => {}
-            Ok(false) => return,
+            Ok(Kept::InTheList) => {
+                self.memory.lock().relapses.remember(network, now, until);
+                self.record(last, &block, &worse.standing, relapse, duration);
+            }
+            Ok(Kept::Manual) => {}
+            Ok(Kept::LiftsFirst) => return Judged::Overtaken,
             Err(error) => {
                 tracing::warn!(%error, address = %worse.address, "address not blocked, its next offence tries again");
-                return;
             }
         }
-        self.memory.lock().relapses.remember(network, now, until);
-        self.record(last, &block, &worse.standing, relapse, duration);
+        Judged::Settled
+    }
+
+    /// Whether enough clean users sit behind the prefix. Who came in long ago and has made no record since may be connected still: the
+    /// state knows who holds connections, and is asked only if it matters
+    async fn is_shared(&self, prefix: AddressKey, security: &Security, now: Timestamp) -> bool {
+        let clean = self.memory.lock().neighbours.clean(prefix, security, now);
+        let mut there = clean.seen_of_late;
+        for user in clean.seen_before {
+            if there >= CLEAN_USERS_MIN {
+                break;
+            }
+            let is_connected = self.leases.held(&LeaseKey::User(user.into())).await.is_ok_and(|held| held > 0);
+            there += usize::from(is_connected);
+        }
+        there >= CLEAN_USERS_MIN
     }
 
     /// a block that spares clean users comes to bind those who turned out not to be
@@ -231,8 +285,9 @@ impl Enforcement {
         }
         let (scope, users) = named([block.users.clone(), more.clone()].concat());
         match self.put(Block { scope, users, ..block }, now).await {
-            Ok(true) => tracing::info!(%network, ?more, "a block of a shared address binds more users"),
-            Ok(false) => {}
+            Ok(Kept::InTheList) => tracing::info!(%network, ?more, "a block of a shared address binds more users"),
+            // After a lift there is no such block.
+            Ok(Kept::Manual | Kept::LiftsFirst) => {}
             Err(error) => tracing::warn!(%error, %network, "users not blocked, their next offence tries again"),
         }
     }
@@ -291,11 +346,14 @@ impl Enforcement {
     }
 
     async fn replace(&self, merged: &Merged, now: Timestamp) -> Result<(), StateError> {
-        if !self.put(merged.block.clone(), now).await? {
+        if self.put(merged.block.clone(), now).await? != Kept::InTheList {
             return Ok(());
         }
         for network in &merged.replaces {
-            self.blocks.lift(*network, now).await?;
+            // An administrator's that came meanwhile stays, though the wider one holds it.
+            if self.blocks.withdraw(*network, self.lead()).await? == Withdrawal::Superseded {
+                return Err(superseded());
+            }
         }
         let Merged { block, replaces } = merged;
         let record = AuditRecord::new(
@@ -317,11 +375,22 @@ impl Enforcement {
 }
 
 impl Memory {
-    fn lift(&mut self, network: IpNet) {
+    /// what was blocked again since stays so
+    fn heard_of(&mut self, Lift { network, at }: Lift) {
+        if self.lifts.remember(network, at) == News::New && !self.relapses.has_later(network, at) {
+            self.clear(network);
+        }
+        self.relapses.lift(network, at);
+    }
+
+    fn clear(&mut self, network: IpNet) {
         self.scores.reset(network);
         self.neighbours.reset(network);
-        self.relapses.lift(network);
     }
+}
+
+fn superseded() -> StateError {
+    StateError("another coordinator leads".to_owned())
 }
 
 /// names the users, unless they are so many that the address is theirs
@@ -395,8 +464,9 @@ impl Relapses {
         self.networks.iter().any(|(one, relapse)| network.contains(one) && relapse.last > at)
     }
 
-    fn lift(&mut self, network: IpNet) {
-        let lifted = self.networks.iter_mut().filter(|(one, _)| network.contains(*one));
+    /// those that were blocked by then are blocked no longer
+    fn lift(&mut self, network: IpNet, at: Timestamp) {
+        let lifted = self.networks.iter_mut().filter(|(one, relapse)| network.contains(*one) && relapse.last <= at);
         lifted.for_each(|(_, relapse)| relapse.until = relapse.last);
     }
 

@@ -3,7 +3,7 @@
 use super::*;
 use picket_shared::clock::ManualClock;
 use picket_shared::policy::Environment;
-use picket_shared::state::{State, follow_blocks};
+use picket_shared::state::{Acquired, Claim, State, follow_blocks};
 use picket_shared::tasks::Tasks;
 use picket_shared::telemetry::Metrics;
 
@@ -27,6 +27,7 @@ impl Watch {
             id: "c1".into(),
             policy: LivePolicy::starting_with(policy, Environment::Production).unwrap(),
             blocks: state.blocks.clone(),
+            leases: state.leases.clone(),
             view,
             outbox: Outbox::default(),
             clock: clock.clone(),
@@ -42,6 +43,14 @@ impl Watch {
     async fn offends(&self, address: &str, reason: Reason, times: usize) {
         for _ in 0..times {
             let record = AuditRecord::refusal(reason, address.parse().unwrap(), self.clock.now());
+            self.enforcement.observe(&record).await;
+        }
+    }
+
+    /// what was done then is heard of now
+    async fn offended(&self, address: &str, at: Timestamp, times: usize) {
+        for _ in 0..times {
+            let record = AuditRecord::refusal(Reason::TokenInvalid, address.parse().unwrap(), at);
             self.enforcement.observe(&record).await;
         }
     }
@@ -268,6 +277,101 @@ async fn what_was_lifted_elsewhere_is_lifted_here_and_offends_anew() {
     watch.clock.advance(Duration::from_secs(1));
     watch.offends("192.0.2.66", Reason::TokenInvalid, 20).await;
     assert_eq!((watch.enforcement.relapses(ip), watch.state.blocks.load(START).await.unwrap().blocks.len()), (2, 1));
+}
+
+#[tokio::test]
+async fn what_was_done_before_a_lift_and_is_heard_of_later_does_not_count() {
+    let watch = Watch::with(|_| {});
+    let ip = "192.0.2.66".parse().unwrap();
+    watch.clock.advance(Duration::from_secs(10));
+    let lift = Lift { network: "192.0.2.0/24".parse().unwrap(), at: watch.clock.now() };
+    watch.enforcement.lifted(lift);
+    watch.offended("192.0.2.66", START, 20).await;
+    assert_eq!((watch.enforcement.standing(ip).score, watch.blocks().await), (0.0, Vec::new()));
+    watch.enforcement.forget();
+    watch.offended("192.0.2.66", START, 20).await;
+    assert_eq!(watch.blocks().await, [], "the trail may not have the lift yet");
+    watch.offends("192.0.2.66", Reason::TokenInvalid, 5).await;
+    assert_eq!(watch.blocks().await.len(), 1, "what was done since counts");
+}
+
+#[tokio::test]
+async fn a_lift_at_another_coordinator_holds_before_its_record_is_read() {
+    let watch = Watch::with(|_| {});
+    let (ip, network) = ("192.0.2.66".parse().unwrap(), "192.0.2.66/32".parse().unwrap());
+    watch.offends("192.0.2.66", Reason::TokenInvalid, 20).await;
+    watch.clock.advance(Duration::from_secs(10));
+    let lifted = watch.clock.now();
+    assert!(watch.state.blocks.lift(network, lifted).await.unwrap());
+    watch.clock.advance(Duration::from_secs(10));
+
+    watch.offended("192.0.2.66", START.plus(Duration::from_secs(9)), 20).await;
+    assert_eq!(watch.blocks().await, [], "what was done before");
+    watch.offends("192.0.2.66", Reason::TokenInvalid, 4).await;
+    assert_eq!(watch.blocks().await, [], "and four times since");
+    assert_eq!(watch.enforcement.standing(ip).rounded(), 4);
+
+    // Its record, which comes at last, says nothing that was not known.
+    let unblocked =
+        AuditRecord::new(EventType::IpUnblocked, Severity::Medium, ip, "x", lifted).with("network", "192.0.2.66");
+    watch.enforcement.observe(&unblocked).await;
+    assert_eq!(watch.enforcement.standing(ip).rounded(), 4);
+    watch.offends("192.0.2.66", Reason::TokenInvalid, 1).await;
+    assert_eq!((watch.enforcement.relapses(ip), watch.blocks().await.len()), (2, 1), "the fifth is one too many");
+}
+
+#[tokio::test]
+async fn merging_leaves_an_administrators_block_and_what_a_later_leader_blocked() {
+    let watch = Watch::with(|_| {});
+    watch.enforcement.begin_term().await.unwrap();
+    for host in ["2001:db8:1::1", "2001:db8:1:1::1", "2001:db8:1:2::1", "2001:db8:1:3::1"] {
+        watch.offends(host, Reason::TokenInvalid, 5).await;
+    }
+    watch.knows_block("2001:db8:1:3::/64", |_| true).await;
+    let merged = merging::merge(&watch.enforcement.view.blocks(), START).remove(0);
+    let manual = Block { origin: BlockOrigin::Manual, until: None, ..merged.block.clone() };
+    let manual = Block { network: "2001:db8:1:2::/64".parse().unwrap(), ..manual };
+    watch.state.blocks.put(manual.clone()).await.unwrap();
+
+    watch.enforcement.replace(&merged, START).await.unwrap();
+    let left = watch.state.blocks.load(START).await.unwrap().blocks;
+    assert_eq!((left.len(), left.contains(&manual)), (2, true), "{left:?}");
+
+    watch.offends("2001:db8:2::1", Reason::TokenInvalid, 5).await;
+    watch.state.blocks.begin_term().await.unwrap();
+    let network = "2001:db8:2::/64".parse().unwrap();
+    let stale = watch.enforcement.blocks.withdraw(network, watch.enforcement.lead()).await.unwrap();
+    assert_eq!(stale, Withdrawal::Superseded);
+}
+
+#[tokio::test]
+async fn h24_clean_users_who_have_been_connected_all_day_are_spared() {
+    for (leave, scope) in [(false, BlockScope::Anonymous), (true, BlockScope::Everyone)] {
+        let watch = Watch::with(|_| {});
+        let users = ["alice", "bob", "carol"];
+        let claims = users.map(|user| Claim { key: LeaseKey::User(user.into()), cap: 9 });
+        assert_eq!(watch.state.leases.acquire(&claims, START).await.unwrap(), Acquired::Granted);
+        for user in users {
+            watch.comes_in("192.0.2.7", user).await;
+        }
+        if leave {
+            watch.state.leases.release(&[claims[2].key.clone()]);
+        }
+        watch.clock.advance(Duration::from_secs(8 * 3600));
+        watch.offends("192.0.2.7", Reason::HostileContent, 5).await;
+        assert_eq!(watch.knows_block("192.0.2.7/32", |_| true).await.scope, scope, "one has left: {leave}");
+    }
+}
+
+#[tokio::test]
+async fn h24_clean_users_are_spared_after_a_lift_too() {
+    let watch = Watch::with(|_| {});
+    for user in ["alice", "bob", "carol"] {
+        watch.comes_in("192.0.2.7", user).await;
+    }
+    watch.enforcement.lifted(Lift { network: "192.0.2.7/32".parse().unwrap(), at: START });
+    watch.offends("192.0.2.7", Reason::HostileContent, 5).await;
+    assert_eq!(watch.knows_block("192.0.2.7/32", |_| true).await.scope, BlockScope::Anonymous);
 }
 
 #[tokio::test]

@@ -12,6 +12,7 @@ use crate::alarms::{Alarms, Readings, Roll};
 use crate::enforcement::Enforcement;
 use crate::load::Load;
 use crate::metrics::Instruments;
+use crate::twin;
 
 const PERIOD: Duration = Duration::from_secs(1);
 /// how long after it was said the leadership is believed: others take it for dead a second later
@@ -36,6 +37,10 @@ pub(crate) struct Heartbeat {
     pub(crate) alarms: Arc<Alarms>,
     pub(crate) instruments: Instruments,
     pub(crate) since: Timestamp,
+    /// who had this id and has ended
+    pub(crate) predecessor: Option<Timestamp>,
+    /// since when an older one lives that has this id too
+    pub(crate) twin: Option<Timestamp>,
     pub(crate) leads: watch::Sender<LeadsUntil>,
     pub(crate) roll: Roll,
     /// how often in a row the state did not answer
@@ -49,6 +54,7 @@ impl Heartbeat {
         loop {
             if last.elapsed() > DEAD_AFTER {
                 tracing::warn!("this coordinator stood still and was taken for dead, it begins anew");
+                self.predecessor = Some(self.since);
                 self.since = self.clock.now();
             }
             last = Instant::now();
@@ -75,6 +81,19 @@ impl Heartbeat {
         Ok(())
     }
 
+    /// One of two that have the same id says that it lives, the older one; the other leads nothing until that one has ended
+    async fn look_for_a_twin(&mut self) -> Result<(), StateError> {
+        let bearer = twin::bearer(&*self.state.nodes, &self.id, &*self.clock).await?;
+        let elder = bearer.map(|bearer| bearer.since).filter(|since| *since < self.since);
+        let twin = elder.filter(|since| self.predecessor != Some(*since));
+        if let (Some(since), None) = (twin, self.twin) {
+            self.leads.send_replace(None);
+            tracing::error!(id = self.id, %since, "another coordinator runs under this id, this one stands by: give each a node.id");
+        }
+        self.twin = twin;
+        Ok(())
+    }
+
     /// looks at the cluster, even where the state does not answer: then who led last tells of it
     async fn beat(&mut self) {
         let readings = match self.look_around().await {
@@ -95,10 +114,13 @@ impl Heartbeat {
 
     async fn look_around(&mut self) -> Result<Readings, StateError> {
         let (now, said) = (self.clock.now(), Instant::now());
-        let version = env!("CARGO_PKG_VERSION").to_owned();
-        let status = CoordinatorStatus { id: self.id.clone(), version, since: self.since, last_seen: now };
-        self.state.nodes.coordinator_alive(status).await?;
-        self.look_who_leads(now, said).await?;
+        self.look_for_a_twin().await?;
+        if self.twin.is_none() {
+            let version = env!("CARGO_PKG_VERSION").to_owned();
+            let status = CoordinatorStatus { id: self.id.clone(), version, since: self.since, last_seen: now };
+            self.state.nodes.coordinator_alive(status).await?;
+            self.look_who_leads(now, said).await?;
+        }
         let nodes = self.state.nodes.nodes(now).await?;
         self.load.sample(&nodes, now);
         let lag = self.state.audit.lag().await?;
@@ -139,6 +161,7 @@ mod tests {
             id: id.into(),
             policy: policy.clone(),
             blocks: state.blocks.clone(),
+            leases: state.leases.clone(),
             view: BlockView::default(),
             outbox: outbox.clone(),
             clock: clock.clone(),
@@ -159,6 +182,8 @@ mod tests {
             alarms: alarms.into(),
             instruments,
             since: clock.now(),
+            predecessor: None,
+            twin: None,
             leads: watch::Sender::new(None),
             roll: Roll::default(),
             failed: 0,
@@ -190,6 +215,38 @@ mod tests {
         younger.beat().await;
         assert_eq!((term(&elder), term(&younger)), (Some(3), None));
     }
+
+    #[tokio::test]
+    async fn of_two_that_started_under_one_id_the_older_leads_until_it_has_ended() {
+        let (state, clock) = (State::memory(), Arc::new(ManualClock::at(START)));
+        let mut elder = coordinator("c1", &state, &clock);
+        clock.advance(Duration::from_millis(1));
+        let mut younger = coordinator("c1", &state, &clock);
+        // Neither saw the other when it started, and the younger one is the first to be heard of.
+        younger.beat().await;
+        for _ in 0..5 {
+            elder.beat().await;
+            younger.beat().await;
+            assert_eq!((term(&elder).is_some(), term(&younger)), (true, None));
+            clock.advance(PERIOD);
+        }
+        clock.advance(DEAD_AFTER);
+        younger.beat().await;
+        assert!(term(&younger).is_some(), "the older one has ended");
+    }
+
+    #[tokio::test]
+    async fn a_coordinator_that_was_started_again_leads_at_once() {
+        let (state, clock) = (State::memory(), Arc::new(ManualClock::at(START)));
+        let mut before = coordinator("c1", &state, &clock);
+        before.beat().await;
+        clock.advance(3 * PERIOD);
+        let mut after = coordinator("c1", &state, &clock);
+        after.predecessor = Some(before.since);
+        after.beat().await;
+        assert!(term(&after).is_some());
+    }
+
     /// a state that nobody reaches
     struct Away;
 

@@ -9,7 +9,7 @@ use picket_shared::audit::{EventType, Outbox};
 use picket_shared::clock::{ManualClock, Timestamp};
 use picket_shared::policy::{Environment, Policy};
 use picket_shared::reason::Reason;
-use picket_shared::state::{BlockView, State};
+use picket_shared::state::{BlockScope, BlockView, LeaseKey, State};
 use picket_shared::telemetry::Metrics;
 
 const START: Timestamp = Timestamp::from_millis(1_764_000_000_000);
@@ -52,6 +52,7 @@ impl Mill {
             id: "c1".into(),
             policy: policy.clone(),
             blocks: state.blocks.clone(),
+            leases: state.leases.clone(),
             view: BlockView::default(),
             outbox,
             clock: clock.clone(),
@@ -252,6 +253,22 @@ async fn x18_who_begins_to_lead_knows_what_the_trail_says_and_no_more() {
     mill.ingest.step().await.unwrap();
     assert_eq!(mill.state.blocks.load(START).await.unwrap().blocks.len(), 1, "the third point makes the block");
     assert_eq!(mill.ingest.enforcement.relapses(mallory()), 2);
+}
+
+#[tokio::test]
+async fn h24_who_begins_to_lead_knows_who_came_in_long_ago_and_is_connected_still() {
+    let mut mill = Mill::with(|policy| policy.security.suspicious_activity_threshold = 3).await;
+    let morning = START.minus(Duration::from_secs(10 * 3600));
+    for user in ["alice", "bob", "carol"] {
+        let came = AuditRecord::new(EventType::AuthenticationSuccess, Severity::Low, mallory(), "in", morning);
+        mill.ingest.store.insert(&[&AuditRecord { user_id: Some(user.into()), ..came }]).await.unwrap();
+        mill.state.leases.adopt(&[LeaseKey::User(user.into())]);
+    }
+    mill.ingest.recollection.begin_anew().await;
+    mill.arrives(&[(); 3].map(|()| refusal(Reason::TokenInvalid))).await;
+    mill.ingest.step().await.unwrap();
+    let blocks = mill.state.blocks.load(START).await.unwrap().blocks;
+    assert_eq!(blocks.iter().map(|block| block.scope).collect::<Vec<_>>(), [BlockScope::Anonymous]);
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ mod enforcement;
 mod forecast;
 mod heartbeat;
 mod ingest;
+mod lifts;
 mod listener;
 mod load;
 mod merging;
@@ -22,6 +23,7 @@ mod retention;
 mod scope;
 mod store;
 mod tail;
+mod twin;
 
 pub use api::auth::CredentialError;
 pub use store::{Broken, Checkpoint, CheckpointError, ExportError, StoreError, Verdict, verify_export, verify_store};
@@ -29,7 +31,7 @@ pub use store::{Broken, Checkpoint, CheckpointError, ExportError, StoreError, Ve
 use ipnet::IpNet;
 use picket_shared::audit::Outbox;
 use picket_shared::behaviour::Watch;
-use picket_shared::clock::Clock;
+use picket_shared::clock::{Clock, Timestamp};
 use picket_shared::listener::Listener;
 use picket_shared::state::{BlockView, LivePolicy, RevocationView, State};
 use picket_shared::tasks::Tasks;
@@ -57,6 +59,7 @@ use recollection::Recollection;
 use retention::Retention;
 use store::AuditStore;
 use tail::Tail;
+use twin::Found;
 
 /// what a coordinator is made of
 pub struct Parts {
@@ -96,6 +99,11 @@ pub enum StartError {
     Alarms(#[source] reqwest::Error),
     #[error("coordinator.apiKeys[{0}]: {1}")]
     ApiKey(usize, ApiKeyError),
+    #[error(
+        "another coordinator runs as `{0}`, and two of one name would both lead: give each a node.id of its own, or none, and \
+         each takes its host's name and a random part"
+    )]
+    SameId(String),
     #[error("cannot listen on {0}")]
     Listen(SocketAddr, #[source] std::io::Error),
 }
@@ -118,13 +126,18 @@ pub async fn start(parts: Parts) -> Result<Running, StartError> {
         let (index, error) = errors.into_iter().next().unwrap_or((0, ApiKeyError::Source));
         StartError::ApiKey(index, error)
     })?;
+    let predecessor = match twin::looked_for(&*parts.state.nodes, &parts.id, &*parts.clock).await {
+        Found::Nobody => None,
+        Found::Silent { since } => Some(since),
+        Found::Living => return Err(StartError::SameId(parts.id)),
+    };
     let store = AuditStore::open(&parts.config.audit_store).await?;
     let (listener, management) = bind("management", parts.config.listen).await?;
     let ops = match parts.is_alone {
         true => Some(serve_ops(&parts, &store).await?),
         false => None,
     };
-    run(parts, Opened { credential, api_keys, tokens, store, listener, instruments, receivers });
+    run(parts, Opened { credential, api_keys, tokens, predecessor, store, listener, instruments, receivers });
     Ok(Running { management, ops })
 }
 
@@ -148,6 +161,8 @@ struct Opened {
     credential: Option<Credential>,
     api_keys: ApiKeys,
     tokens: Option<TokenVerifier>,
+    /// since when a coordinator lived that had this one's id and has fallen silent
+    predecessor: Option<Timestamp>,
     store: AuditStore,
     listener: TcpListener,
     instruments: Instruments,
@@ -155,7 +170,7 @@ struct Opened {
 }
 
 fn run(parts: Parts, opened: Opened) {
-    let Opened { credential, api_keys, tokens, store, listener, instruments, receivers } = opened;
+    let Opened { credential, api_keys, tokens, predecessor, store, listener, instruments, receivers } = opened;
     let Parts {
         config,
         id,
@@ -176,6 +191,7 @@ fn run(parts: Parts, opened: Opened) {
         id: id.clone(),
         policy: policy.clone(),
         blocks: state.blocks.clone(),
+        leases: state.leases.clone(),
         view: blocks.clone(),
         outbox: outbox.clone(),
         clock: clock.clone(),
@@ -236,6 +252,8 @@ fn run(parts: Parts, opened: Opened) {
         alarms: alarms.clone(),
         instruments: instruments.clone(),
         since: clock.now(),
+        predecessor,
+        twin: None,
         leads,
         roll: Roll::default(),
         failed: 0,

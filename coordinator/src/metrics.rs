@@ -111,7 +111,7 @@ impl Instruments {
             alarms: counter("picket.alarms", "alarms, by kind, raised, resolved or noticed", "{alarm}"),
             notifications: counter(
                 "picket.alarms.notifications",
-                "alarms to receivers, by outcome: delivered, retried, given up, or dropped from a full queue",
+                "alarms to receivers, by outcome: delivered, retried, given up, or dropped from a full queue or with their receiver",
                 "{notification}",
             ),
             logins: counter(

@@ -14,10 +14,12 @@ use crate::reputation::{History, Offence, Seldom};
 
 /// so many clean users make an address a shared one
 pub(crate) const CLEAN_USERS_MIN: usize = 3;
-/// how long a user counts as sitting there after the last sign
+/// how long a user counts as sitting there after the last sign; later only who is connected
 const SEEN_FOR: Duration = Duration::from_secs(3600);
 /// users that are remembered of one address; beyond it the clean ones go first
 const USERS_PER_ADDRESS_MAX: usize = 256;
+/// clean users of an address of whom it is asked whether they are connected, the last seen first
+const ASKED_MAX: usize = 64;
 /// users that are remembered in all; beyond it the longest unseen half goes
 const USERS_MAX: usize = 200_000;
 
@@ -33,6 +35,14 @@ pub(crate) struct Neighbours {
 struct Neighbour {
     seen: Timestamp,
     history: History,
+}
+
+/// users that nothing counts against
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Clean {
+    pub(crate) seen_of_late: usize,
+    /// not seen for longer, and perhaps still connected; the last seen first
+    pub(crate) seen_before: Vec<String>,
 }
 
 impl Default for Neighbours {
@@ -62,12 +72,14 @@ impl Neighbours {
         }
     }
 
-    /// whether enough clean users sit behind the prefix
-    pub(crate) fn is_shared(&self, prefix: AddressKey, security: &Security, now: Timestamp) -> bool {
-        let users = self.addresses.get(&prefix).into_iter().flat_map(HashMap::values);
-        let clean = users
-            .filter(|user| now.since(user.seen) < SEEN_FOR && user.history.standing_now(security, now).rounded() == 0);
-        clean.take(CLEAN_USERS_MIN).count() == CLEAN_USERS_MIN
+    /// the clean users behind the prefix
+    pub(crate) fn clean(&self, prefix: AddressKey, security: &Security, now: Timestamp) -> Clean {
+        let users = self.addresses.get(&prefix).into_iter().flatten();
+        let clean = users.filter(|(_, user)| user.history.standing_now(security, now).rounded() == 0);
+        let (of_late, mut before): (Vec<_>, Vec<_>) = clean.partition(|(_, user)| now.since(user.seen) < SEEN_FOR);
+        before.sort_by_key(|(_, user)| std::cmp::Reverse(user.seen));
+        let seen_before = before.into_iter().take(ASKED_MAX).map(|(name, _)| name.clone()).collect();
+        Clean { seen_of_late: of_late.len(), seen_before }
     }
 
     /// the users behind the prefix whose own score calls for a block, in order
@@ -92,10 +104,11 @@ impl Neighbours {
         offenders.map(|(name, _)| name.clone()).collect()
     }
 
-    /// everybody in the network starts anew
+    /// everybody in the network starts anew; they still sit there
     pub(crate) fn reset(&mut self, network: IpNet) {
-        self.addresses.retain(|address, _| !network.contains(&address.network()));
-        self.total = self.addresses.values().map(HashMap::len).sum();
+        let within = self.addresses.iter_mut().filter(|(address, _)| network.contains(&address.network()));
+        let users = within.flat_map(|(_, users)| users.values_mut());
+        users.for_each(|user| user.history = History::default());
     }
 
     fn neighbour(&mut self, prefix: AddressKey, user: &str, security: &Security, now: Timestamp) -> &mut Neighbour {
@@ -156,12 +169,18 @@ mod tests {
         }
         sees(&mut neighbours, "192.0.2.7", "mallory", NOW, 5);
         let subject = address("192.0.2.7");
-        assert!(!neighbours.is_shared(subject, &security, NOW), "an offender is not clean");
-        sees(&mut neighbours, "192.0.2.7", "carol", NOW, 0);
-        assert!(neighbours.is_shared(subject, &security, NOW));
+        let clean = |neighbours: &Neighbours, now| neighbours.clean(subject, &security, now).seen_of_late;
+        assert_eq!(clean(&neighbours, NOW), 2, "an offender is not clean");
+        sees(&mut neighbours, "192.0.2.7", "carol", NOW.plus(Duration::from_secs(1)), 0);
+        assert_eq!(clean(&neighbours, NOW), 3);
         assert_eq!(neighbours.offenders(subject, &security, NOW), ["mallory"]);
-        assert!(!neighbours.is_shared(subject, &security, NOW.plus(SEEN_FOR)), "they have gone");
-        assert!(!neighbours.is_shared(address("192.0.2.8"), &security, NOW));
+        let later = neighbours.clean(subject, &security, NOW.plus(SEEN_FOR));
+        assert_eq!((later.seen_of_late, later.seen_before.len()), (1, 2), "two may have gone");
+        let elsewhere = neighbours.clean(address("192.0.2.8"), &security, NOW);
+        assert_eq!(elsewhere, Clean { seen_of_late: 0, seen_before: Vec::new() });
+
+        neighbours.reset("192.0.2.0/24".parse().unwrap());
+        assert_eq!(clean(&neighbours, NOW), 4, "who is forgiven still sits there");
     }
 
     #[test]

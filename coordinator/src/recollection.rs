@@ -16,6 +16,9 @@ use crate::tail::{News, Tail};
 const HALF_LIVES_THAT_MATTER: u32 = 8;
 /// records that are read to score anew
 const RECORDS_MAX: usize = 100_000;
+/// how long before, and of how many records, it is read who came in: who did may be connected still
+const CAME_IN_WITHIN: Duration = Duration::from_secs(86_400);
+const CAME_IN_MAX: usize = 20_000;
 const PAGE: u32 = 1000;
 /// how often, and how long apart, it is tried to read them
 const TRIES: u32 = 5;
@@ -69,27 +72,31 @@ impl Recollection {
         let now = self.clock.now();
         let half_life = Duration::from_millis(self.policy.current().document.security.reputation.half_life_ms);
         let of = |event_type| Filter { event_type, since: Some(now.minus(RELAPSE_MEMORY)), ..Filter::default() };
-        let mut blocks = self.newest(&of(Some(EventType::IpBlocked))).await?;
-        blocks.extend(self.newest(&of(Some(EventType::IpUnblocked))).await?);
+        let mut blocks = self.newest(&of(Some(EventType::IpBlocked)), RECORDS_MAX).await?;
+        blocks.extend(self.newest(&of(Some(EventType::IpUnblocked)), RECORDS_MAX).await?);
         blocks.sort_by_key(|record| record.timestamp);
         let matters = now.minus(half_life.saturating_mul(HALF_LIVES_THAT_MATTER));
-        let recent = self.newest(&Filter { since: Some(matters), ..Filter::default() }).await?;
+        let recent = self.newest(&Filter { since: Some(matters), ..Filter::default() }, RECORDS_MAX).await?;
         let from = recent.first().map_or(now, |record| record.timestamp);
+        let before = now.minus(CAME_IN_WITHIN);
+        let came_in = Filter { since: Some(before), until: Some(from), ..of(Some(EventType::AuthenticationSuccess)) };
+        let came_in = self.newest(&came_in, CAME_IN_MAX).await?;
         self.enforcement.forget();
+        came_in.iter().for_each(|record| self.enforcement.replay(record));
         blocks.iter().filter(|record| record.timestamp < from).for_each(|record| self.enforcement.replay(record));
         recent.iter().for_each(|record| self.enforcement.replay(record));
         Ok(())
     }
 
-    /// the newest records of a filter, oldest first
-    async fn newest(&self, filter: &Filter) -> Result<Vec<AuditRecord>, StoreError> {
+    /// the newest records of a filter, about so many, oldest first
+    async fn newest(&self, filter: &Filter, most: usize) -> Result<Vec<AuditRecord>, StoreError> {
         let mut records = Vec::new();
         let mut cursor: Option<Cursor> = None;
         loop {
             let page = self.store.page(filter, cursor.as_ref(), PAGE).await?;
             records.extend(page.records);
             cursor = page.next;
-            if cursor.is_none() || records.len() >= RECORDS_MAX {
+            if cursor.is_none() || records.len() >= most {
                 records.reverse();
                 return Ok(records);
             }

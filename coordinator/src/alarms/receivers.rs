@@ -3,7 +3,8 @@
 //!
 //! URLs come from the policy: they are only posted to, redirects are not followed, and nothing of an answer but its status is read.
 
-use futures_util::future::join_all;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use http::StatusCode;
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use parking_lot::Mutex;
@@ -78,22 +79,67 @@ pub(crate) struct Receivers {
     clock: Arc<dyn Clock>,
     instruments: Instruments,
     patience: Patience,
-    queues: Mutex<Vec<Queue>>,
+    /// in the order of the policy
+    queues: Mutex<Vec<Arc<Queue>>>,
 }
 
+/// what waits for one receiver, as long as the policy names it as it is
 struct Queue {
     notification: Notification,
+    pending: Mutex<Pending>,
+    wake: Notify,
+    /// the policy does not name it any more
+    gone: Notify,
+}
+
+#[derive(Default)]
+struct Pending {
     waiting: VecDeque<Arc<Alarm>>,
+    /// failures in a row to deliver the first one
+    attempt: u32,
     /// since the last one that arrived
     dropped: u64,
     /// what went wrong with the last attempt
     failing: Option<String>,
-    wake: Arc<Notify>,
+    /// somebody sends what waits
+    is_served: bool,
 }
 
 impl Queue {
-    fn of(notification: Notification) -> Self {
-        Queue { notification, waiting: VecDeque::new(), dropped: 0, failing: None, wake: Arc::default() }
+    fn of(notification: Notification, pending: Pending) -> Arc<Self> {
+        Arc::new(Queue { notification, pending: Mutex::new(pending), wake: Notify::new(), gone: Notify::new() })
+    }
+
+    /// whether the same alarms go to the same place, perhaps signed otherwise, or fewer of them
+    fn leads_to(&self, other: &Notification) -> bool {
+        self.notification.kind == other.kind && self.notification.url == other.url
+    }
+
+    fn first(&self) -> Option<(Arc<Alarm>, u64)> {
+        let pending = self.pending.lock();
+        Some((pending.waiting.front()?.clone(), pending.dropped))
+    }
+
+    /// the first alarm arrived, with `told` drops before it; or is given up, which is a drop to its receiver
+    fn done(&self, told: Option<u64>) {
+        let mut pending = self.pending.lock();
+        pending.waiting.pop_front();
+        pending.attempt = 0;
+        match told {
+            Some(told) => {
+                pending.failing = None;
+                pending.dropped = pending.dropped.saturating_sub(told);
+            }
+            None => pending.dropped += 1,
+        }
+    }
+
+    /// answers how often in a row it has failed now
+    fn failed(&self, error: &SendError) -> u32 {
+        let mut pending = self.pending.lock();
+        pending.failing = Some(error.to_string());
+        pending.attempt += 1;
+        pending.attempt
     }
 }
 
@@ -114,87 +160,131 @@ impl Receivers {
 
     /// puts an alarm into the queues of those whom it concerns, and returns at once
     pub(super) fn tell(&self, alarm: &Arc<Alarm>) {
-        let mut queues = self.queues.lock();
-        for queue in queues.iter_mut().filter(|queue| queue.notification.min_severity <= alarm.severity) {
-            if queue.waiting.len() >= QUEUE_MAX {
-                queue.waiting.remove(1);
-                queue.dropped += 1;
-                self.count(Outcome::Dropped);
+        let queues = self.queues.lock();
+        for queue in queues.iter().filter(|queue| queue.notification.min_severity <= alarm.severity) {
+            let mut pending = queue.pending.lock();
+            if pending.waiting.len() >= QUEUE_MAX {
+                pending.waiting.remove(1);
+                pending.dropped += 1;
+                self.count(Outcome::Dropped, 1);
             }
-            queue.waiting.push_back(alarm.clone());
+            pending.waiting.push_back(alarm.clone());
             queue.wake.notify_one();
         }
     }
 
-    /// sends until `stop` resolves; what waits then is lost
+    /// sends until `stop` resolves; what waits then is lost. A receiver that stays as it is notices nothing of a new policy
     pub(crate) async fn run(self: Arc<Self>, policy: LivePolicy, stop: impl Future<Output = ()>) {
         tokio::pin!(stop);
         let mut versions = policy.changes();
+        let mut sending = FuturesUnordered::new();
         loop {
             versions.mark_unchanged();
-            let places = self.adopt(&policy.current().document.monitoring.notifications);
-            let sending = async {
-                join_all((0..places).map(|place| self.serve(place))).await;
-                std::future::pending::<()>().await;
-            };
-            tokio::select! {
-                () = sending => {}
-                changed = versions.changed() => if changed.is_err() { return },
-                () = &mut stop => return,
+            self.adopt(&policy.current().document.monitoring.notifications);
+            sending.extend(self.unserved().into_iter().map(|queue| self.serve(queue)));
+            loop {
+                tokio::select! {
+                    Some(()) = sending.next() => {}
+                    changed = versions.changed() => match changed {
+                        Ok(()) => break,
+                        Err(_) => return,
+                    },
+                    () = &mut stop => return,
+                }
             }
         }
     }
 
-    /// takes up the policy's receivers; one that stays keeps what waits for it
-    pub(super) fn adopt(&self, notifications: &[Notification]) -> usize {
+    /// Takes up the policy's receivers; one that stays keeps what waits for it, and so does one of the same URL. What waits for one
+    /// that is taken away is dropped
+    pub(super) fn adopt(&self, notifications: &[Notification]) {
         let mut queues = self.queues.lock();
         let mut old = std::mem::take(&mut *queues);
-        for notification in notifications {
-            let known = old.iter().position(|queue| queue.notification == *notification);
-            queues.push(known.map_or_else(|| Queue::of(notification.clone()), |index| old.swap_remove(index)));
+        let mut take = |is_meant: &dyn Fn(&Queue) -> bool| {
+            old.iter().position(|queue| is_meant(queue)).map(|index| old.swap_remove(index))
+        };
+        let mut adopted: Vec<_> =
+            notifications.iter().map(|wanted| take(&|queue| queue.notification == *wanted)).collect();
+        for (place, notification) in adopted.iter_mut().zip(notifications).filter(|(place, _)| place.is_none()) {
+            let pending = take(&|queue| queue.leads_to(notification)).map(|queue| {
+                queue.gone.notify_one();
+                Pending { attempt: 0, is_served: false, ..std::mem::take(&mut *queue.pending.lock()) }
+            });
+            *place = Some(Queue::of(notification.clone(), pending.unwrap_or_default()));
         }
-        queues.len()
+        queues.extend(adopted.into_iter().flatten());
+        old.iter().for_each(|queue| self.take_leave(queue));
+    }
+
+    fn take_leave(&self, queue: &Queue) {
+        let waiting = std::mem::take(&mut queue.pending.lock().waiting).len();
+        queue.gone.notify_one();
+        if waiting > 0 {
+            tracing::warn!(
+                host = queue.notification.host(),
+                waiting,
+                "receiver of alarms taken away, what waited is not told"
+            );
+            self.count(Outcome::Dropped, waiting as u64);
+        }
+    }
+
+    fn unserved(&self) -> Vec<Arc<Queue>> {
+        let is_unserved = |queue: &&Arc<Queue>| !std::mem::replace(&mut queue.pending.lock().is_served, true);
+        self.queues.lock().iter().filter(is_unserved).cloned().collect()
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.queues.lock().len()
     }
 
     /// receivers that do not take what they are sent, each in a sentence
     pub(crate) fn failing(&self) -> Vec<String> {
         let queues = self.queues.lock();
         let failing = queues.iter().enumerate().filter_map(|(index, queue)| {
-            let error = queue.failing.as_ref()?;
-            let (host, waiting) = (queue.notification.host(), queue.waiting.len());
+            let pending = queue.pending.lock();
+            let error = pending.failing.as_ref()?;
+            let (host, waiting) = (queue.notification.host(), pending.waiting.len());
             Some(format!("monitoring.notifications[{index}] ({host}): {error}; {waiting} alarms wait"))
         });
         failing.collect()
     }
 
-    async fn serve(&self, place: usize) {
-        let Some((notification, wake)) = self.receiver(place) else { return };
-        if let Err(error) = secrets(&notification).await {
-            self.failed(place, &error.to_string());
+    /// until the receiver is taken away
+    async fn serve(&self, queue: Arc<Queue>) {
+        tokio::select! {
+            // What waited is another's by then.
+            biased;
+            () = queue.gone.notified() => {}
+            () = self.deliver(&queue) => {}
         }
-        let mut attempt = 0;
+    }
+
+    async fn deliver(&self, queue: &Queue) {
+        let notification = &queue.notification;
+        if let Err(error) = secrets(notification).await {
+            queue.pending.lock().failing = Some(error.to_string());
+        }
         loop {
-            let Some((alarm, dropped)) = self.first(place) else {
-                wake.notified().await;
+            let Some((alarm, dropped)) = queue.first() else {
+                queue.wake.notified().await;
                 continue;
             };
-            match self.send(&notification, &alarm, dropped).await {
+            match self.send(notification, &alarm, dropped).await {
                 Ok(()) => {
-                    self.done(place, Some(dropped));
-                    self.count(Outcome::Delivered);
-                    attempt = 0;
+                    queue.done(Some(dropped));
+                    self.count(Outcome::Delivered, 1);
                 }
                 Err(error) => {
-                    attempt += 1;
-                    self.failed(place, &error.to_string());
+                    let attempt = queue.failed(&error);
                     tracing::warn!(host = notification.host(), %error, attempt, "alarm not delivered");
                     if attempt < self.patience.attempts && !is_final(&error) {
-                        self.count(Outcome::Retried);
+                        self.count(Outcome::Retried, 1);
                         tokio::time::sleep(self.pause(attempt, &error)).await;
                     } else {
-                        self.done(place, None);
-                        self.count(Outcome::GivenUp);
-                        attempt = 0;
+                        queue.done(None);
+                        self.count(Outcome::GivenUp, 1);
                     }
                 }
             }
@@ -238,38 +328,8 @@ impl Receivers {
         }
     }
 
-    fn receiver(&self, place: usize) -> Option<(Notification, Arc<Notify>)> {
-        self.queues.lock().get(place).map(|queue| (queue.notification.clone(), queue.wake.clone()))
-    }
-
-    fn first(&self, place: usize) -> Option<(Arc<Alarm>, u64)> {
-        let queues = self.queues.lock();
-        let queue = queues.get(place)?;
-        Some((queue.waiting.front()?.clone(), queue.dropped))
-    }
-
-    /// the first alarm arrived, with `told` drops before it; or is given up, which is a drop to its receiver
-    fn done(&self, place: usize, told: Option<u64>) {
-        let mut queues = self.queues.lock();
-        let Some(queue) = queues.get_mut(place) else { return };
-        queue.waiting.pop_front();
-        match told {
-            Some(told) => {
-                queue.failing = None;
-                queue.dropped -= told;
-            }
-            None => queue.dropped += 1,
-        }
-    }
-
-    fn failed(&self, place: usize, error: &str) {
-        if let Some(queue) = self.queues.lock().get_mut(place) {
-            queue.failing = Some(error.to_owned());
-        }
-    }
-
-    fn count(&self, outcome: Outcome) {
-        self.instruments.count_notifications(outcome, 1);
+    fn count(&self, outcome: Outcome, alarms: u64) {
+        self.instruments.count_notifications(outcome, alarms);
     }
 }
 

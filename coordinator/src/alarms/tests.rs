@@ -96,6 +96,7 @@ impl Heard {
 
 struct Tower {
     alarms: Arc<Alarms>,
+    policy: LivePolicy,
     clock: Arc<ManualClock>,
     metrics: Metrics,
     tasks: Tasks,
@@ -112,8 +113,21 @@ impl Tower {
         let receivers = Arc::new(Receivers::new(clock.clone(), instruments.clone(), patience).unwrap());
         receivers.adopt(&policy.current().document.monitoring.notifications);
         tasks.spawn("alarms", receivers.clone().run(policy.clone(), tasks.stopped()));
-        let alarms = Alarms::new("c1".into(), policy, clock.clone(), Outbox::default(), instruments, receivers).into();
-        Tower { alarms, clock, metrics, tasks }
+        let alarms =
+            Alarms::new("c1".into(), policy.clone(), clock.clone(), Outbox::default(), instruments, receivers).into();
+        Tower { alarms, policy, clock, metrics, tasks }
+    }
+
+    /// the next version of the policy is in force
+    fn changes_to(&self, notifications: &[Notification]) {
+        let mut next = self.policy.as_version();
+        next.version += 1;
+        next.policy.monitoring.notifications = notifications.to_vec();
+        self.policy.put_in_force(next);
+    }
+
+    fn rings(&self) {
+        self.alarms.tell(self.alarms.of_condition(&change(), START));
     }
 
     fn sees(&self, reason: Reason, address: [u8; 4]) {
@@ -124,6 +138,22 @@ impl Tower {
         let text = self.metrics.render().unwrap();
         let line = text.lines().find(|line| line.starts_with("picket_alarms_notifications") && line.contains(what));
         line.map_or(0, |line| line.rsplit(' ').next().unwrap().parse().unwrap())
+    }
+
+    async fn counts_once_told(&self, ear: &mut Ear, told: u64) {
+        self.knows_receivers(2).await;
+        self.rings();
+        ear.hears().await;
+        self.counts("delivered", told).await;
+    }
+
+    async fn knows_receivers(&self, wanted: usize) {
+        let known = async {
+            while self.alarms.receivers.len() != wanted {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), known).await.expect("the policy's receivers are known");
     }
 
     async fn counts(&self, what: &str, wanted: u64) {
@@ -260,6 +290,61 @@ async fn what_is_given_up_is_counted_and_told_with_the_next() {
         ear.hears().await;
     }
     assert_eq!(ear.hears().await.json()["data"]["dropped"], 2);
+}
+
+#[tokio::test]
+async fn what_is_on_its_way_is_not_sent_again_for_a_change_of_the_policy() {
+    let tasks = Tasks::default();
+    let mut hanging = Ear::that_answers(&tasks, &[HANGS]).await;
+    let mut other = Ear::that_answers(&tasks, &[]).await;
+    let [slow, quick] = [&hanging, &other].map(|ear| ear.receiver(NotificationKind::Webhook, None));
+    let tower = Tower::watching_for(tasks, vec![slow.clone()]);
+    tower.rings();
+    hanging.hears().await;
+    for told in 1..=5 {
+        tower.changes_to(&[quick.clone(), slow.clone()]);
+        tower.counts_once_told(&mut other, told).await;
+        tower.changes_to(std::slice::from_ref(&slow));
+        tower.knows_receivers(1).await;
+    }
+    assert!(hanging.heard.try_recv().is_err(), "it is asked once");
+    tower.counts("dropped", 0).await;
+}
+
+#[tokio::test]
+async fn a_change_of_the_policy_does_not_begin_the_attempts_anew() {
+    let tasks = Tasks::default();
+    let mut ear = Ear::that_answers(&tasks, &[500, 500, 500, 500]).await;
+    let mut receivers = vec![ear.receiver(NotificationKind::Webhook, None)];
+    let tower = Tower::watching_for(tasks, receivers.clone());
+    tower.rings();
+    for _ in 0..4 {
+        ear.hears().await;
+        receivers.push(Notification { min_severity: Severity::Critical, ..receivers[0].clone() });
+        tower.changes_to(&receivers);
+    }
+    tower.counts("given_up", 1).await;
+    tower.counts("retried", 3).await;
+}
+
+#[tokio::test]
+async fn what_waited_for_a_receiver_that_is_taken_away_is_dropped_and_what_waited_for_one_that_changes_is_not() {
+    let tasks = Tasks::default();
+    let (mut leaving, mut staying) =
+        (Ear::that_answers(&tasks, &[HANGS]).await, Ear::that_answers(&tasks, &[HANGS]).await);
+    let [gone, changed] = [&leaving, &staying].map(|ear| ear.receiver(NotificationKind::Webhook, None));
+    let tower = Tower::watching_for(tasks, vec![gone, changed.clone()]);
+    for _ in 0..3 {
+        tower.rings();
+    }
+    leaving.hears().await;
+    let first = staying.hears().await.json();
+
+    tower.changes_to(&[Notification { min_severity: Severity::Medium, ..changed }]);
+
+    tower.counts("dropped", 3).await;
+    tower.counts("delivered", 3).await;
+    assert_eq!(staying.hears().await.json()["data"]["summary"], first["data"]["summary"]);
 }
 
 #[tokio::test]

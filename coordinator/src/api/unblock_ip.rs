@@ -4,7 +4,8 @@ use axum::extract::State;
 use http::StatusCode;
 use ipnet::IpNet;
 use picket_shared::address::{AddressKey, NetworkText};
-use picket_shared::audit::{EventType, Severity, printable};
+use picket_shared::audit::{AuditRecord, EventType, Severity, printable};
+use picket_shared::state::Lift;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -42,11 +43,13 @@ pub(super) async fn post(
     Input(input): Input<UnblockIp>,
 ) -> Answer<Unblocked> {
     let network = input::network(&input.ip).map_err(|message| Problem::mistake("ip", message))?;
-    let lifted = lift(&api, network).await?;
-    api.enforcement.reset(lifted);
+    let lift = lift(&api, network).await?;
+    api.enforcement.lifted(lift.clone());
+    let Lift { network: lifted, at } = lift;
     let reason = printable(input.reason.as_deref().unwrap_or_default(), REASON_BYTES_MAX);
     api.record(EventType::IpUnblocked, Severity::Medium, &caller, "address unblocked", |record| {
-        details(record, lifted, &caller, &reason)
+        // Coordinators know a lift by its time.
+        AuditRecord { timestamp: at, ..details(record, lifted, &caller, &reason) }
     });
     Ok(Success(Unblocked { ip: NetworkText(lifted).to_string() }))
 }
@@ -61,7 +64,7 @@ pub(super) fn describe() -> Operation {
 }
 
 /// lifts the block of the network, or the automatic one of the /64 that an IPv6 address belongs to
-async fn lift(api: &Api, network: IpNet) -> Result<IpNet, Problem> {
+async fn lift(api: &Api, network: IpNet) -> Result<Lift, Problem> {
     let now = api.clock.now();
     let subject = AddressKey::of(network.addr()).network();
     let is_address = network.prefix_len() == network.max_prefix_len();
@@ -69,7 +72,7 @@ async fn lift(api: &Api, network: IpNet) -> Result<IpNet, Problem> {
         [Some(network), Some(subject).filter(|subject| is_address && *subject != network)].into_iter().flatten()
     {
         if api.state.blocks.lift(candidate, now).await? {
-            return Ok(candidate);
+            return Ok(Lift { network: candidate, at: now });
         }
     }
     Err(Problem::not_found(match api.blocks.find(network.addr(), now) {

@@ -138,14 +138,46 @@ pub enum BlockLog {
     Lost,
 }
 
+/// lifts that the list remembers, so that a leader hears of them before it blocks; beyond it the oldest are forgotten
+pub const LIFTS_MAX: usize = 10_000;
+
+/// an administrator took a block away
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lift {
+    pub network: IpNet,
+    pub at: Timestamp,
+}
+
+/// as whom a leader changes the list
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lead {
+    pub term: u64,
+    /// up to which version of the list it has heard of lifts
+    pub heard: u64,
+}
+
 /// what became of a leader's block
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Put {
     /// with the new version
     Done(u64),
     /// another coordinator leads
     Superseded,
     /// an administrator's block is in force, and stays
+    Manual,
+    /// lifts that the leader has not heard of, oldest first and perhaps only the first of them, and the version up to which it has
+    /// then: what was done before a lift does not count
+    Unheard { lifts: Vec<Lift>, heard: u64 },
+}
+
+/// what became of a leader's wish to take a block away
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Withdrawal {
+    /// there is none any more
+    Done,
+    /// another coordinator leads
+    Superseded,
+    /// it is an administrator's, and stays
     Manual,
 }
 
@@ -163,11 +195,14 @@ pub trait Blocks: Send + Sync {
     /// begins the term of a new leader (a fencing token): what a leader of an earlier term still sends is refused from here on
     async fn begin_term(&self) -> Result<u64, StateError>;
 
-    /// Like [`Blocks::put`], for a leader: nothing is done if a later term has begun, or if an administrator's block of the network
-    /// is in force.
-    async fn put_in_term(&self, block: Block, term: u64, now: Timestamp) -> Result<Put, StateError>;
+    /// Like [`Blocks::put`], for a leader: nothing is done if a later term has begun, if there are lifts that it has not heard of, or
+    /// if an administrator's block of the network is in force.
+    async fn put_in_term(&self, block: Block, lead: Lead, now: Timestamp) -> Result<Put, StateError>;
 
-    /// lifts the block of exactly this network; false if there is none in force
+    /// takes the automatic block of exactly this network away, unless a later term has begun; leaders do not hear of it
+    async fn withdraw(&self, network: IpNet, lead: Lead) -> Result<Withdrawal, StateError>;
+
+    /// lifts the block of exactly this network, and remembers when, for leaders; false if there is none in force
     async fn lift(&self, network: IpNet, now: Timestamp) -> Result<bool, StateError>;
 
     /// everything that is in force

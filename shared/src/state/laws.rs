@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::{
     ANSWER_LIFE, ANSWERS_MAX, Added, Begun, Block, BlockLog, BlockOrigin, BlockScope, BlockView, CHANGE_LIFE, Change,
-    Charge, Claim, CounterKey, Lease, LeaseKey, LimitName, Published, Put, Revocation, RevocationPosition, Revoked,
-    State, Subject, Trial,
+    Charge, Claim, CounterKey, Lead, Lease, LeaseKey, Lift, LimitName, Published, Put, Revocation, RevocationPosition,
+    Revoked, State, Subject, Trial, Withdrawal,
 };
 use crate::address::AddressKey;
 use crate::audit::{AuditRecord, EventType, Severity};
@@ -40,6 +40,8 @@ macro_rules! state_laws {
             the_block_log_leads_to_the_same_list_as_the_set,
             x20_a_leader_of_an_earlier_term_blocks_nothing,
             a_leader_leaves_an_administrators_block_as_long_as_it_is_in_force,
+            a_leader_hears_of_every_lift_before_it_blocks,
+            a_leader_takes_only_automatic_blocks_away_and_only_in_its_term,
             a_policy_is_replaced_only_by_who_saw_it,
             revoked_tokens_are_read_once_each_in_order_until_they_end,
             one_policy_is_on_trial_at_a_time_until_it_ends,
@@ -206,7 +208,7 @@ pub async fn the_block_log_leads_to_the_same_list_as_the_set(state: &State) {
 
 pub async fn x20_a_leader_of_an_earlier_term_blocks_nothing(state: &State) {
     let old = state.blocks.begin_term().await.unwrap();
-    let put = |term| state.blocks.put_in_term(automatic("192.0.2.1", 1000), term, at(0));
+    let put = |term| state.blocks.put_in_term(automatic("192.0.2.1", 1000), Lead { term, heard: 0 }, at(0));
     assert!(matches!(put(old).await.unwrap(), Put::Done(_)));
     let new = state.blocks.begin_term().await.unwrap();
     assert!(new > old);
@@ -217,7 +219,7 @@ pub async fn x20_a_leader_of_an_earlier_term_blocks_nothing(state: &State) {
 
 pub async fn a_leader_leaves_an_administrators_block_as_long_as_it_is_in_force(state: &State) {
     let term = state.blocks.begin_term().await.unwrap();
-    let put = |network: &str| state.blocks.put_in_term(automatic(network, 100_000), term, at(0));
+    let put = |network: &str| state.blocks.put_in_term(automatic(network, 100_000), Lead { term, heard: 0 }, at(0));
     assert!(matches!(put("192.0.2.1").await.unwrap(), Put::Done(_)));
     assert!(matches!(put("192.0.2.1").await.unwrap(), Put::Done(_)), "its own it replaces");
     for until in [None, Some(at(60_000))] {
@@ -225,10 +227,56 @@ pub async fn a_leader_leaves_an_administrators_block_as_long_as_it_is_in_force(s
         assert_eq!(put("192.0.2.1").await.unwrap(), Put::Manual, "{until:?}");
     }
     assert!(state.blocks.load(at(0)).await.unwrap().blocks.iter().all(|block| block.origin == BlockOrigin::Manual));
-    state.blocks.lift(block("192.0.2.1", None).network, at(0)).await.unwrap();
-    assert!(matches!(put("192.0.2.1").await.unwrap(), Put::Done(_)));
     state.blocks.put(block("192.0.2.2", Some(at(0)))).await.unwrap();
     assert!(matches!(put("192.0.2.2").await.unwrap(), Put::Done(_)), "that one has ended");
+}
+
+pub async fn a_leader_hears_of_every_lift_before_it_blocks(state: &State) {
+    let network = |text: &str| crate::address::parse_network(text).unwrap();
+    let term = state.blocks.begin_term().await.unwrap();
+    let mut heard = 0;
+    for (blocked, lifted_at) in [("192.0.2.1", 5), ("2001:db8::/48", 5), ("192.0.2.1", 7)] {
+        state.blocks.put(block(blocked, None)).await.unwrap();
+        assert!(state.blocks.lift(network(blocked), at(lifted_at)).await.unwrap());
+        assert!(!state.blocks.lift(network(blocked), at(9)).await.unwrap(), "what is not blocked is not lifted");
+
+        let put = |heard| state.blocks.put_in_term(automatic("203.0.113.1", 1000), Lead { term, heard }, at(0));
+        let Put::Unheard { lifts, heard: now_heard } = put(heard).await.unwrap() else {
+            panic!("it blocks without having heard of {blocked}")
+        };
+        assert_eq!(lifts, [Lift { network: network(blocked), at: at(lifted_at) }]);
+        assert!(matches!(put(now_heard).await.unwrap(), Put::Done(_)));
+        heard = now_heard;
+    }
+    let mut all = Vec::new();
+    let mut lead = Lead { term, heard: 0 };
+    while let Put::Unheard { lifts, heard } =
+        state.blocks.put_in_term(automatic("203.0.113.1", 1000), lead, at(0)).await.unwrap()
+    {
+        all.extend(lifts);
+        lead.heard = heard;
+    }
+    assert_eq!((all.len(), lead.heard), (3, heard), "who has heard of none hears of all");
+    state.blocks.put(block("192.0.2.9", Some(at(3)))).await.unwrap();
+    state.blocks.lift(network("192.0.2.9"), at(4)).await.unwrap();
+    let put = state.blocks.put_in_term(automatic("203.0.113.1", 1000), lead, at(0)).await.unwrap();
+    assert!(matches!(put, Put::Done(_)), "one that had ended was not lifted");
+}
+
+pub async fn a_leader_takes_only_automatic_blocks_away_and_only_in_its_term(state: &State) {
+    let (old, term) = (state.blocks.begin_term().await.unwrap(), state.blocks.begin_term().await.unwrap());
+    let network = |text: &str| crate::address::parse_network(text).unwrap();
+    let withdraw = |text: &str, term| state.blocks.withdraw(network(text), Lead { term, heard: 0 });
+    state.blocks.put(block("192.0.2.1", None)).await.unwrap();
+    state.blocks.put(automatic("192.0.2.2", 1000)).await.unwrap();
+    assert_eq!(withdraw("192.0.2.1", term).await.unwrap(), Withdrawal::Manual);
+    assert_eq!(withdraw("192.0.2.2", old).await.unwrap(), Withdrawal::Superseded);
+    assert_eq!(state.blocks.load(at(0)).await.unwrap().blocks.len(), 2);
+    assert_eq!(withdraw("192.0.2.2", term).await.unwrap(), Withdrawal::Done);
+    assert_eq!(withdraw("192.0.2.3", term).await.unwrap(), Withdrawal::Done, "there is none");
+    assert_eq!(state.blocks.load(at(0)).await.unwrap().blocks, [block("192.0.2.1", None)]);
+    let put = state.blocks.put_in_term(automatic("192.0.2.2", 1000), Lead { term, heard: 0 }, at(0)).await.unwrap();
+    assert!(matches!(put, Put::Done(_)), "nobody forgave anything");
 }
 
 pub async fn a_policy_is_replaced_only_by_who_saw_it(state: &State) {

@@ -30,7 +30,7 @@ pub use answers::{ANSWER_BYTES_MAX, ANSWER_LIFE, ANSWERS_MAX, Answers, Begun, CH
 pub use audit::{AuditLog, EntryId};
 pub use blocks::{
     BLOCK_USERS_MAX, BLOCKS_MAX, Block, BlockChange, BlockLog, BlockOrigin, BlockPosition, BlockScope, BlockSet,
-    BlockView, Blocks, Put, follow_and_seed_blocks, follow_blocks,
+    BlockView, Blocks, LIFTS_MAX, Lead, Lift, Put, Withdrawal, follow_and_seed_blocks, follow_blocks,
 };
 pub use counters::{
     Charge, CounterKey, Counters, Joint, Ledger, LimitName, Permit, Permits, Subject, charge_all, refund_all,

@@ -11,6 +11,7 @@ mod telemetry;
 use access::Access;
 use banner::Banner;
 use data_dir::{DataDir, Planned};
+use picket_coordinator::StartError;
 use picket_shared::audit::{OUTBOX_RECORDS_MAX, Outbox};
 use picket_shared::clock::{Clock, SystemClock};
 use picket_shared::snapshot::{self, Known, Snapshot};
@@ -29,6 +30,7 @@ use tokio::sync::watch;
 use crate::cli::ServeArgs;
 use crate::config::Config;
 use crate::demo::{self, Page};
+use crate::refusal::Refusal;
 use crate::role::Role;
 use crate::terminal;
 
@@ -106,7 +108,10 @@ async fn serve(mut config: Config, process: Process<'_>, telemetry: Telemetry) -
     // A coordinator too: it seeds an empty Redis with the blocks that it knows.
     let has_snapshot = role != Role::Standalone && common.remember(&process, &edge);
     let coordinator = match role.is_coordinator() {
-        true => Some(picket_coordinator::start(common.coordinator_parts(&config, &process, &center)).await?),
+        true => {
+            let started = picket_coordinator::start(common.coordinator_parts(&config, &process, &center)).await;
+            Some(started.map_err(refused)?)
+        }
         false => None,
     };
     let page_port = if config.node.listen.port() == 0 { 0 } else { Page::PORT };
@@ -151,6 +156,14 @@ async fn serve(mut config: Config, process: Process<'_>, telemetry: Telemetry) -
         tracing::warn!("the last telemetry was not delivered");
     }
     Ok(())
+}
+
+/// what the configuration is to blame for
+fn refused(error: StartError) -> anyhow::Error {
+    match error {
+        StartError::SameId(_) => Refusal::Command(error.to_string()).into(),
+        error => error.into(),
+    }
 }
 
 impl Common {

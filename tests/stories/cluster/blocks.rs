@@ -175,6 +175,45 @@ async fn x20_when_the_coordinator_that_judges_dies_the_other_blocks_within_13_se
 }
 
 #[tokio::test]
+async fn what_is_forgiven_at_a_stand_by_while_the_leader_lags_stays_forgiven() {
+    let redis = Redis::start().await;
+    let mut cluster = Cluster::of(1).on(&redis).coordinators(2).policy(guarded()).start().await;
+    let leader = who_stores(&cluster).await;
+    let leader = cluster.takes_out_coordinator(leader);
+    let (stand_by, node) = (cluster.admin(), cluster.node(0));
+    let mut forgiven = node.caller(MALLORY).comes_in().await;
+
+    // The offences wait in the stream while an administrator blocks the address and thinks better of it.
+    leader.stands_still();
+    attacks(&mut forgiven).await;
+    stand_by.blocks(MALLORY).await;
+    forgiven.closes_with(1008, "address_blocked").await;
+    stand_by.unblocks(MALLORY).await.succeeds();
+    let mut forgiven = node.caller(MALLORY).comes_in_eventually().await;
+    leader.goes_on();
+
+    // Records are scored in their order: when the later offender is cut, what was forgiven was weighed.
+    let mut other = node.caller("203.0.113.67").comes_in().await;
+    attacks(&mut other).await;
+    other.closes_with(1008, "address_blocked").await;
+    leader.admin().audited(&format!("eventType=IP_UNBLOCKED&ip={MALLORY}"), 1).await;
+    assert_eq!(leader.admin().audit(&format!("eventType=SUSPICIOUS_ACTIVITY&ip={MALLORY}")).await.len(), 3);
+    forgiven.is_still_served().await;
+    assert!(!stand_by.lists_block(MALLORY).await, "{}", stand_by.get("/blocks").await.text);
+
+    // Three more are too many, as they are for anybody.
+    attacks(&mut forgiven).await;
+    forgiven.closes_with(1008, "address_blocked").await;
+}
+
+async fn attacks(client: &mut Client) {
+    for _ in 0..3 {
+        client.sends(json!({ "type": "chat:say", "text": "<script>alert(1)</script>" })).await;
+        client.is_refused("hostile_content").await;
+    }
+}
+
+#[tokio::test]
 async fn x42_garbage_among_the_blocks_is_passed_over() {
     let redis = Redis::start().await;
     let cluster = Cluster::of(2).on(&redis).start().await;

@@ -1,10 +1,10 @@
 //! Starting a node: on a Redis that is there, that is not there yet, or on none.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::harness::{HOME, Picket, PicketBuilder, Program, Redis, Upstream, soon};
+use crate::harness::{HOME, Picket, PicketBuilder, Program, Redis, Upstream, eventually, soon};
 
 fn node(upstream: &Upstream, redis: &Redis) -> PicketBuilder {
     Picket::guarding(upstream).with(json!({ "state": { "url": redis.url() } })).lone_node("edge-1")
@@ -39,13 +39,49 @@ async fn a_second_coordinator_on_the_same_store_refuses_to_start() {
     let mut first = plan.lone_coordinator("coordinator-1").start().await;
 
     let program = Program::new().with_admin();
-    let file = first.config_file();
+    let config = changed(&first, "coordinator-2", |_| {});
+    let file = program.writes_config(&config);
     let second = program.runs(&["coordinator", "--config", file.to_str().unwrap()]);
 
     assert!(second.code.is_some_and(|code| code != 0), "{}", second.everything());
     assert!(second.stderr.contains("another coordinator"), "it says why: {}", second.everything());
     assert!(first.is_running());
     first.admin().get("/metrics").await.succeeds();
+}
+
+/// the configuration of a process, for another one
+fn changed(process: &Picket, id: &str, change: impl FnOnce(&mut Value)) -> Value {
+    let mut config: Value = serde_json::from_slice(&std::fs::read(process.config_file()).unwrap()).unwrap();
+    config["node"]["id"] = id.into();
+    change(&mut config);
+    config
+}
+
+#[tokio::test]
+async fn a_second_coordinator_of_the_same_id_refuses_to_start_and_one_that_comes_back_does_not() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::echo().await;
+    let plan = Picket::guarding(&upstream).with(json!({ "state": { "url": redis.url() } }));
+    let mut first = plan.clone().lone_coordinator("coordinator-1").start().await;
+    let seen = async || first.admin().get("/nodes").await.data()["coordinators"][0]["lastSeen"].clone();
+    eventually("its first heartbeat", async || seen().await.is_string().then_some(())).await;
+
+    let program = Program::new().with_admin();
+    let store = program.writes("second.db", "").display().to_string();
+    let config = changed(&first, "coordinator-1", |config| {
+        config["coordinator"]["auditStore"] = format!("sqlite:{store}").into();
+    });
+    let file = program.writes_config(&config);
+    let said = program.runs(&["coordinator", "--config", file.to_str().unwrap()]).refuses_the_configuration();
+    assert!(said.contains("coordinator-1") && said.contains("node.id"), "how to mend it is not in:\n{said}");
+    assert!(first.is_running());
+
+    first.dies();
+    let again = plan.lone_coordinator("coordinator-1").after(&first);
+    let start = Instant::now();
+    let again = again.start().await;
+    eprintln!("a coordinator that died was back under its id after {:?}", start.elapsed());
+    again.admin().get("/nodes").await.succeeds();
 }
 
 #[tokio::test]

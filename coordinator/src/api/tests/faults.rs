@@ -6,8 +6,8 @@ use parking_lot::Mutex;
 use picket_shared::clock::Timestamp;
 use picket_shared::policy::Policy;
 use picket_shared::state::{
-    Answers, Begun, Block, BlockLog, BlockPosition, BlockSet, Blocks, Change, Policies, PolicyVersion, Published, Put,
-    StateError,
+    Answers, Begun, Block, BlockLog, BlockPosition, BlockSet, Blocks, Change, Lead, Policies, PolicyVersion, Published,
+    Put, StateError, Withdrawal,
 };
 use std::sync::Arc;
 use tokio::sync::{Notify, Semaphore, watch};
@@ -42,8 +42,12 @@ impl Blocks for SlowBlocks {
         self.blocks.begin_term().await
     }
 
-    async fn put_in_term(&self, block: Block, term: u64, now: Timestamp) -> Result<Put, StateError> {
-        self.blocks.put_in_term(block, term, now).await
+    async fn put_in_term(&self, block: Block, lead: Lead, now: Timestamp) -> Result<Put, StateError> {
+        self.blocks.put_in_term(block, lead, now).await
+    }
+
+    async fn withdraw(&self, network: IpNet, lead: Lead) -> Result<Withdrawal, StateError> {
+        self.blocks.withdraw(network, lead).await
     }
 
     async fn lift(&self, network: IpNet, now: Timestamp) -> Result<bool, StateError> {

@@ -9,7 +9,8 @@ use tokio::sync::watch;
 use super::Memory;
 use crate::clock::Timestamp;
 use crate::state::{
-    BLOCKS_MAX, Block, BlockChange, BlockLog, BlockOrigin, BlockPosition, BlockSet, Blocks, Put, StateError,
+    BLOCKS_MAX, Block, BlockChange, BlockLog, BlockOrigin, BlockPosition, BlockSet, Blocks, LIFTS_MAX, Lead, Lift, Put,
+    StateError, Withdrawal,
 };
 
 /// changes that the log keeps; whoever is further behind loads the set
@@ -27,6 +28,8 @@ struct Entries {
     blocks: BTreeMap<IpNet, Block>,
     /// (version, change), oldest first
     log: VecDeque<(u64, BlockChange)>,
+    /// (version, lift), oldest first
+    lifts: VecDeque<(u64, Lift)>,
 }
 
 impl Default for List {
@@ -79,11 +82,15 @@ impl Blocks for Memory {
         Ok(entries.term)
     }
 
-    async fn put_in_term(&self, block: Block, term: u64, now: Timestamp) -> Result<Put, StateError> {
+    async fn put_in_term(&self, block: Block, lead: Lead, now: Timestamp) -> Result<Put, StateError> {
         {
             let entries = self.blocks.blocks.lock();
-            if entries.term > term {
+            if entries.term > lead.term {
                 return Ok(Put::Superseded);
+            }
+            let unheard: Vec<_> = entries.lifts.iter().filter(|(version, _)| *version > lead.heard).cloned().collect();
+            if let Some((heard, _)) = unheard.last() {
+                return Ok(Put::Unheard { heard: *heard, lifts: unheard.into_iter().map(|(_, lift)| lift).collect() });
             }
             let held = entries.blocks.get(&block.network);
             if held.is_some_and(|held| held.origin == BlockOrigin::Manual && held.in_force(now)) {
@@ -93,6 +100,23 @@ impl Blocks for Memory {
         self.put(block).await.map(Put::Done)
     }
 
+    async fn withdraw(&self, network: IpNet, lead: Lead) -> Result<Withdrawal, StateError> {
+        let mut entries = self.blocks.blocks.lock();
+        if entries.term > lead.term {
+            return Ok(Withdrawal::Superseded);
+        }
+        let Some(block) = entries.blocks.get(&network) else {
+            return Ok(Withdrawal::Done);
+        };
+        if block.origin == BlockOrigin::Manual {
+            return Ok(Withdrawal::Manual);
+        }
+        entries.blocks.remove(&network);
+        let version = entries.log(BlockChange::Lifted(network));
+        self.blocks.hint.send_replace(version);
+        Ok(Withdrawal::Done)
+    }
+
     async fn lift(&self, network: IpNet, now: Timestamp) -> Result<bool, StateError> {
         let mut entries = self.blocks.blocks.lock();
         let Some(block) = entries.blocks.remove(&network) else {
@@ -100,7 +124,14 @@ impl Blocks for Memory {
         };
         let version = entries.log(BlockChange::Lifted(network));
         self.blocks.hint.send_replace(version);
-        Ok(block.in_force(now))
+        if !block.in_force(now) {
+            return Ok(false);
+        }
+        entries.lifts.push_back((version, Lift { network, at: now }));
+        if entries.lifts.len() > LIFTS_MAX {
+            entries.lifts.pop_front();
+        }
+        Ok(true)
     }
 
     async fn load(&self, now: Timestamp) -> Result<BlockSet, StateError> {

@@ -3,19 +3,23 @@
 use async_trait::async_trait;
 use fred::types::Value;
 use ipnet::IpNet;
+use std::time::Duration;
 use tokio::sync::watch;
 
 use super::link::Lane;
 use super::reply::{Reply, integer};
-use super::{Redis, number, wire};
+use super::{Redis, millis, number, wire};
 use crate::address;
 use crate::clock::Timestamp;
 use crate::state::{
-    BLOCKS_MAX, Block, BlockChange, BlockLog, BlockOrigin, BlockPosition, BlockSet, Blocks, Put, StateError,
+    BLOCKS_MAX, Block, BlockChange, BlockLog, BlockOrigin, BlockPosition, BlockSet, Blocks, LIFTS_MAX, Lead, Lift, Put,
+    StateError, Withdrawal,
 };
 
 /// changes in one answer
 const CHANGES_MAX: u64 = 1000;
+/// how long after the last lift all are remembered: coordinators read of them in the audit log long before
+const LIFTS_LIFE: Duration = Duration::from_secs(86_400);
 /// blocks in one part of a load, of a seed, and that end in one step
 const PART: usize = 500;
 
@@ -37,18 +41,36 @@ impl Blocks for Redis {
         Ok(integer(&reply)?.unsigned_abs())
     }
 
-    async fn put_in_term(&self, block: Block, term: u64, now: Timestamp) -> Result<Put, StateError> {
-        let leads = [number(term), self.now(now)];
+    async fn put_in_term(&self, block: Block, lead: Lead, now: Timestamp) -> Result<Put, StateError> {
+        let leads = vec![number(lead.term), self.now(now), number(lead.heard), number(CHANGES_MAX)];
         let reply = self.call_put(Lane::Upkeep, &block, leads).await?;
-        match reply {
+        if reply.is_array() {
+            return self.unheard(Reply::from(reply));
+        }
+        match integer(&reply)? {
             0 => Ok(Put::Superseded),
             -1 => Ok(Put::Manual),
             version => Ok(Put::Done(version.unsigned_abs())),
         }
     }
 
+    async fn withdraw(&self, network: IpNet, lead: Lead) -> Result<Withdrawal, StateError> {
+        let arguments = self.change(vec![network.to_string().into(), number(lead.term)]);
+        let reply =
+            self.link.call(Lane::Upkeep, &self.scripts.block_withdraw, self.keys.blocks().into(), arguments).await?;
+        match integer(&reply)? {
+            0 => Ok(Withdrawal::Superseded),
+            -1 => Ok(Withdrawal::Manual),
+            _ => Ok(Withdrawal::Done),
+        }
+    }
+
     async fn lift(&self, network: IpNet, now: Timestamp) -> Result<bool, StateError> {
-        let arguments = self.change(vec![network.to_string().into(), self.now(now)]);
+        // Its date is the caller's, as that of the record which tells of it.
+        let date = number(now.as_millis());
+        let most = number(LIFTS_MAX as u64);
+        let needed = vec![network.to_string().into(), self.now(now), date, most, millis(LIFTS_LIFE)];
+        let arguments = self.change(needed);
         let reply =
             self.link.call(Lane::Upkeep, &self.scripts.block_lift, self.keys.blocks().into(), arguments).await?;
         Ok(integer(&reply)? == 1)
@@ -131,15 +153,28 @@ impl Redis {
     }
 
     async fn put_block(&self, lane: Lane, block: &Block) -> Result<u64, StateError> {
-        let anyone = [Value::from_static_str(""), Value::from_static_str("")];
-        Ok(self.call_put(lane, block, anyone).await?.unsigned_abs())
+        let anyone = vec![Value::from_static_str("")];
+        Ok(integer(&self.call_put(lane, block, anyone).await?)?.unsigned_abs())
     }
 
-    async fn call_put(&self, lane: Lane, block: &Block, leads: [Value; 2]) -> Result<i64, StateError> {
+    async fn call_put(&self, lane: Lane, block: &Block, leads: Vec<Value>) -> Result<Value, StateError> {
         let mut arguments = self.change(vec![number(BLOCKS_MAX as u64)]);
         arguments.extend(stored(block)?);
         arguments.extend(leads);
-        integer(&self.link.call(lane, &self.scripts.block_put, self.keys.blocks().into(), arguments).await?)
+        self.link.call(lane, &self.scripts.block_put, self.keys.blocks().into(), arguments).await
+    }
+
+    fn unheard(&self, mut reply: Reply) -> Result<Put, StateError> {
+        let heard = reply.number()?;
+        let mut lifts = Vec::new();
+        while !reply.is_empty() {
+            let (network, at) = (reply.text()?, Timestamp::from_millis(reply.number()?));
+            match address::parse_network(&network) {
+                Some(network) => lifts.push(Lift { network, at }),
+                None => self.skip_corrupt("lift"),
+            }
+        }
+        Ok(Put::Unheard { lifts, heard })
     }
 
     /// the arguments of a change: the seed of a history that may begin, the channel, and what the change needs

@@ -20,8 +20,8 @@ pub(super) struct Keys {
     hash_key: RwLock<[u8; HASH_KEY_BYTES]>,
 }
 
-/// the six keys of the block list, in the order of `block_log.lua`
-pub(super) type BlockKeys = [String; 6];
+/// the seven keys of the block list, in the order of `block_log.lua`
+pub(super) type BlockKeys = [String; 7];
 
 impl Keys {
     /// `None` if the prefix could change what the keys mean
@@ -76,7 +76,8 @@ impl Keys {
     }
 
     pub(super) fn blocks(&self) -> BlockKeys {
-        ["list", "ends", "automatic", "log", "whole", "term"].map(|part| format!("{}:{{blocks}}:{part}", self.prefix))
+        ["list", "ends", "automatic", "log", "whole", "term", "lifts"]
+            .map(|part| format!("{}:{{blocks}}:{part}", self.prefix))
     }
 
     /// the three keys of revoked tokens, in the order of `revoke.lua`

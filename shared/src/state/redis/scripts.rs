@@ -55,6 +55,7 @@ scripts! {
     block_seed: "block_log", "block_seed";
     block_since: reads "block_log", "block_since";
     block_term: "block_term";
+    block_withdraw: "block_log", "block_withdraw";
     charge: "clock", "charge";
     heartbeat: "clock", "heartbeat";
     lease_count: reads "lease_count";

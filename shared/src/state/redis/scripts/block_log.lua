@@ -6,6 +6,8 @@
 --          whole history, so that lists with different histories never look alike
 -- KEYS[5]  string: exists when the list is whole
 -- KEYS[6]  string: the term of the leading coordinator
+-- KEYS[7]  stream: what administrators lifted; id 'version-date in ms', field 'network'. Bounded, and
+--          forgotten a day after the last
 local LOG_CHANGES_MAX = 10000
 
 -- version and mark of the newest change, as texts

@@ -13,8 +13,8 @@ use crate::clock::{Clock, SystemClock};
 use crate::policy::Policy;
 use crate::reason::Reason;
 use crate::state::{
-    Claim, ConnectError, CounterKey, Counters, Holdings, Identities, LeaseKey, LimitName, RedisOptions, RedisState,
-    State, Subject,
+    Claim, ConnectError, CounterKey, Counters, Holdings, Identities, Lead, LeaseKey, LimitName, Put, RedisOptions,
+    RedisState, State, Subject, Withdrawal,
 };
 use crate::tasks::Tasks;
 use crate::window::Quota;
@@ -190,6 +190,10 @@ async fn x13_no_script_touches_two_slots() {
     state.blocks.seed(vec![block("192.0.2.1")]).await.unwrap();
     state.blocks.put(block("192.0.2.2")).await.unwrap();
     assert!(state.blocks.lift(block("192.0.2.2").network, UNUSED).await.unwrap());
+    let lead = Lead { term: state.blocks.begin_term().await.unwrap(), heard: 0 };
+    let put = state.blocks.put_in_term(block("192.0.2.2"), lead, UNUSED).await.unwrap();
+    assert!(matches!(put, Put::Unheard { .. }), "{put:?}");
+    assert_eq!(state.blocks.withdraw(block("192.0.2.2").network, lead).await.unwrap(), Withdrawal::Done);
     assert_eq!(state.blocks.load(UNUSED).await.unwrap().blocks.len(), 1);
     state.policies.publish(Policy::default(), None, "admin", UNUSED).await.unwrap();
     assert_eq!(state.policies.history(1).await.unwrap().len(), 1);

@@ -8,8 +8,8 @@ use crate::address::AddressKey;
 use crate::clock::Timestamp;
 use crate::policy::Policy;
 use crate::state::{
-    Acquired, Block, BlockLog, BlockOrigin, BlockScope, BlockView, Charge, Claim, CounterKey, LeaseKey, LimitName,
-    Permit, PolicyVersion, Published, State, Subject,
+    Acquired, Block, BlockLog, BlockOrigin, BlockScope, BlockView, Charge, Claim, CounterKey, Lead, LeaseKey,
+    LimitName, Permit, PolicyVersion, Published, Put, State, Subject,
 };
 use crate::window::Quota;
 
@@ -21,6 +21,9 @@ enum Step {
     Release { which: prop::sample::Index },
     Block { network: usize, lasts_ms: Option<u64>, origin: BlockOrigin },
     Lift { network: usize },
+    Lead { network: usize, lasts_ms: u64 },
+    Withdraw { network: usize },
+    BeginTerm,
     Load,
     Follow,
     Publish { expected: Option<u64> },
@@ -41,6 +44,9 @@ fn step() -> impl Strategy<Value = Step> {
         2 => any::<prop::sample::Index>().prop_map(|which| Step::Release { which }),
         4 => (0usize..4, lasts, origins).prop_map(|(network, lasts_ms, origin)| Step::Block { network, lasts_ms, origin }),
         2 => (0usize..4).prop_map(|network| Step::Lift { network }),
+        3 => (0usize..4, 0u64..5000).prop_map(|(network, lasts_ms)| Step::Lead { network, lasts_ms }),
+        1 => (0usize..4).prop_map(|network| Step::Withdraw { network }),
+        1 => Just(Step::BeginTerm),
         1 => Just(Step::Load),
         2 => Just(Step::Follow),
         2 => prop::option::of(1u64..4).prop_map(|expected| Step::Publish { expected }),
@@ -75,6 +81,8 @@ struct Both {
     permits: Vec<Permit>,
     leases: Vec<Vec<LeaseKey>>,
     views: (BlockView, BlockView),
+    /// as whom a leader blocks at the model: it may be of an earlier term
+    lead: Lead,
 }
 
 /// declaring the list whole is a change of the log that memory does not have
@@ -86,7 +94,7 @@ impl Both {
         let views = (BlockView::default(), BlockView::default());
         views.0.replace(model.blocks.load(now).await.unwrap());
         views.1.replace(real.blocks.load(now).await.unwrap());
-        Both { model, real, now, permits: Vec::new(), leases: Vec::new(), views }
+        Both { model, real, now, permits: Vec::new(), leases: Vec::new(), views, lead: Lead::default() }
     }
 
     async fn play(&mut self, step: &Step) {
@@ -100,6 +108,9 @@ impl Both {
             Step::Release { which } => self.release(which),
             Step::Block { network, lasts_ms, origin } => self.block(networks()[*network], *lasts_ms, *origin).await,
             Step::Lift { network } => self.lift(networks()[*network]).await,
+            Step::Lead { network, lasts_ms } => self.lead(networks()[*network], *lasts_ms).await,
+            Step::Withdraw { network } => self.withdraw(networks()[*network]).await,
+            Step::BeginTerm => self.begin_term().await,
             Step::Load => self.load().await,
             Step::Follow => self.follow().await,
             Step::Publish { expected } => self.publish(*expected).await,
@@ -150,9 +161,9 @@ impl Both {
         }
     }
 
-    async fn block(&mut self, network: IpNet, lasts_ms: Option<u64>, origin: BlockOrigin) {
+    fn block_of(&self, network: IpNet, lasts_ms: Option<u64>, origin: BlockOrigin) -> Block {
         let until = lasts_ms.map(|lasts| Timestamp::from_millis(self.now.as_millis() + lasts));
-        let block = Block {
+        Block {
             network,
             reason: "model".into(),
             origin,
@@ -161,7 +172,11 @@ impl Both {
             until,
             scope: BlockScope::Everyone,
             users: Vec::new(),
-        };
+        }
+    }
+
+    async fn block(&mut self, network: IpNet, lasts_ms: Option<u64>, origin: BlockOrigin) {
+        let block = self.block_of(network, lasts_ms, origin);
         let model = self.model.blocks.put(block.clone()).await.unwrap();
         assert_eq!(self.real.blocks.put(block).await.unwrap(), model + SEED_CHANGES);
     }
@@ -169,6 +184,40 @@ impl Both {
     async fn lift(&mut self, network: IpNet) {
         let model = self.model.blocks.lift(network, self.now).await.unwrap();
         assert_eq!(self.real.blocks.lift(network, self.now).await.unwrap(), model);
+    }
+
+    async fn lead(&mut self, network: IpNet, lasts_ms: u64) {
+        let block = self.block_of(network, Some(lasts_ms), BlockOrigin::Automatic);
+        let model = self.model.blocks.put_in_term(block.clone(), self.lead, self.now).await.unwrap();
+        let real = self.real.blocks.put_in_term(block, self.real_lead(), self.now).await.unwrap();
+        assert_eq!(
+            real,
+            match model.clone() {
+                Put::Done(version) => Put::Done(version + SEED_CHANGES),
+                Put::Unheard { lifts, heard } => Put::Unheard { lifts, heard: heard + SEED_CHANGES },
+                refused => refused,
+            }
+        );
+        match model {
+            Put::Unheard { heard, .. } => self.lead.heard = heard,
+            // The next one that leads has heard of nothing.
+            Put::Superseded => self.lead = Lead { term: self.lead.term + 1, heard: 0 },
+            _ => {}
+        }
+    }
+
+    fn real_lead(&self) -> Lead {
+        Lead { heard: self.lead.heard + SEED_CHANGES, ..self.lead }
+    }
+
+    async fn withdraw(&mut self, network: IpNet) {
+        let model = self.model.blocks.withdraw(network, self.lead).await.unwrap();
+        assert_eq!(self.real.blocks.withdraw(network, self.real_lead()).await.unwrap(), model);
+    }
+
+    async fn begin_term(&mut self) {
+        let model = self.model.blocks.begin_term().await.unwrap();
+        assert_eq!(self.real.blocks.begin_term().await.unwrap(), model);
     }
 
     async fn load(&mut self) {

@@ -8,7 +8,8 @@ use crate::audit::{AuditRecord, Severity};
 use crate::policy::Policy;
 use crate::reason::Reason;
 use crate::state::{
-    Begun, Change, Claim, LeaseKey, RedisOptions, RedisState, Revocation, RevocationPosition, Revoked, Trial,
+    Begun, Change, Claim, Lead, LeaseKey, Put, RedisOptions, RedisState, Revocation, RevocationPosition, Revoked,
+    Trial, Withdrawal,
 };
 use crate::window::Quota;
 
@@ -73,6 +74,10 @@ async fn r04_each_role_does_everything_it_does_without_being_refused_once() {
     center.blocks.seed(vec![block("192.0.2.1")]).await.unwrap();
     center.blocks.put(block("192.0.2.2")).await.unwrap();
     center.blocks.lift(block("192.0.2.2").network, UNUSED).await.unwrap();
+    let lead = Lead { term: center.blocks.begin_term().await.unwrap(), heard: 0 };
+    let put = center.blocks.put_in_term(block("192.0.2.2"), lead, UNUSED).await.unwrap();
+    assert!(matches!(put, Put::Unheard { .. }), "{put:?}");
+    assert_eq!(center.blocks.withdraw(block("192.0.2.2").network, lead).await.unwrap(), Withdrawal::Done);
     let change = Change::of("admin", "/block-ip", "key", &[]);
     assert_eq!(center.answers.begin(&change, UNUSED).await.unwrap(), Begun::First);
     center.answers.answer(&change, "{}".into(), UNUSED).await.unwrap();
