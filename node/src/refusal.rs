@@ -3,6 +3,7 @@
 use picket_shared::appeal::AppealCode;
 use picket_shared::reason::Reason;
 use picket_shared::state::StateError;
+use picket_shared::token::Principal;
 use picket_shared::window::Quota;
 use serde_json::{Map, Value};
 use std::time::Duration;
@@ -16,6 +17,8 @@ pub struct Denial {
     pub detail: Option<String>,
     /// what the verdict was made of, for the audit record
     pub facts: Option<Box<Map<String, Value>>>,
+    /// who it is, where that was proven and whoever records it need not know
+    pub principal: Option<Box<Principal>>,
     /// by which the client can name the record of it
     pub appeal: Option<AppealCode>,
 }
@@ -34,6 +37,11 @@ impl Denial {
         self
     }
 
+    /// against somebody whose name was proven
+    pub fn of(self, principal: &Principal) -> Self {
+        Denial { principal: principal.user().map(|_| principal.clone().into()), ..self }
+    }
+
     /// the limit that had no room, by the name of its setting
     pub fn of_limit(self, setting: impl Into<Value>, quota: Quota) -> Self {
         let window_ms = u64::try_from(quota.window.as_millis()).unwrap_or(u64::MAX);
@@ -47,7 +55,7 @@ impl Denial {
 
 impl From<Reason> for Denial {
     fn from(reason: Reason) -> Self {
-        Denial { reason, retry_after: None, detail: None, facts: None, appeal: None }
+        Denial { reason, retry_after: None, detail: None, facts: None, principal: None, appeal: None }
     }
 }
 
