@@ -14,7 +14,7 @@ pub struct Denial {
     pub reason: Reason,
     pub retry_after: Option<Duration>,
     /// the exact rule, for the operator; never shown to the client
-    pub detail: Option<String>,
+    pub detail: Option<Box<str>>,
     /// what the verdict was made of, for the audit record
     pub facts: Option<Box<Map<String, Value>>>,
     /// who it is, where that was proven and whoever records it need not know
@@ -29,7 +29,7 @@ impl Denial {
     }
 
     pub fn because(self, detail: impl Into<String>) -> Self {
-        Denial { detail: Some(detail.into()), ..self }
+        Denial { detail: Some(detail.into().into()), ..self }
     }
 
     pub fn with(mut self, fact: &'static str, value: impl Into<Value>) -> Self {
