@@ -61,7 +61,8 @@ pub enum Command {
 
 #[derive(Debug, Subcommand)]
 pub enum AuditCommand {
-    /// Check by its hash chains whether the trail is what was written; exit code 1 and the first broken place if not
+    /// Check by its hash chains whether the trail is what was written; exit code 1 and the first broken place if not, or what is not
+    /// proven
     #[command(after_help = VERIFY)]
     Verify(VerifyArgs),
 }
@@ -86,6 +87,9 @@ pub struct VerifyArgs {
     /// What the chain had at a record, as it was kept elsewhere; may be given several times
     #[arg(long = "checkpoint", value_name = "WRITER:NUMBER:HASH")]
     pub checkpoints: Vec<Checkpoint>,
+    /// An export may have records of no chain, from before there were chains: nothing proves them
+    #[arg(long, requires = "export")]
+    pub allow_unchained: bool,
 }
 
 const STANDALONE: &str = "\

@@ -149,7 +149,9 @@ impl Enforcement {
     fn learn(&self, record: &AuditRecord, security: &Security, now: Timestamp) -> Vec<Worse> {
         let mut memory = self.memory.lock();
         let offence = offence(record).filter(|offence| !memory.lifts.forgive(offence.address, offence.at));
-        if let Some(user) = &record.user_id {
+        // Whose token was revoked is not there: it may be in anybody's hands, and makes no address a shared one.
+        let is_there = record.reason != Some(Reason::TokenRevoked);
+        if let Some(user) = record.user_id.as_ref().filter(|_| is_there) {
             let address = AddressKey::of(record.ip);
             memory.neighbours.saw(address, user, record.timestamp, offence, security, now);
         }

@@ -142,6 +142,17 @@ async fn h24_an_address_that_clean_users_share_is_not_blocked_for_them() {
 }
 
 #[tokio::test]
+async fn h24_whose_token_was_revoked_shares_no_address() {
+    let watch = Watch::with(|_| {});
+    watch.comes_in("192.0.2.7", "mallory").await;
+    for user in ["alice", "bob", "carol"] {
+        watch.does("192.0.2.7", user, Reason::TokenRevoked).await;
+    }
+    watch.offends("192.0.2.7", Reason::HostileContent, 5).await;
+    assert!(watch.knows_block("192.0.2.7/32", |_| true).await.binds_everyone());
+}
+
+#[tokio::test]
 async fn h23_a_subscriber_that_changes_its_prefix_is_blocked_by_the_wider_one() {
     let watch = Watch::with(|_| {});
     for network in 0..20 {

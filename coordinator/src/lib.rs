@@ -26,7 +26,10 @@ mod tail;
 mod twin;
 
 pub use api::auth::CredentialError;
-pub use store::{Broken, Checkpoint, CheckpointError, ExportError, StoreError, Verdict, verify_export, verify_store};
+pub use store::{
+    Absence, Broken, Checkpoint, CheckpointError, ExportError, StoreError, Uncompared, Unproven, Verdict,
+    verify_export, verify_store,
+};
 
 use ipnet::IpNet;
 use picket_shared::audit::Outbox;

@@ -97,11 +97,13 @@ pub async fn complete(
         return Ok(Admitted { principal, lease: Lease::uncounted(&gate.leases).into() });
     }
     let (allow_list, address) = (&policy.security.allow_list, attempt.address);
-    pardons.ask(checks::reputation::check_principal(&gate.blocks, allow_list, address, &principal, now))?;
+    let bound = checks::reputation::check_principal(&gate.blocks, allow_list, address, &principal, now);
+    pardons.ask(bound.map_err(|denial| denial.of(&principal)))?;
     let lease = match held.iter().find(|one| one.principal.is_same(&principal)) {
         Some(same) => same.lease.clone(),
         None => {
             let slot = checks::concurrency::check(&gate.leases, &policy, &principal, attempt.address, now).await;
+            let slot = slot.map_err(|refusal| Denial::from(refusal).of(&principal));
             pardons.ask(slot)?.unwrap_or_else(|| Lease::uncounted(&gate.leases)).into()
         }
     };
@@ -150,7 +152,7 @@ pub fn still_welcome(
 pub fn not_expired(principal: &Principal, now: Timestamp) -> Result<(), Denial> {
     let expires = principal.user().and_then(|user| user.expires);
     match expires.is_some_and(|expires| expires.plus(LEEWAY) <= now) {
-        true => Err(Reason::TokenExpired.into()),
+        true => Err(Denial::from(Reason::TokenExpired).of(principal)),
         false => Ok(()),
     }
 }
@@ -167,7 +169,8 @@ fn may_stay(
     pardons: &mut Pardons,
     now: Timestamp,
 ) -> Result<(), Denial> {
-    pardons.ask(checks::reputation::check_principal(&gate.blocks, &policy.security.allow_list, address, who, now))?;
+    let bound = checks::reputation::check_principal(&gate.blocks, &policy.security.allow_list, address, who, now);
+    pardons.ask(bound.map_err(|denial| denial.of(who)))?;
     pardons.ask(gate.keys.still_proven(who))?;
     pardons.ask(checks::identity::check_anonymous(who, policy.security.allow_anonymous))?;
     Ok(())

@@ -83,7 +83,7 @@ pub fn refuse(gate: &Gate, case: Case<'_>, refusal: impl Into<Refusal>) -> Denia
     gate.instruments.refused(case.stage, denial.reason, recorded);
     let record = AuditRecord::refusal(denial.reason, case.attempt.address, gate.clock.now());
     denial.appeal = AppealCode::of(&record.id);
-    gate.outbox.record(describe(gate, case, with_facts(record, &denial), denial.detail.as_deref()));
+    gate.outbox.record(describe(gate, about(&denial, case), with_facts(record, &denial), denial.detail.as_deref()));
     denial
 }
 
@@ -94,7 +94,7 @@ pub fn refuse_unscored(gate: &Gate, case: Case<'_>, mut denial: Denial) -> Denia
     let record = AuditRecord::refusal(denial.reason, case.attempt.address, gate.clock.now());
     let record = AuditRecord { reason: None, ..record }.with("refusedFor", denial.reason.token());
     denial.appeal = AppealCode::of(&record.id);
-    gate.outbox.record(describe(gate, case, with_facts(record, &denial), denial.detail.as_deref()));
+    gate.outbox.record(describe(gate, about(&denial, case), with_facts(record, &denial), denial.detail.as_deref()));
     denial
 }
 
@@ -117,7 +117,7 @@ fn pardoned_if(gate: &Gate, case: Case<'_>, pardons: Pardons, mut is_recorded: i
         let record = AuditRecord::refusal(denial.reason, case.attempt.address, gate.clock.now());
         let record = AuditRecord { reason: None, severity: Severity::Low, ..record };
         let record = with_facts(record.with("shadow", true).with("refusedFor", denial.reason.token()), &denial);
-        gate.outbox.record(describe(gate, case, record, denial.detail.as_deref()));
+        gate.outbox.record(describe(gate, about(&denial, case), record, denial.detail.as_deref()));
     }
 }
 
@@ -152,6 +152,11 @@ pub fn observed(gate: &Gate, case: Case<'_>, observation: &Observation) {
 pub fn cleared(gate: &Gate, case: &Case<'_>) {
     spans::cleared(gate, case);
     gate.traffic.events.fetch_add(1, Ordering::Relaxed);
+}
+
+/// a check knows better than whoever runs it whom it refused
+fn about<'a>(denial: &'a Denial, case: Case<'a>) -> Case<'a> {
+    Case { principal: denial.principal.as_deref().or(case.principal), ..case }
 }
 
 fn with_facts(mut record: AuditRecord, denial: &Denial) -> AuditRecord {

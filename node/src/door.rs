@@ -284,7 +284,11 @@ impl Door {
         }
         let root = PathAndQuery::from_static("/");
         let target = head.uri.path_and_query().unwrap_or(&root);
-        upstream::open(&self.tasks, &self.gate, &Asked { route, target, headers }).await
+        let opened = upstream::open(&self.tasks, &self.gate, &Asked { route, target, headers }).await;
+        opened.map_err(|denial| match principal {
+            Some(principal) => denial.of(principal),
+            None => denial,
+        })
     }
 
     /// the answer to a socket that finds no place

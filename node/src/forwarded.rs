@@ -233,7 +233,7 @@ mod tests {
     fn found(peer: &str, lines: &[(&'static str, &str)]) -> Result<String, String> {
         let trusted = ["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()];
         let found = client_address(peer.parse().unwrap(), &headers(lines), &trusted);
-        found.map(|address| address.to_string()).map_err(|denial| denial.detail.unwrap_or_default())
+        found.map(|address| address.to_string()).map_err(|denial| denial.detail.unwrap_or_default().into())
     }
 
     fn client(peer: &str, forwarded: &[&str]) -> String {

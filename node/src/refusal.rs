@@ -3,6 +3,7 @@
 use picket_shared::appeal::AppealCode;
 use picket_shared::reason::Reason;
 use picket_shared::state::StateError;
+use picket_shared::token::Principal;
 use picket_shared::window::Quota;
 use serde_json::{Map, Value};
 use std::time::Duration;
@@ -13,9 +14,11 @@ pub struct Denial {
     pub reason: Reason,
     pub retry_after: Option<Duration>,
     /// the exact rule, for the operator; never shown to the client
-    pub detail: Option<String>,
+    pub detail: Option<Box<str>>,
     /// what the verdict was made of, for the audit record
     pub facts: Option<Box<Map<String, Value>>>,
+    /// who it is, where that was proven and whoever records it need not know
+    pub principal: Option<Box<Principal>>,
     /// by which the client can name the record of it
     pub appeal: Option<AppealCode>,
 }
@@ -26,12 +29,17 @@ impl Denial {
     }
 
     pub fn because(self, detail: impl Into<String>) -> Self {
-        Denial { detail: Some(detail.into()), ..self }
+        Denial { detail: Some(detail.into().into()), ..self }
     }
 
     pub fn with(mut self, fact: &'static str, value: impl Into<Value>) -> Self {
         self.facts.get_or_insert_default().insert(fact.to_owned(), value.into());
         self
+    }
+
+    /// against somebody whose name was proven
+    pub fn of(self, principal: &Principal) -> Self {
+        Denial { principal: principal.user().map(|_| principal.clone().into()), ..self }
     }
 
     /// the limit that had no room, by the name of its setting
@@ -47,7 +55,7 @@ impl Denial {
 
 impl From<Reason> for Denial {
     fn from(reason: Reason) -> Self {
-        Denial { reason, retry_after: None, detail: None, facts: None, appeal: None }
+        Denial { reason, retry_after: None, detail: None, facts: None, principal: None, appeal: None }
     }
 }
 

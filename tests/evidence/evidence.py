@@ -58,10 +58,11 @@ class Office:
     def export(self, form, query=""):
         return self.asks("GET", f"/audit-logs/export?format={form}{query}").splitlines()
 
-    def stored(self, kind):
+    def stored(self, kind, text=""):
+        query = f"&eventType={kind}" + (f"&text={text}" if text else "")
         end = time.monotonic() + WAIT
         while time.monotonic() < end:
-            if self.export("ndjson", f"&eventType={kind}"):
+            if self.export("ndjson", query):
                 return
             time.sleep(0.1)
         raise TimeoutError(f"no {kind}: {self.log()}")
@@ -127,6 +128,19 @@ class Evidence(unittest.TestCase):
             ended = picket_verify(tampered)
             self.assertEqual(ended.returncode, 1, ended)
             self.assertIn(b"does not follow", ended.stderr)
+
+    def test_what_an_erasure_left_is_verified_by_another_reader(self):
+        self.office.asks("POST", "/revoke", {"userId": "alice"})
+        self.office.stored("ADMIN_ACTION", "revokedUser")
+        erased = json.loads(self.office.asks("DELETE", "/subjects/alice"))["data"]
+        self.assertEqual((erased["records"], erased["complete"]), (1, True))
+        lines = self.office.export("ndjson")
+        self.assertNotIn("alice", "".join(lines))
+        self.assertEqual(verify.verify(lines), (len(lines), 0, []))
+        self.assertIn(b"1 records name an erased person no longer: a later record proves", picket_verify(lines).stdout)
+        forged = [line.replace("warden", "mallory") if "revokedUser" in line else line for line in lines]
+        self.assertEqual(verify.verify(forged), (len(lines) - 1, 1, []))
+        self.assertIn(b"1 records name an erased person no longer: what they say was taken as given", picket_verify(forged).stdout)
 
     def test_what_the_log_was_told_agrees_with_the_store(self):
         self.office.ends()

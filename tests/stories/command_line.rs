@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{HOME, Picket, Program, SECRET, Token, Upstream, issuer};
+use crate::harness::{Ended, HOME, Picket, Program, SECRET, Token, Upstream, issuer};
 
 #[test]
 fn check_config_lists_every_mistake_with_its_path_and_line_and_exits_64() {
@@ -184,4 +184,30 @@ fn api_key_prints_a_key_and_the_configuration_that_admits_it_and_nothing_else_of
 
     let unknown = program.runs(&["api-key", "siem", "--scope", "everything"]).everything();
     assert!(unknown.contains("audit:read"), "what is known is said:\n{unknown}");
+}
+
+#[test]
+fn audit_verify_says_when_it_proves_nothing() {
+    let program = Program::new();
+    let verified = |text: &str, more: &[&str]| {
+        let file = program.writes("export.ndjson", text);
+        program.runs(&[&["audit", "verify", "--export", file.to_str().unwrap()], more].concat())
+    };
+    let forged = json!({
+        "id": "x1", "timestamp": "2026-01-31T12:00:00.000Z", "eventType": "IP_BLOCKED", "severity": "high", "ip": "192.0.2.66",
+        "message": "never happened",
+    });
+    let forged = format!("{forged}\n");
+    let claims = |ended: &Ended| ended.everything().contains("is what was written");
+    for (text, why) in [("", "there are no records"), (&*forged, "1 records are in no chain")] {
+        let ended = verified(text, &[]);
+        assert!(ended.code == Some(1) && !claims(&ended), "{}", ended.everything());
+        assert!(ended.everything().contains(why), "{}", ended.everything());
+    }
+    let told = verified(&forged, &["--allow-unchained"]);
+    assert!(told.code == Some(0) && !claims(&told), "{}", told.everything());
+    let checkpoint = format!("w1:99999:{}", "0".repeat(64));
+    let ended = verified(&forged, &["--allow-unchained", "--checkpoint", &checkpoint]);
+    assert!(ended.code == Some(1) && !claims(&ended), "{}", ended.everything());
+    assert!(ended.everything().contains("chain w1, record 99999, could not be compared"), "{}", ended.everything());
 }

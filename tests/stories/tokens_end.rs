@@ -67,6 +67,9 @@ async fn j11_revoked_tokens_die_on_every_node_within_a_second_and_a_new_login_li
     for node in cluster.nodes() {
         node.caller("198.51.100.7").bearing(&of_alice).connects().await.refused_with(401, "token_revoked");
     }
+    let admin = cluster.admin();
+    let refused = admin.audited("userId=alice&text=token_revoked", 6).await;
+    assert!(refused.iter().all(|record| !record["metadata"]["detail"].to_string().contains("alice")), "{refused:?}");
     let fresh = Token::of("alice").with("iat", seconds_from_now(1)).signed();
     cluster.node(0).caller("198.51.100.7").bearing(&fresh).comes_in().await.is_still_served().await;
 
@@ -76,8 +79,13 @@ async fn j11_revoked_tokens_die_on_every_node_within_a_second_and_a_new_login_li
     }
     cluster.node(2).caller("198.51.100.8").bearing(&old("bob", "b2")).comes_in().await.is_still_served().await;
 
-    let record = cluster.admin().audited("eventType=ADMIN_ACTION&text=revoked", 2).await.remove(1);
+    let record = admin.audited("eventType=ADMIN_ACTION&text=revoked", 2).await.remove(1);
     assert_eq!((&record["metadata"]["actor"], &record["metadata"]["revokedUser"]), (&json!("warden"), &json!("alice")));
+    admin.audited("userId=alice&eventType=AUTHENTICATION_SUCCESS", 4).await;
+    admin.audited("userId=bob&text=token_revoked", 3).await;
+    let erased = admin.erases("alice").await;
+    let left = admin.get("/audit-logs/export").await.text;
+    assert!(!left.contains("alice") && left.contains(erased["subject"].as_str().unwrap()), "{left}");
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ use crate::scope::Scope;
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Erasure {
-    /// records from which the person was taken by this call
+    /// records from which the person was taken by this call, administration's included
     records: u64,
     /// false where there is more: call again
     complete: bool,
@@ -41,8 +41,9 @@ pub(super) async fn delete(
 pub(super) fn describe() -> Operation {
     Operation::new(Scope::AuditErase, "Takes from the audit trail what it says of a person")
         .about(
-            "Address, user, socket, message and metadata of the user's records are erased, as are administration's records that name \
-             the user; who acted as administrator stays. Kind, time, reason, event and node stay, and the trail still verifies.",
+            "Address, user, socket, message and metadata of the user's records are erased; kind, time, reason, event and node stay. In \
+             administration's records (a block that binds users, a revocation, an export) `subject` takes the place of the user's name, \
+             and all else stays: who acted as administrator, too. The trail still verifies.",
         )
         .path("userId", openapi::text(IDENTIFIER_BYTES_MAX), "as the application calls the user")
         .gives::<Erasure>("how many records were erased")

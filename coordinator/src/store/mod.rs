@@ -6,6 +6,7 @@ mod database;
 mod filter;
 mod growth;
 mod page;
+mod people;
 mod postgres;
 mod queries;
 mod removal;
@@ -21,7 +22,10 @@ pub(crate) use growth::Ends;
 pub(crate) use removal::{Bounds, Cause};
 pub(crate) use stored::Stored;
 pub use summary::{Bucket, Span, Summary};
-pub use verify::{Broken, Checkpoint, CheckpointError, ExportError, Verdict, verify_export, verify_store};
+pub use verify::{
+    Absence, Broken, Checkpoint, CheckpointError, ExportError, Uncompared, Unproven, Verdict, verify_export,
+    verify_store,
+};
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -76,8 +80,6 @@ pub enum StoreError {
 #[derive(Clone)]
 pub struct AuditStore {
     database: Database,
-    /// the name of this process's chain
-    writer: Arc<str>,
     end: Arc<Mutex<End>>,
     /// held as long as the store is open; a server needs none
     _lock: Option<Arc<File>>,
@@ -86,6 +88,8 @@ pub struct AuditStore {
 /// the end of this process's chain
 #[derive(Default)]
 struct End {
+    /// the chain's name once it is begun
+    writer: Option<String>,
     /// `None` until it is read from the store
     head: Option<Head>,
     /// ids of records of which it is not known whether they were committed
@@ -125,8 +129,7 @@ impl AuditStore {
             }
             Place::Server(url) => (postgres::open(&url).await?, None),
         };
-        let writer = picket_shared::random::hex(16).into();
-        Ok(AuditStore { database, writer, end: Arc::default(), _lock: lock })
+        Ok(AuditStore { database, end: Arc::default(), _lock: lock })
     }
 
     /// whether the store answers, within [`CHECK_WAIT`]

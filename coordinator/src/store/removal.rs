@@ -2,19 +2,22 @@
 //! steps, so that storing is not held up.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use blake2::Blake2sMac256;
 use blake2::digest::{FixedOutput, KeyInit, Update};
-use picket_shared::audit::Severity;
+use picket_shared::audit::{AuditRecord, EventType, Severity};
 use picket_shared::clock::{Clock, Timestamp};
 
+use super::chain::Hash;
 use super::database::Session;
 use super::queries::chains::{self, Gap};
 use super::queries::removal::Victim;
 use super::queries::slices::{self, Size};
 use super::queries::{counts, removal, search};
-use super::{AuditStore, StoreError, Stored, chain};
+use super::stored::RESTATED;
+use super::{AuditStore, StoreError, Stored};
 
 /// records deleted or erased in one step
 const STEP_RECORDS: u32 = 2_000;
@@ -115,43 +118,68 @@ impl AuditStore {
         Ok(deleted + forgotten)
     }
 
-    /// takes from all records of a user what they say of a person; administration's records that name the user too
+    /// takes from all records of a user what they say of a person, and the user's name from administration's own
     pub(crate) async fn erase(&self, user_id: &str, clock: &dyn Clock) -> Result<Erased, StoreError> {
         let began = clock.now();
+        let mut session = self.database.read().await?;
+        let subject = subject(&removal::subject_key(&mut session).await?, user_id);
+        drop(session);
         let (mut records, mut is_all) = (0, false);
         let mut after = (0, String::new());
         for step in 0..ERASE_STEPS_MAX {
             if step > 0 && clock.now().since(began) >= ERASE_WITHIN {
                 break;
             }
+            // As whoever stores records: first the end of the chain, then the store.
+            let mut end = self.end.lock().await;
             let mut session = self.database.write().await?;
-            let mut found = search::of_user(&mut session, user_id, STEP_RECORDS).await?;
-            if found.is_empty() {
-                let (time, id) = &after;
-                found = removal::administration_naming(&mut session, user_id, (*time, id), STEP_RECORDS).await?;
-                let Some(last) = found.last() else {
-                    is_all = true;
-                    break;
-                };
-                after = (last.timestamp, last.id.clone());
-                found.retain(|record| record.names(user_id));
+            let found = search::of_user(&mut session, user_id, STEP_RECORDS).await?;
+            if !found.is_empty() {
+                for record in &found {
+                    removal::erase(&mut session, &record.id, record.commitment()).await?;
+                }
+                session.commit().await?;
+                records += found.len() as u64;
+                continue;
             }
+            let (time, id) = &after;
+            let found = removal::administration_naming(&mut session, user_id, (*time, id), STEP_RECORDS).await?;
+            let Some(last) = found.last() else {
+                is_all = true;
+                break;
+            };
+            after = (last.timestamp, last.id.clone());
+            let mut restated = Vec::new();
             for record in &found {
-                removal::erase(&mut session, &record.id, commitment(record)).await?;
+                let Some(left) = record.without(user_id, &subject) else { continue };
+                restated.extend(restate(&mut session, record.commitment(), &left).await?);
+                records += 1;
             }
+            let head = match restated.is_empty() {
+                true => end.head.take(),
+                false => Some(end.append(&mut session, &restatement(&subject, &restated, clock.now())).await?),
+            };
             session.commit().await?;
-            records += found.len() as u64;
+            end.head = head;
         }
-        let mut session = self.database.read().await?;
-        let key = removal::subject_key(&mut session).await?;
-        Ok(Erased { records, is_all, subject: subject(&key, user_id) })
+        Ok(Erased { records, is_all, subject })
     }
 }
 
-/// what stands for a record's personal part when that is gone
-fn commitment(record: &Stored) -> Option<chain::Hash> {
-    let salt = record.link.as_ref().and_then(|link| link.salt.as_ref());
-    salt.map(|salt| record.personal().commitment(salt))
+/// puts what is left of a record in its place; answers its digest where a chain has the record
+async fn restate(session: &mut Session, written: Option<Hash>, left: &Stored) -> sqlx::Result<Option<Hash>> {
+    let salt = picket_shared::random::bytes();
+    removal::restate(session, &left.id, &left.metadata, written.map(|written| (salt, written))).await?;
+    Ok(written.map(|_| left.fields().digest(&left.personal().commitment(&salt))))
+}
+
+/// The record by which the chain proves what is left of others. It is stored with them: without it they are not what was written.
+fn restatement(subject: &str, restated: &[Hash], now: Timestamp) -> AuditRecord {
+    let nobody = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+    let message = "administrative records stated anew without an erased person";
+    let hashes: Vec<_> = restated.iter().map(|hash| picket_shared::hex::encode(hash)).collect();
+    let record = AuditRecord::new(EventType::AdminAction, Severity::High, nobody, message, now);
+    record.with("subject", subject).with(RESTATED, hashes)
 }
 
 fn subject(key: &[u8; 32], user_id: &str) -> String {

@@ -7,18 +7,19 @@ use picket_shared::audit::{AuditRecord, EventType, Severity};
 use picket_shared::clock::Timestamp;
 use picket_shared::reason::Reason;
 use serde::Serialize;
-use serde_json::Value;
 use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 
 use super::chain::{Fields, Hash, Personal, Salt};
 use super::filter::address_of;
+use super::people;
 use super::statement::{Row, unreadable};
 
 /// what the message of an erased record says
 pub(super) const ERASED: &str = "erased on request";
 
-/// the key of the metadata under which administration's records say who acted
-const ACTOR: &str = "actor";
+/// the key of the metadata under which a record has the digests of others as they are since a person was erased from them
+pub(super) const RESTATED: &str = "restated";
 
 /// what [`Stored::of`] reads
 pub(super) const COLUMNS: &str = "id, timestamp, event_type, severity, ip, message, socket_id, user_id, event_name, route, node, \
@@ -121,18 +122,31 @@ impl Stored {
             && self.metadata == "{}"
     }
 
-    /// whether a value of the metadata is this text; who acted is an administrator, and stays
-    pub(super) fn names(&self, text: &str) -> bool {
-        fn holds(value: &Value, text: &str) -> bool {
-            match value {
-                Value::String(other) => other == text,
-                Value::Array(values) => values.iter().any(|value| holds(value, text)),
-                Value::Object(map) => map.values().any(|value| holds(value, text)),
-                _ => false,
-            }
+    /// the same of administration, with `subject` in the place of a user's name; `None` if it does not name the user
+    pub(super) fn without(&self, user_id: &str, subject: &str) -> Option<Stored> {
+        let metadata = people::without(&self.event_type, &self.metadata, user_id, subject)?;
+        Some(Stored { metadata, ..self.clone() })
+    }
+
+    /// whether it is of a kind from which a person is taken by a name alone
+    pub(super) fn may_be_restated(&self) -> bool {
+        people::kinds().any(|kind| kind.as_str() == self.event_type)
+    }
+
+    /// the digests of other records as they are since a person was erased from them
+    pub(super) fn restates(&self) -> Vec<Hash> {
+        if self.event_type != EventType::AdminAction.as_str() || !self.metadata.contains(RESTATED) {
+            return Vec::new();
         }
-        let metadata: serde_json::Map<String, Value> = serde_json::from_str(&self.metadata).unwrap_or_default();
-        metadata.iter().any(|(key, value)| key != ACTOR && holds(value, text))
+        let metadata: Map<String, Value> = serde_json::from_str(&self.metadata).unwrap_or_default();
+        let hashes = metadata.get(RESTATED).and_then(Value::as_array).into_iter().flatten();
+        hashes.filter_map(|hash| picket_shared::hex::decode(hash.as_str()?)).collect()
+    }
+
+    /// what stands for its personal part as it was written, when that is gone or says something else
+    pub(super) fn commitment(&self) -> Option<Hash> {
+        let link = self.link.as_ref()?;
+        link.commitment.or_else(|| link.salt.as_ref().map(|salt| self.personal().commitment(salt)))
     }
 
     /// each chain by itself, in the order of storing

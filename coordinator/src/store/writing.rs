@@ -10,7 +10,7 @@ use super::queries::chains;
 use super::queries::counts::{self, CountKey};
 use super::queries::slices::{self, Size};
 use super::summary::minute;
-use super::{AuditStore, INSERT_WAIT, StoreError};
+use super::{AuditStore, End, INSERT_WAIT, StoreError};
 
 /// records after which another slice begins. The indices over addresses, users and sockets, which come in no order, are kept by
 /// slice: those of the slice that is being filled are few pages, and stay in the cache; a search looks into each slice
@@ -39,14 +39,14 @@ impl AuditStore {
         let mut session = self.database.write().await?;
         let mut head = match before.clone() {
             Some(head) => head,
-            None => chains::head(&mut session, &self.writer, now).await?,
+            None => end.read(&mut session, now).await?,
         };
         let mut new = vec![true; records.len()];
         if !store(&mut session, &records, &mut head).await? {
             // Some are there already. What was stored is rolled back, and the rest stored without them.
             drop(session);
             session = self.database.write().await?;
-            head = chains::head(&mut session, &self.writer, now).await?;
+            head = end.read(&mut session, now).await?;
             let mut seen = chains::known(&mut session, &records).await?;
             new = records.iter().map(|record| seen.insert(record.id.clone())).collect();
             let fresh: Vec<_> = records.iter().zip(&new).filter(|(_, new)| **new).map(|(record, _)| *record).collect();
@@ -83,6 +83,31 @@ impl AuditStore {
             tell(head);
         }
         Ok(())
+    }
+}
+
+impl End {
+    /// Where the chain ends by the store, or begins: under a name that no chain had, also where this process had one that was forgotten,
+    /// because nothing was left of it.
+    async fn read(&mut self, session: &mut Session, now: u64) -> sqlx::Result<Head> {
+        if let Some(writer) = &self.writer
+            && let Some(head) = chains::head(session, writer).await?
+        {
+            return Ok(head);
+        }
+        let writer = self.writer.insert(picket_shared::random::hex(16));
+        chains::begin(session, writer, now).await
+    }
+
+    /// Stores a record in a session that does more. The end of the chain is to be put back when that is committed.
+    pub(super) async fn append(&mut self, session: &mut Session, record: &AuditRecord) -> Result<Head, StoreError> {
+        let mut head = match self.head.take() {
+            Some(head) => head,
+            None => self.read(session, record.timestamp.as_millis()).await?,
+        };
+        store(session, &[record], &mut head).await?;
+        chains::move_head(session, &head).await?;
+        Ok(head)
     }
 }
 

@@ -195,7 +195,7 @@ impl CheckApi {
             let talk = Talk::new(question.attempt.clone(), Some((screened, admitted)), &gate.traffic, now);
             if let Err(Full) = self.connections.insert(id, talk, now) {
                 refund_all(&*gate.counters, rate).await;
-                return Err(self.refuse(&question, Stage::Admission, full()));
+                return Err(self.refuse(&question, Stage::Admission, full().of(&principal)));
             }
         }
         decide::came_in(gate, question.case(Stage::Admission), &principal);

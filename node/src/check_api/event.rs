@@ -120,7 +120,8 @@ impl Known {
     /// a panic ends one connection, as at the proxy
     async fn fails(&self, gate: &Gate) -> Verdict {
         let mut talk = self.talk.lock().await;
-        let denial = decide::refuse(gate, Case::of(&talk.attempt, Stage::Session), Reason::InternalError);
+        let case = Case { principal: talk.principal(), ..Case::of(&talk.attempt, Stage::Session) };
+        let denial = decide::refuse(gate, case, Reason::InternalError);
         talk.end(denial.clone());
         ending(&denial)
     }

@@ -71,9 +71,10 @@ impl Keys {
     pub fn still_proven(&self, principal: &Principal) -> Result<(), Denial> {
         match principal.user().and_then(|user| self.revocations.against(user)) {
             None => Ok(()),
-            Some(revoked) => Err(Denial::from(Reason::TokenRevoked).because(match revoked {
+            // The record names the user in its place, where an erasure finds it.
+            Some(revoked) => Err(Denial::from(Reason::TokenRevoked).of(principal).because(match revoked {
                 Revoked::Token(jti) => format!("the token {jti}"),
-                Revoked::User(user, before) => format!("tokens of {user} issued before {before}"),
+                Revoked::User(_, before) => format!("tokens of this user issued before {before}"),
                 Revoked::Everyone(before) => format!("tokens issued before {before}"),
             })),
         }

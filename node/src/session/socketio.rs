@@ -159,9 +159,9 @@ impl SocketIo {
         let limits = &gate.policy.current().limits;
         let mut pardons = Pardons::by(gate);
         let counted = pardons.ask(event_rate::check(&mut self.rates.connection, limits, now));
-        let case = Case::of(attempt, Stage::Inspection);
+        let case = case_of(&self.namespaces, attempt, Stage::Inspection);
         decide::pardoned_event(gate, case, pardons, &mut self.violations.pardoned);
-        let denial = decide::refuse(gate, Case::of(attempt, Stage::Inspection), counted.err()?);
+        let denial = decide::refuse(gate, case, counted.err()?);
         Some(self.violations.refused(gate, denial, Vec::new()))
     }
 
@@ -249,7 +249,8 @@ impl SocketIo {
             }
             None if full => {
                 let denial = Denial::from(Reason::Flood).because("node.limits.namespacesMax");
-                return Step::End(Vec::new(), decide::refuse(gate, Case::of(attempt, Stage::Admission), denial));
+                let case = case_of(&self.namespaces, attempt, Stage::Admission);
+                return Step::End(Vec::new(), decide::refuse(gate, case, denial));
             }
             // A namespace's first CONNECT is free; coming back is counted.
             Some(NamespaceStage::Left) => {
@@ -420,7 +421,8 @@ impl SocketIo {
         due.bytes += bytes.len();
         if due.bytes > gate.policy.current().validation.payload_bytes_max {
             let denial = Denial::from(Reason::PayloadTooLarge).because("a packet and its attachments together");
-            return Step::End(Vec::new(), decide::refuse(gate, Case::of(attempt, Stage::Inspection), denial));
+            let case = case_of(&self.namespaces, attempt, Stage::Inspection);
+            return Step::End(Vec::new(), decide::refuse(gate, case, denial));
         }
         if let Some(held) = &mut due.held {
             held.push(Cleared::attachment(bytes));
@@ -457,7 +459,7 @@ impl SocketIo {
         };
         // A CONNECT holds a token: nothing of it is kept.
         let kept = Some(message).filter(|message| !self.parser.may_be_connect(message));
-        let case = Case { message: kept, ..Case::of(attempt, Stage::Inspection) };
+        let case = Case { message: kept, ..case_of(&self.namespaces, attempt, Stage::Inspection) };
         Step::End(Vec::new(), decide::refuse(gate, case, denial))
     }
 }
@@ -476,6 +478,12 @@ impl Namespace {
             other => other,
         };
     }
+}
+
+/// what is about the connection is about whoever came in on it first
+fn case_of<'a>(namespaces: &'a [Namespace], attempt: &'a Attempt, stage: Stage) -> Case<'a> {
+    let first = namespaces.iter().find_map(Namespace::admitted);
+    Case { principal: first.map(|admitted| &admitted.principal), ..Case::of(attempt, stage) }
 }
 
 fn bounds(gate: &Gate) -> PacketBounds {

@@ -38,6 +38,15 @@ impl Admin {
         self.asks(Method::POST, path, |request| request.json(&body)).await
     }
 
+    /// Takes a person out of the trail.
+    pub async fn erases(&self, user: &str) -> Value {
+        let path = format!("/subjects/{user}");
+        let json = |request: RequestBuilder| request.header(CONTENT_TYPE, "application/json");
+        let erased = self.asks(Method::DELETE, &path, json).await.data();
+        assert_eq!(erased["complete"], true, "{erased}");
+        erased
+    }
+
     pub async fn asks(&self, method: Method, path: &str, with: impl FnOnce(RequestBuilder) -> RequestBuilder) -> Reply {
         let mut request = self.http.request(method, format!("{}{path}", self.base));
         if let Some((name, password)) = &self.credential {

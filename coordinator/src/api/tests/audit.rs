@@ -178,6 +178,46 @@ async fn a_person_is_erased_from_the_trail_which_still_verifies_and_does_not_say
 }
 
 #[tokio::test]
+async fn an_erasure_launders_nothing_of_what_administrators_did() {
+    let key = api_keys::generate();
+    let office = Office::builder().with_key("eraser", &key, &[Scope::AuditErase]).start().await;
+    let admin = office.admin();
+    office.visitor("mallory", "wrong").get("/metrics").await.fails_with(401);
+    office.stranger().post("/login", json!({ "username": ADMIN, "password": PASSWORD })).await.data();
+    admin.post("/revoke", json!({ "userId": "alice" })).await.data();
+    admin.post("/block-ip", json!({ "ip": "198.51.100.9", "reason": "scraper" })).await.data();
+    admin.post("/unblock-ip", json!({ "ip": "198.51.100.9", "reason": "scraper" })).await.data();
+    admin.put("/config", json!({ "validation": { "maxDepth": 7 } })).await.data();
+    admin.get("/audit-logs/export?userId=alice&text=alice").await;
+    for (query, count) in [("ADMIN_LOGIN", 2), ("ADMIN_ACTION", 2), ("POLICY_CHANGED", 1), ("IP_UNBLOCKED", 1)] {
+        office.audited(&format!("eventType={query}"), count).await;
+    }
+    office.audited("text=audit%20trail%20read", 1).await;
+    let trail = async || admin.get("/audit-logs?limit=1000").await.data()["logs"].as_array().unwrap().clone();
+    let before = trail().await;
+    let left_of_it = async || {
+        let all = trail().await.into_iter();
+        all.filter(|record| before.iter().any(|other| other["id"] == record["id"])).collect::<Vec<_>>()
+    };
+
+    for id in ["refused", "accepted", "mallory", ADMIN, "validation.maxDepth", "198.51.100.9", "scraper", "ndjson"] {
+        let erased = office.with_key(&key).delete(&format!("/subjects/{id}")).await.data();
+        assert_eq!((&erased["records"], &erased["complete"]), (&json!(0), &json!(true)), "{id}");
+    }
+    assert_eq!(left_of_it().await, before);
+    let erased = office.with_key(&key).delete("/subjects/alice").await.data();
+    assert_eq!((&erased["records"], &erased["complete"]), (&json!(2), &json!(true)), "a revocation and an export");
+    let subject = erased["subject"].to_string();
+    let renamed = |record: &Value| record.to_string().replace("\"alice\"", &subject).parse().unwrap();
+    assert_eq!(left_of_it().await, before.iter().map(renamed).collect::<Vec<Value>>());
+
+    let export = admin.get("/audit-logs/export").await.text;
+    assert!(!export.contains("alice"), "{export}");
+    let verdict = crate::store::verify_export(export.as_bytes(), &[], |_| {}).unwrap();
+    assert_eq!((verdict.broken, verdict.restated, verdict.restated_given), (None, 2, 0));
+}
+
+#[tokio::test]
 async fn r10_a_report_page_shows_hostile_words_as_words() {
     let office = Office::builder().with_tokens().start().await;
     let hostile = |field: &str| format!("<img src=x id={field} onerror=alert(1)>\"'</title><script>alert(1)</script>");

@@ -2,15 +2,18 @@
 //! or deletes old records by the rules is not accused.
 
 use super::*;
-use crate::store::{Broken, Checkpoint, Verdict, verify_export, verify_store};
+use crate::store::{Absence, Broken, Checkpoint, Uncompared, Unproven, Verdict, verify_export, verify_store};
 
 super::laws!(
     an_untouched_trail_verifies_over_the_chains_of_several_processes,
     whoever_tampers_is_found_out,
     what_is_erased_verifies_and_what_pretends_to_be_does_not,
+    what_is_stated_anew_is_proven_by_the_record_that_came_with_it,
     what_retention_leaves_verifies,
+    a_chain_that_was_forgotten_is_not_begun_again,
     a_checkpoint_kept_elsewhere_is_compared,
     an_export_verifies_elsewhere_in_any_order,
+    an_export_that_proves_nothing_says_so,
 );
 
 /// ten records of different severities
@@ -142,6 +145,61 @@ async fn what_is_erased_verifies_and_what_pretends_to_be_does_not(shelf: Shelf) 
     assert!(matches!(shelf.verdict(&[]).await.broken, Some(Broken::NotBlank { seq: 1, .. })));
 }
 
+async fn what_is_stated_anew_is_proven_by_the_record_that_came_with_it(shelf: Shelf) {
+    shelf.holds(&administration()).await;
+    ten(&shelf).await;
+    assert_eq!(shelf.store.erase("alice", &SystemClock).await.unwrap().records, 3);
+    assert_eq!(shelf.store.erase("bob", &SystemClock).await.unwrap().records, 1, "a block may name several");
+    let whole = Verdict { chains: 1, checked: 19, restated: 3, ..Verdict::default() };
+    assert_eq!(shelf.verdict(&[]).await, whole);
+    let export = shelf.export(Filter::default()).await;
+    assert_eq!(verdict_on(&export, &[]), whole);
+    assert!(!export.concat().contains("alice") && !export.concat().contains("bob"));
+    let without_proof: Vec<_> = export.iter().filter(|line| !line.contains("\"restated\"")).cloned().collect();
+    let verdict = verdict_on(&without_proof, &[]);
+    assert_eq!((verdict.restated, verdict.restated_given, verdict.broken), (0, 3, None), "that is outside the export");
+
+    shelf.runs(&["CREATE TABLE kept AS SELECT * FROM audit"]).await;
+    for forged in [
+        // What is left of it is changed, or taken from another record.
+        "UPDATE audit SET metadata = REPLACE(metadata, 'warden', 'mallory') WHERE seq = 4",
+        "UPDATE audit SET ip = (SELECT ip FROM audit WHERE seq = 8) WHERE seq = 5",
+        "UPDATE audit SET metadata = (SELECT metadata FROM audit WHERE seq = 6), salt = (SELECT salt FROM audit WHERE seq = 6), \
+         message = (SELECT message FROM audit WHERE seq = 6) WHERE seq = 4",
+        // A record that names nobody is made to look as if it had.
+        "UPDATE audit SET commitment = hash, metadata = '{}' WHERE seq = 1",
+        "UPDATE audit SET commitment = hash, message = 'x' WHERE seq = 10",
+    ] {
+        shelf.runs(&[forged]).await;
+        let broken = shelf.verdict(&[]).await.broken;
+        let is_found = matches!(broken, Some(Broken::Restated { .. } | Broken::Changed { .. }));
+        assert!(is_found, "{forged}: {broken:?}");
+        shelf.runs(&["DELETE FROM audit", "INSERT INTO audit SELECT * FROM kept"]).await;
+    }
+    assert_eq!(shelf.verdict(&[]).await, whole, "as it was");
+    // Retention may delete the proof before what it proves.
+    let bounds = Bounds { ages: vec![(Severity::High, Duration::ZERO)], ..Bounds::default() };
+    let exported = AuditRecord { severity: Severity::Critical, ..administration().remove(5) };
+    shelf.holds(&[AuditRecord { id: "kept".into(), ..exported }]).await;
+    shelf.store.erase("alice", &SystemClock).await.unwrap();
+    while shelf.store.prune(&bounds, SystemClock.now().plus(Duration::from_secs(1))).await.unwrap().is_some() {}
+    let verdict = shelf.verdict(&[]).await;
+    assert_eq!((verdict.restated, verdict.restated_given, verdict.broken), (0, 1, None));
+}
+
+async fn a_chain_that_was_forgotten_is_not_begun_again(shelf: Shelf) {
+    ten(&shelf).await;
+    let first = shelf.head().await;
+    while shelf.store.prune(&at_most(0), at(11)).await.unwrap().is_some() {}
+    assert!(shelf.store.forget(at(100)).await.unwrap() > 0);
+    assert!(shelf.store.insert(&[&record(20, "192.0.2.1", "late")]).await.is_err(), "its chain is gone");
+    shelf.holds(&[record(20, "192.0.2.1", "late")]).await;
+    let head = shelf.head().await;
+    assert_eq!(head.seq, 1);
+    assert_ne!(head.name, first.name, "a checkpoint of the old chain names no record of the new one");
+    assert_eq!(shelf.verdict(&[]).await, Verdict { chains: 1, checked: 1, ..Verdict::default() });
+}
+
 async fn what_retention_leaves_verifies(shelf: Shelf) {
     ten(&shelf).await;
     shelf.store.checkpoint().await.unwrap();
@@ -168,7 +226,14 @@ async fn a_checkpoint_kept_elsewhere_is_compared(shelf: Shelf) {
     assert_eq!(shelf.verdict(&sound).await.checkpoints, 1);
     let export = shelf.export(Filter::default()).await;
     assert_eq!(verdict_on(&export, &sound).checkpoints, 1);
-    assert_eq!(verdict_on(&export[1..], &sound).unverifiable, sound);
+    let uncompared = |why| vec![Uncompared { checkpoint: sound[0].clone(), why }];
+    let cut_off = verdict_on(&export[1..], &sound);
+    assert_eq!((&cut_off.broken, &cut_off.uncompared), (&None, &uncompared(Absence::Record { newest: 9 })));
+    assert_eq!(
+        cut_off.unproven(false),
+        Some(Unproven::Uncompared(uncompared(Absence::Record { newest: 9 }).remove(0)))
+    );
+    assert_eq!(verdict_on(&[], &sound).uncompared, uncompared(Absence::Chain));
 
     let other = "0".repeat(64);
     for (text, found) in [
@@ -183,11 +248,13 @@ async fn a_checkpoint_kept_elsewhere_is_compared(shelf: Shelf) {
     for text in ["", "a:1", "a:0:00", "a:1:zz", &format!("a:1:{other}:x")] {
         assert!(text.parse::<Checkpoint>().is_err(), "{text}");
     }
-    // Retention deletes it: then nothing can be said, and that is said.
+    // Retention deletes it: then nothing can be said of it, and that is said.
     while shelf.store.prune(&at_most(2), at(11)).await.unwrap().is_some() {}
     let gone = kept(format!("{}:4:{other}", head.name));
     let verdict = shelf.verdict(&gone).await;
-    assert_eq!((verdict.unverifiable, verdict.checked, verdict.deleted, verdict.broken), (gone, 2, 8, None));
+    assert_eq!((verdict.checked, verdict.deleted, &verdict.broken), (2, 8, &None));
+    assert_eq!(verdict.uncompared, [Uncompared { checkpoint: gone[0].clone(), why: Absence::Deleted }]);
+    assert!(verdict.unproven(true).unwrap().to_string().contains("record 4, could not be compared: retention deleted"));
 }
 
 async fn an_export_verifies_elsewhere_in_any_order(shelf: Shelf) {
@@ -211,4 +278,20 @@ async fn an_export_verifies_elsewhere_in_any_order(shelf: Shelf) {
     assert_eq!((gap.given, gap.broken), (2, None), "an export alone does not know what should be there");
     let nonsense = verify_export(std::io::Cursor::new("{}"), &[], |_| {});
     assert!(nonsense.is_err());
+}
+
+async fn an_export_that_proves_nothing_says_so(shelf: Shelf) {
+    ten(&shelf).await;
+    let export = shelf.export(Filter::default()).await;
+    assert_eq!(verdict_on(&export, &[]).unproven(false), None);
+    assert_eq!(verdict_on(&[], &[]).unproven(false), Some(Unproven::Empty));
+    let apart: Vec<_> = export.iter().step_by(2).filter(|line| !line.contains("\"seq\":1,")).cloned().collect();
+    assert_eq!(verdict_on(&apart, &[]).unproven(false), Some(Unproven::AllGiven));
+    let bare =
+        |line: &String| format!("{}}}", line.split_once(",\"chain\"").unwrap().0).replace("192.0.2.1", "192.0.2.66");
+    let forged: Vec<_> = export.iter().map(bare).collect();
+    let verdict = verdict_on(&forged, &[]);
+    assert_eq!((verdict.unproven(false), verdict.unproven(true)), (Some(Unproven::Unchained(10)), None));
+    let mixed = verdict_on(&[export, forged[..1].to_vec()].concat(), &[]);
+    assert_eq!((mixed.unproven(false), mixed.unproven(true)), (Some(Unproven::Unchained(1)), None));
 }

@@ -23,11 +23,13 @@ pub(crate) struct Checkpoint {
     pub(crate) hash: Hash,
 }
 
-/// begins a writer's chain, or finds where it ended
-pub(crate) async fn head(session: &mut Session, name: &str, now: u64) -> sqlx::Result<Head> {
-    if let Some(head) = writers(session).await?.into_iter().find(|head| head.name == name) {
-        return Ok(head);
-    }
+/// where a writer's chain ended; `None` if it is not there, or not any more
+pub(crate) async fn head(session: &mut Session, name: &str) -> sqlx::Result<Option<Head>> {
+    Ok(writers(session).await?.into_iter().find(|head| head.name == name))
+}
+
+/// begins a writer's chain
+pub(crate) async fn begin(session: &mut Session, name: &str, now: u64) -> sqlx::Result<Head> {
     let query = session.statement("SELECT COALESCE(MAX(number), 0) + 1 FROM audit_writers");
     let number = session.row(query).await?.map_or(Ok(1), |row| row.integer(0))?;
     let head = Head { number, name: name.to_owned(), seq: 0, hash: chain::first(name), checkpoint_at: now };

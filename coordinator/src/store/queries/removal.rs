@@ -3,8 +3,9 @@
 use picket_shared::audit::{EventType, Severity};
 use picket_shared::clock::Timestamp;
 
-use super::super::chain::Hash;
+use super::super::chain::{Hash, Salt};
 use super::super::database::Session;
+use super::super::people;
 use super::super::stored::{COLUMNS, ERASED, Stored};
 use super::super::stored_time;
 
@@ -61,7 +62,7 @@ pub(crate) async fn administration_naming(
 ) -> sqlx::Result<Vec<Stored>> {
     let quoted = serde_json::to_string(user_id).unwrap_or_default();
     let mut query = session.statement(format!("SELECT {COLUMNS} FROM audit WHERE event_type IN "));
-    query.bind_all(EventType::ALL.into_iter().filter(|kind| kind.is_administrative()).map(EventType::as_str));
+    query.bind_all(people::kinds().map(EventType::as_str));
     query.push(" AND ").push_contains("metadata", &quoted);
     query.push(" AND (timestamp, id) > (").bind(timestamp).push(", ").bind(id);
     query.push(") ORDER BY timestamp, id LIMIT ").bind(limit);
@@ -75,6 +76,23 @@ pub(crate) async fn erase(session: &mut Session, id: &str, commitment: Option<Ha
     query.push(", socket_id = NULL, user_id = NULL, metadata = '{}', salt = NULL");
     if let Some(commitment) = commitment {
         query.push(", commitment = ").bind(commitment);
+    }
+    query.push(" WHERE id = ").bind(id);
+    session.execute(query).await.map(drop)
+}
+
+/// puts other metadata in the place of a record's own; `link` is the salt of what it says from now on, and the commitment to what it
+/// said when it was written
+pub(crate) async fn restate(
+    session: &mut Session,
+    id: &str,
+    metadata: &str,
+    link: Option<(Salt, Hash)>,
+) -> sqlx::Result<()> {
+    let mut query = session.statement("UPDATE audit SET metadata = ");
+    query.bind(metadata);
+    if let Some((salt, commitment)) = link {
+        query.push(", salt = ").bind(salt).push(", commitment = ").bind(commitment);
     }
     query.push(" WHERE id = ").bind(id);
     session.execute(query).await.map(drop)

@@ -5,7 +5,7 @@ use std::io::BufRead;
 
 use super::super::chain::{self, Hash};
 use super::super::stored::Stored;
-use super::{Broken, Checkpoint, Verdict, seal};
+use super::{Absence, Broken, Checkpoint, Restatements, Uncompared, Verdict, seal};
 
 /// lines between two reports of progress
 const PROGRESS_LINES: u64 = 10_000;
@@ -26,6 +26,7 @@ pub fn verify_export(
 ) -> Result<Verdict, ExportError> {
     let mut verdict = Verdict::default();
     let mut chains = HashMap::<String, Chain>::new();
+    let mut restatements = Restatements::default();
     let mut expected: Vec<&Checkpoint> = checkpoints.iter().collect();
     for (number, line) in (1..).zip(export.lines()) {
         let line = line?;
@@ -33,7 +34,7 @@ pub fn verify_export(
             continue;
         }
         let record = Stored::from_json(&line).map_err(|error| ExportError::Line(number, error))?;
-        if let Err(broken) = check(&record, &mut chains, &mut expected, &mut verdict) {
+        if let Err(broken) = check(&record, &mut chains, &mut expected, &mut restatements, &mut verdict) {
             verdict.broken = Some(broken);
             break;
         }
@@ -43,24 +44,43 @@ pub fn verify_export(
     }
     verdict.chains = chains.len() as u64;
     verdict.given = chains.values().map(|chain| chain.waiting.len() as u64).sum();
-    verdict.unverifiable = expected.into_iter().cloned().collect();
+    verdict.uncompared = expected.into_iter().map(|checkpoint| uncompared(checkpoint, &chains)).collect();
+    if verdict.broken.is_none() {
+        // What proves them may be outside the export: then they are taken as given, and counted so.
+        restatements.settle(&mut verdict);
+    }
     Ok(verdict)
+}
+
+fn uncompared(checkpoint: &Checkpoint, chains: &HashMap<String, Chain>) -> Uncompared {
+    let newest = chains.get(&checkpoint.writer).and_then(|chain| chain.seen.0.values().next_back());
+    let why = newest.map_or(Absence::Chain, |newest| Absence::Record { newest: *newest });
+    Uncompared { checkpoint: checkpoint.clone(), why }
 }
 
 /// what an export holds of one chain. Lines that follow one another leave nothing here
 #[derive(Default)]
 struct Chain {
     seen: Runs,
-    /// records whose predecessor was not seen yet: id, digest and hash
-    waiting: HashMap<u64, (String, Hash, Hash)>,
+    /// records whose predecessor was not seen yet
+    waiting: HashMap<u64, Waiting>,
     /// hashes of records whose successor was not seen yet
     ends: HashMap<u64, Hash>,
+}
+
+struct Waiting {
+    id: String,
+    digest: Hash,
+    hash: Hash,
+    /// what it proves of others once it is proven itself
+    restates: Vec<Hash>,
 }
 
 fn check(
     record: &Stored,
     chains: &mut HashMap<String, Chain>,
     expected: &mut Vec<&Checkpoint>,
+    restatements: &mut Restatements,
     verdict: &mut Verdict,
 ) -> Result<(), Broken> {
     let Some(link) = &record.link else {
@@ -70,25 +90,28 @@ fn check(
     let writer = link.writer.as_deref().unwrap_or_default();
     let seq = link.seq;
     let sealed = seal(record, link, writer)?;
-    verdict.erased += u64::from(sealed.is_erased);
+    restatements.note(record, writer, seq, &sealed, verdict);
     let chain = chains.entry(writer.to_owned()).or_default();
     if !chain.seen.insert(seq) {
         return Err(Broken::Twice { writer: writer.to_owned(), seq, id: record.id.clone() });
     }
-    let mut follows = |seq: u64, id: &str, before: &Hash, digest: &Hash, hash: &Hash| {
-        if chain::next(before, digest) != *hash {
-            return Err(Broken::Changed { writer: writer.to_owned(), seq, id: id.to_owned() });
+    let mut follows = |seq: u64, before: &Hash, one: Waiting| {
+        if chain::next(before, &one.digest) != one.hash {
+            return Err(Broken::Changed { writer: writer.to_owned(), seq, id: one.id });
         }
         verdict.checked += 1;
+        restatements.proven.extend(one.restates);
         Ok(())
     };
+    let one = Waiting { id: record.id.clone(), digest: sealed.digest, hash: link.hash, restates: record.restates() };
     let before = if seq == 1 { Some(chain::first(writer)) } else { chain.ends.remove(&(seq.saturating_sub(1))) };
     match before {
-        Some(before) => follows(seq, &record.id, &before, &sealed.digest, &link.hash)?,
-        None => drop(chain.waiting.insert(seq, (record.id.clone(), sealed.digest, link.hash))),
+        Some(before) => follows(seq, &before, one)?,
+        None => drop(chain.waiting.insert(seq, one)),
     }
-    match chain.waiting.remove(&(seq + 1)) {
-        Some((id, digest, hash)) => follows(seq + 1, &id, &link.hash, &digest, &hash)?,
+    let after = seq.saturating_add(1);
+    match chain.waiting.remove(&after) {
+        Some(next) => follows(after, &link.hash, next)?,
         None => drop(chain.ends.insert(seq, link.hash)),
     }
     for checkpoint in expected.extract_if(.., |checkpoint| checkpoint.writer == writer && checkpoint.seq == seq) {

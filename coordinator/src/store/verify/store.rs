@@ -6,7 +6,7 @@ use super::super::chain::{self, Hash, Head};
 use super::super::database::Database;
 use super::super::queries::chains::{self, Gap};
 use super::super::{StoreError, open_to_read};
-use super::{Broken, Checkpoint, Verdict, seal};
+use super::{Absence, Broken, Checkpoint, Restatements, Uncompared, Verdict, seal};
 
 /// records read at once
 const PAGE: u32 = 5_000;
@@ -19,7 +19,12 @@ pub async fn verify_store(
 ) -> Result<Verdict, StoreError> {
     let database = open_to_read(url).await?;
     let mut verdict = Verdict::default();
-    let outcome = check(&database, checkpoints, &mut verdict, &mut progress).await;
+    let mut outcome = check(&database, checkpoints, &mut verdict, &mut progress).await;
+    if matches!(outcome, Ok(Some(Broken::Restated { .. }))) {
+        // A person may have been erased meanwhile: what proves it came into a chain that was read already.
+        verdict = Verdict::default();
+        outcome = check(&database, checkpoints, &mut verdict, &mut progress).await;
+    }
     database.close().await;
     verdict.broken = outcome?;
     Ok(verdict)
@@ -37,6 +42,7 @@ async fn check(
     if let Some(lost) = kept.iter().find(|kept| heads.iter().all(|head| head.name != kept.writer)) {
         return Ok(Some(Broken::NoChain { writer: lost.writer.clone() }));
     }
+    let mut restatements = Restatements::default();
     for head in &heads {
         verdict.chains += 1;
         let mut session = database.read().await?;
@@ -48,14 +54,18 @@ async fn check(
         drop(session);
         expected
             .extend(kept.iter().filter(|kept| kept.writer == head.name).map(|kept| (kept.seq, kept.hash, Some(kept))));
-        if let Some(broken) = check_chain(database, head, &expected, verdict, progress).await? {
+        if let Some(broken) = check_chain(database, head, &expected, &mut restatements, verdict, progress).await? {
             return Ok(Some(broken));
         }
     }
     let mut session = database.read().await?;
     let (found, known) = chains::unchained(&mut session).await?;
     verdict.unchained = found;
-    Ok((found > known).then_some(Broken::Unchained { found, known }))
+    if found > known {
+        return Ok(Some(Broken::Unchained { found, known }));
+    }
+    // What retention deleted may have been the proof.
+    Ok(restatements.settle(verdict).filter(|_| verdict.deleted == 0))
 }
 
 /// how far a chain was followed
@@ -71,6 +81,7 @@ async fn check_chain(
     database: &Database,
     head: &Head,
     checkpoints: &[(u64, Hash, Option<&Checkpoint>)],
+    restatements: &mut Restatements,
     verdict: &mut Verdict,
     progress: &mut impl FnMut(u64),
 ) -> Result<Option<Broken>, StoreError> {
@@ -104,7 +115,8 @@ async fn check_chain(
                 return Ok(Some(at(|writer, seq, id| Broken::Changed { writer, seq, id })));
             }
             verdict.checked += 1;
-            verdict.erased += u64::from(sealed.is_erased);
+            restatements.note(record, &head.name, link.seq, &sealed, verdict);
+            restatements.proven.extend(record.restates());
             if let Some(broken) = walk.step(link.seq, link.hash, verdict) {
                 return Ok(Some(broken));
             }
@@ -157,7 +169,8 @@ impl Walk<'_> {
         if self.seq == head.seq && self.hash != head.hash {
             return Some(Broken::Checkpoint { writer: writer(), seq: head.seq });
         }
-        verdict.unverifiable.extend(self.expected.into_values().flatten().filter_map(|(_, kept)| kept.cloned()));
+        let kept = self.expected.into_values().flatten().filter_map(|(_, kept)| kept.cloned());
+        verdict.uncompared.extend(kept.map(|checkpoint| Uncompared { checkpoint, why: Absence::Deleted }));
         None
     }
 }
