@@ -138,7 +138,7 @@ class Evidence(unittest.TestCase):
         self.assertNotIn("alice", "".join(lines))
         self.assertEqual(verify.verify(lines), (len(lines), 0, []))
         self.assertIn(b"1 records name an erased person no longer: a later record proves", picket_verify(lines).stdout)
-        forged = [line.replace("warden", "mallory") if "revokedUser" in line else line for line in lines]
+        forged = [line.replace("warden", "mallory") if '"revokedUser":' in line else line for line in lines]
         self.assertEqual(verify.verify(forged), (len(lines) - 1, 1, []))
         self.assertIn(b"1 records name an erased person no longer: what they say was taken as given", picket_verify(forged).stdout)
 
