@@ -16,6 +16,7 @@ use super::Api;
 use super::auth::Caller;
 use super::config::record;
 use super::harm::Decided;
+use super::history::changed;
 use super::problem::Problem;
 
 /// seconds that a trial may last
@@ -78,7 +79,7 @@ pub(super) async fn begin(
     if !api.state.trials.begin(trial.clone(), now).await? {
         return Err(Problem::conflict("another policy is on trial; GET /config shows it"));
     }
-    tell(api, &caller, &trial, "policy on trial at one node", "begun");
+    tell(api, &caller, &trial, &current, "policy on trial at one node", "begun");
     let watch = Watch { api: api.clone(), caller, trial, current, before: nodes };
     api.tasks.spawn("trial of a policy", watch.run(lasts, api.tasks.stopped()));
     Ok(())
@@ -154,7 +155,7 @@ impl Watch {
         if let Err(error) = outcome {
             tracing::warn!(%error, "the trial of a policy was not ended, the node goes back by itself");
             let message = "end of a policy's trial failed, it may have been made";
-            tell(&self.api, &self.caller, &self.trial, message, &error.to_string());
+            tell(&self.api, &self.caller, &self.trial, &self.current, message, &error.to_string());
         }
     }
 
@@ -183,7 +184,7 @@ impl Watch {
 
     async fn take_back(&self, why: &str) -> Result<(), StateError> {
         tracing::warn!(node = self.trial.node, why, "policy on trial taken back");
-        tell(&self.api, &self.caller, &self.trial, "policy on trial taken back", why);
+        tell(&self.api, &self.caller, &self.trial, &self.current, "policy on trial taken back", why);
         self.api.state.trials.end(&self.trial.id).await
     }
 
@@ -196,7 +197,7 @@ impl Watch {
             }
             Published::Conflict { current } => {
                 let why = format!("version {current} came into force meanwhile");
-                tell(&self.api, &self.caller, &self.trial, "policy on trial given up", &why);
+                tell(&self.api, &self.caller, &self.trial, &self.current, "policy on trial given up", &why);
             }
         }
         // Its node runs the new version before it would go back.
@@ -204,9 +205,11 @@ impl Watch {
     }
 }
 
-fn tell(api: &Api, caller: &Caller, trial: &Trial, message: &str, why: &str) {
+fn tell(api: &Api, caller: &Caller, trial: &Trial, before: &PolicyVersion, message: &str, why: &str) {
+    let tried = changed(&before.policy, &trial.policy);
     api.record(EventType::PolicyChanged, Severity::High, caller, message, |record| {
-        record.with("node", trial.node.as_str()).with("previousVersion", trial.base).with("why", why)
+        let record = record.with("node", trial.node.as_str()).with("previousVersion", trial.base);
+        record.with("changed", tried).with("why", why)
     });
 }
 

@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 
 use super::auth::Caller;
 use super::canary;
-use super::history::changes;
+use super::history::changed;
 use super::input::{self, JsonValue, NoQuery, Query};
 use super::openapi::{self, Operation};
 use super::problem::Problem;
@@ -199,7 +199,7 @@ pub(super) async fn judge(
 }
 
 pub(super) fn record(api: &Api, caller: &Caller, message: &str, before: &PolicyVersion, after: &Policy, version: u64) {
-    let paths: Vec<Value> = changes(&before.policy, after).into_iter().map(|change| change.path.into()).collect();
+    let paths = changed(&before.policy, after);
     tracing::info!(version, by = caller.name, "policy changed");
     api.record(EventType::PolicyChanged, Severity::High, caller, message, |record| {
         record.with("version", version).with("previousVersion", before.version).with("changed", paths)

@@ -66,7 +66,7 @@ pub(super) fn describe() -> Operation {
 }
 
 /// the fields in which two policies differ, by dotted path; a secret that differs is one, and looks the same before and after
-pub(super) fn changes(before: &Policy, after: &Policy) -> Vec<Change> {
+fn changes(before: &Policy, after: &Policy) -> Vec<Change> {
     let mut paths = Vec::new();
     let whole = |policy: &Policy| policy::stored(policy).unwrap_or_default();
     compare(&mut Vec::new(), &whole(before), &whole(after), &mut paths);
@@ -79,6 +79,11 @@ pub(super) fn changes(before: &Policy, after: &Policy) -> Vec<Change> {
     let change =
         |path: Vec<String>| Change { from: at(&shown[0], &path), to: at(&shown[1], &path), path: path.join(".") };
     paths.into_iter().map(change).collect()
+}
+
+/// the paths of the fields in which two policies differ
+pub(super) fn changed(before: &Policy, after: &Policy) -> Vec<Value> {
+    changes(before, after).into_iter().map(|change| change.path.into()).collect()
 }
 
 fn compare(path: &mut Vec<String>, before: &Value, after: &Value, paths: &mut Vec<Vec<String>>) {

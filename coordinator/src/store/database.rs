@@ -69,6 +69,14 @@ impl Database {
         Ok(Session { dialect: self.dialect, transaction })
     }
 
+    /// SQLite's log of writes goes into its file, and nothing of it is left; where somebody reads for long, the next time
+    pub(super) async fn fold_log(&self) -> Result<(), StoreError> {
+        if let Pool::Sqlite(pool) = &self.writer {
+            sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(pool).await?;
+        }
+        Ok(())
+    }
+
     pub(super) async fn close(&self) {
         for pool in [&self.readers, &self.writer] {
             match pool {

@@ -162,6 +162,13 @@ impl AuditStore {
             session.commit().await?;
             end.head = head;
         }
+        // What was overwritten is not to stand in the log of writes either.
+        if let Err(error) = self.database.fold_log().await {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "the store's log of writes holds what was erased for a while"
+            );
+        }
         Ok(Erased { records, is_all, subject })
     }
 }
