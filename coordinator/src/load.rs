@@ -91,6 +91,7 @@ mod tests {
             last_seen: Timestamp::from_millis(0),
             traffic: TrafficSnapshot { events, refusals, ..TrafficSnapshot::default() },
             decisions: None,
+            knows_countries: None,
             enforce: Default::default(),
             is_switched: false,
             on_trial: false,

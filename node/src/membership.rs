@@ -21,6 +21,8 @@ pub struct Membership {
     pub known: KnownNodes,
     /// policy and blocks are known from elsewhere than the state: a snapshot, or nobody asked for more
     pub informed: bool,
+    /// whether it can tell of which country an address is
+    pub knows_countries: bool,
     draining: AtomicBool,
     reached: AtomicBool,
 }
@@ -33,9 +35,10 @@ impl Membership {
         outage: Option<watch::Receiver<bool>>,
         known: KnownNodes,
         informed: bool,
+        knows_countries: bool,
     ) -> Self {
         let (draining, reached) = (AtomicBool::new(false), AtomicBool::new(false));
-        Membership { id, traffic, policy, outage, known, informed, draining, reached }
+        Membership { id, traffic, policy, outage, known, informed, knows_countries, draining, reached }
     }
 
     pub fn mode(&self) -> Mode {
@@ -74,6 +77,7 @@ impl Membership {
             decisions: Some(self.traffic.decisions()),
             enforce: self.policy.enforcement().mode(),
             is_switched: self.policy.switched().is_some(),
+            knows_countries: Some(self.knows_countries),
             on_trial: self.policy.is_on_trial(),
             clock_offset_ms: clock.offset_ms(),
         }
@@ -164,7 +168,8 @@ mod tests {
     async fn who_ends_says_goodbye() {
         let (state, tasks, clock) = (State::memory(), Tasks::default(), Arc::new(SystemClock));
         let policy = LivePolicy::starting_with(Policy::default(), Environment::Production).unwrap();
-        let membership = Membership::new("edge-1".into(), Arc::default(), policy, None, KnownNodes::default(), true);
+        let membership =
+            Membership::new("edge-1".into(), Arc::default(), policy, None, KnownNodes::default(), true, false);
         let membership = Arc::new(membership);
         tasks.spawn("heartbeat", membership.heartbeat(state.nodes.clone(), clock.clone(), tasks.stopped()));
         assert!(tasks.stop(HEARTBEAT / 2).await);

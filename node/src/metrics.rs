@@ -319,7 +319,7 @@ mod tests {
         Instruments::new(&meter, &traffic, &Outbox::default(), &Tasks::default());
         let policy = LivePolicy::starting_with(Policy::default(), Environment::Development).unwrap();
         observe_enforcement(&meter, &policy);
-        let membership = Membership::new("".into(), traffic, policy, None, KnownNodes::default(), true);
+        let membership = Membership::new("".into(), traffic, policy, None, KnownNodes::default(), true, false);
         Renewals::new(&meter);
         observe_memory(&meter, &Arc::new(Memory::new(0)));
         observe_mode(&meter, &Arc::new(membership));

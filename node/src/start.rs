@@ -134,6 +134,7 @@ pub async fn start(parts: Parts) -> Result<Running, StartError> {
         parts.outage.clone(),
         known,
         parts.has_snapshot || parts.config.start_without_state,
+        parts.config.geoip.is_some(),
     ));
     observe_mode(&parts.metrics.meter("picket"), &membership);
     observe_clock(&parts.metrics.meter("picket"), &parts.clock);

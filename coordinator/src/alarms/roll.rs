@@ -97,6 +97,7 @@ mod tests {
             last_seen: at(seconds),
             traffic: Default::default(),
             decisions: None,
+            knows_countries: None,
             enforce: Default::default(),
             is_switched: false,
             on_trial: false,

@@ -195,7 +195,24 @@ pub(super) async fn judge(
     }
     let policy = make(&current.policy)?;
     let rules = Rules::compile(policy, api.policy.environment()).map_err(Problem::mistakes)?;
+    check_countries(api, &current.policy, &rules).await?;
     Ok((current, rules))
+}
+
+/// To a node that knows no countries everybody would come from an unknown one. What was so before hinders no other change.
+async fn check_countries(api: &Api, before: &Policy, rules: &Rules) -> Result<(), Problem> {
+    if rules.security.countries.are_none() || rules.document.security.countries == before.security.countries {
+        return Ok(());
+    }
+    let nodes = api.state.nodes.nodes(api.clock.now()).await?;
+    match nodes.into_iter().find(|node| node.knows_countries == Some(false)) {
+        None => Ok(()),
+        Some(node) => {
+            let id = node.id;
+            let message = format!("names countries, and node {id} knows none: give it node.geoip: {{ file: … }} first");
+            Err(Problem::mistake("security.countries", message))
+        }
+    }
 }
 
 pub(super) fn record(api: &Api, caller: &Caller, message: &str, before: &PolicyVersion, after: &Policy, version: u64) {

@@ -177,6 +177,7 @@ mod tests {
             last_seen: Timestamp::default(),
             traffic: TrafficSnapshot { total_connections: open, ..TrafficSnapshot::default() },
             decisions: Some(decisions),
+            knows_countries: None,
             enforce: Default::default(),
             is_switched: false,
             on_trial: true,

@@ -430,6 +430,7 @@ pub async fn a_silent_node_is_forgotten(state: &State) {
         last_seen,
         traffic: super::TrafficSnapshot::default(),
         decisions: None,
+        knows_countries: None,
         enforce: Default::default(),
         is_switched: false,
         on_trial: false,

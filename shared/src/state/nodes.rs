@@ -52,6 +52,9 @@ pub struct NodeStatus {
     /// whether that is the word of its switch, and not the policy's
     #[serde(default)]
     pub is_switched: bool,
+    /// whether it has a database of countries; `None`: it is of a version that does not tell
+    #[serde(default)]
+    pub knows_countries: Option<bool>,
     /// whether it runs a policy on trial
     #[serde(default)]
     pub on_trial: bool,

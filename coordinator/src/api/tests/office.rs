@@ -184,6 +184,7 @@ impl Office {
             last_seen: self.clock.now(),
             traffic,
             decisions: None,
+            knows_countries: None,
             enforce: Default::default(),
             is_switched: false,
             on_trial: false,

@@ -129,6 +129,23 @@ async fn a_state_that_does_not_answer_is_not_taken_for_a_policy_that_cannot_be_r
     assert_eq!((&put["version"], &put["policy"]["validation"]["maxDepth"]), (&json!(2), &json!(40)));
 }
 
+#[tokio::test]
+async fn no_country_is_named_where_a_node_knows_none() {
+    let office = Office::open().await;
+    let deny = json!({ "security": { "countries": { "deny": ["KP"], "unknown": "deny" } } });
+    let knows = async |knows: bool| {
+        office.has_node_that("edge-1", TrafficSnapshot::default(), |node| node.knows_countries = Some(knows)).await;
+    };
+    knows(false).await;
+    let refused = office.admin().put("/config", deny.clone()).await;
+    assert_eq!(refused.mistakes(), ["security.countries"]);
+    assert!(refused.text.contains("edge-1") && refused.text.contains("node.geoip"), "{}", refused.text);
+    knows(true).await;
+    office.admin().put("/config", deny).await.data();
+    knows(false).await;
+    office.admin().put("/config", json!({ "enforce": "off" })).await.data();
+}
+
 /// what became of a trial at a node that was on trial before it began, or said so after it
 async fn trial_at(began: impl AsyncFnOnce(&Office)) -> (Office, Value) {
     let office = Office::open().await;
@@ -138,6 +155,10 @@ async fn trial_at(began: impl AsyncFnOnce(&Office)) -> (Office, Value) {
     office.admin().put("/config?canary=edge-1&seconds=5", patch).await.data();
     began(&office).await;
     let mut records = office.audited("eventType=POLICY_CHANGED", 2).await;
+    assert!(
+        records.iter().all(|record| record["metadata"]["changed"] == json!(["validation.maxDepth"])),
+        "{records:?}"
+    );
     records.retain(|record| record["metadata"]["why"] != "begun");
     (office, records.remove(0))
 }
