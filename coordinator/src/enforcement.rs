@@ -1,4 +1,4 @@
-//! From a bad score to a block, and what is remembered of it: relapses last longer.
+//! From a bad score to a block; relapses last longer.
 //!
 //! A block is for everyone at an address, unless clean users share it: then it refuses the anonymous, and the users whose own
 //! score calls for it. Allow-listed addresses and trusted proxies are never blocked. Loopback is, unless it is allow-listed, but always for the
@@ -6,7 +6,7 @@
 
 use ipnet::IpNet;
 use parking_lot::Mutex;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,16 +26,11 @@ use crate::lifts::{Lifts, News};
 use crate::merging::{self, Merged};
 use crate::metrics::Instruments;
 use crate::neighbours::{CLEAN_USERS_MIN, Neighbours};
+use crate::relapses::Relapses;
 use crate::reputation::{self, Offence, Scores, Standing, Worse};
 
 /// who an automatic block is by
 pub(crate) const AUTOMATIC_ACTOR: &str = "picket";
-/// addresses whose automatic blocks are remembered; beyond it the longest-quiet ones are forgotten
-const RELAPSES_MAX: usize = 100_000;
-/// how long after a block this process's view of the list may lack it: a lost hint is made up for by then
-const VIEW_BEHIND_MAX: Duration = Duration::from_secs(6);
-/// how long an automatic block is remembered
-pub(crate) const RELAPSE_MEMORY: Duration = Duration::from_secs(30 * 86_400);
 
 pub(crate) struct Enforcement {
     pub(crate) id: String,
@@ -269,8 +264,11 @@ impl Enforcement {
             if there >= CLEAN_USERS_MIN {
                 break;
             }
-            let is_connected = self.leases.held(&LeaseKey::User(user.into())).await.is_ok_and(|held| held > 0);
-            there += usize::from(is_connected);
+            match self.leases.held(&LeaseKey::User(user.into())).await {
+                Ok(held) => there += usize::from(held > 0),
+                // Nor will it answer for the others, and the trail waits.
+                Err(_) => break,
+            }
         }
         there >= CLEAN_USERS_MIN
     }
@@ -435,65 +433,6 @@ fn duration(policy: &Policy, address: IpAddr, relapse: u32) -> Duration {
 /// to a hundredth, for people
 pub(crate) fn rounded(points: f64) -> f64 {
     (points * 100.0).round() / 100.0
-}
-
-/// automatic blocks by network
-#[derive(Default)]
-struct Relapses {
-    networks: HashMap<IpNet, Relapse>,
-}
-
-struct Relapse {
-    blocks: u32,
-    last: Timestamp,
-    until: Timestamp,
-}
-
-impl Relapses {
-    fn count(&self, network: IpNet, now: Timestamp) -> u32 {
-        let recent = self.networks.get(&network).filter(|relapse| now.since(relapse.last) < RELAPSE_MEMORY);
-        recent.map_or(0, |relapse| relapse.blocks)
-    }
-
-    /// The list is the truth (a block around it does as well), and this process's view of it may be a moment behind.
-    fn is_blocked(&self, network: IpNet, is_held: bool, now: Timestamp) -> bool {
-        let is_known = |relapse: &Relapse| is_held || now.since(relapse.last) < VIEW_BEHIND_MAX;
-        self.networks.get(&network).is_some_and(|relapse| now < relapse.until && is_known(relapse))
-    }
-
-    /// whether anything in the network was blocked after a time
-    fn has_later(&self, network: IpNet, at: Timestamp) -> bool {
-        self.networks.iter().any(|(one, relapse)| network.contains(one) && relapse.last > at)
-    }
-
-    /// those that were blocked by then are blocked no longer
-    fn lift(&mut self, network: IpNet, at: Timestamp) {
-        let lifted = self.networks.iter_mut().filter(|(one, relapse)| network.contains(*one) && relapse.last <= at);
-        lifted.for_each(|(_, relapse)| relapse.until = relapse.last);
-    }
-
-    /// a block is remembered once, by when it was
-    fn remember(&mut self, network: IpNet, at: Timestamp, until: Timestamp) {
-        if !self.networks.contains_key(&network) && self.networks.len() >= RELAPSES_MAX {
-            self.forget_the_quiet();
-        }
-        let Some(relapse) = self.networks.get_mut(&network) else {
-            self.networks.insert(network, Relapse { blocks: 1, last: at, until });
-            return;
-        };
-        if at > relapse.last {
-            relapse.blocks = if at.since(relapse.last) < RELAPSE_MEMORY { relapse.blocks.saturating_add(1) } else { 1 };
-            relapse.last = at;
-            relapse.until = until.max(relapse.until);
-        }
-    }
-
-    fn forget_the_quiet(&mut self) {
-        let mut times: Vec<_> = self.networks.values().map(|relapse| relapse.last).collect();
-        let (_, median, _) = times.select_nth_unstable(RELAPSES_MAX / 2);
-        let median = *median;
-        self.networks.retain(|_, relapse| relapse.last > median);
-    }
 }
 
 #[cfg(test)]

@@ -418,20 +418,6 @@ async fn what_is_replayed_scores_and_blocks_nobody() {
     assert_eq!(watch.blocks().await, []);
 }
 
-#[test]
-fn relapses_are_bounded_and_forgotten_after_a_month() {
-    let mut relapses = Relapses::default();
-    let address = |n: usize| AddressKey::of(std::net::Ipv4Addr::from(u32::try_from(n).unwrap()).into()).network();
-    for n in 0..RELAPSES_MAX + 10 {
-        let at = START.plus(Duration::from_millis(n as u64));
-        relapses.remember(address(n), at, at);
-    }
-    assert!(relapses.networks.len() <= RELAPSES_MAX);
-    let newest = address(RELAPSES_MAX + 9);
-    assert_eq!(relapses.count(newest, START), 1);
-    assert_eq!(relapses.count(newest, START.plus(RELAPSE_MEMORY * 2)), 0);
-}
-
 #[tokio::test]
 async fn what_a_rule_of_behaviour_noticed_has_the_rules_points() {
     let watch = Watch::with(|_| {});

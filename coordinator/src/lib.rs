@@ -18,6 +18,7 @@ mod metrics;
 mod neighbours;
 mod ops;
 mod recollection;
+mod relapses;
 mod reputation;
 mod retention;
 mod scope;

@@ -8,7 +8,8 @@ use picket_shared::clock::Clock;
 use picket_shared::state::LivePolicy;
 use tokio::sync::broadcast::error::RecvError;
 
-use crate::enforcement::{Enforcement, RELAPSE_MEMORY};
+use crate::enforcement::Enforcement;
+use crate::relapses::RELAPSE_MEMORY;
 use crate::store::{AuditStore, Cursor, Filter, StoreError};
 use crate::tail::{News, Tail};
 
