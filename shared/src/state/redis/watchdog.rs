@@ -1,6 +1,7 @@
 //! Notices connections that only seem to live. The driver resets its own check with every write, so a hung server that is
 //! written to never trips it: with Sentinel that keeps a process on the old master for ever.
 
+use fred::interfaces::EventInterface;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -17,10 +18,14 @@ const PATIENCE: Duration = Duration::from_secs(3);
 
 pub(super) async fn run(redis: Arc<Redis>, stop: impl Future<Output = ()>) {
     tokio::pin!(stop);
+    let (mut checks, mut subscriptions) = (redis.link.reconnections(), redis.link.subscriber().reconnect_rx());
     let mut last = Instant::now();
     loop {
         tokio::select! {
             () = tokio::time::sleep(TICK) => {}
+            // What has just come back may be silent for a moment.
+            Ok(_) = checks.recv() => last = Instant::now(),
+            Ok(_) = subscriptions.recv() => last = Instant::now(),
             () = &mut stop => return,
         }
         let (timeouts, silence) = (redis.link.timeouts_in_row(), redis.hints.silence());
